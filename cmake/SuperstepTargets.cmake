@@ -1,0 +1,41 @@
+# Compiler options and the one way a folder becomes a library.
+#
+#   superstep_add_library(bsp SOURCES world.cpp ... DEPENDS base [LINK MPI::MPI_CXX] [PRIVATE_LINK ...])
+#
+# makes the target superstep_bsp (alias superstep::bsp), whose include root is the repository.
+# PRECOMPILE lists headers that are precompiled for the target (heavy third-party ones).
+
+find_package(Threads REQUIRED)
+
+add_library(superstep_options INTERFACE)
+target_include_directories(superstep_options INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_BINARY_DIR}/generated)
+target_compile_options(superstep_options INTERFACE
+  -Wall -Wextra -Wpedantic -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wcast-qual
+  -march=${SUPERSTEP_ARCH} -ffp-contract=off)
+target_link_libraries(superstep_options INTERFACE Threads::Threads)
+if(SUPERSTEP_WERROR)
+  target_compile_options(superstep_options INTERFACE -Werror)
+endif()
+if(SUPERSTEP_SANITIZE)
+  target_compile_options(superstep_options INTERFACE -fsanitize=${SUPERSTEP_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=all -g1)
+  target_link_options(superstep_options INTERFACE -fsanitize=${SUPERSTEP_SANITIZE})
+endif()
+if(NOT CMAKE_BUILD_TYPE)
+  set(CMAKE_BUILD_TYPE Release CACHE STRING "Build type" FORCE)
+endif()
+string(REPLACE "-O2" "-O3" CMAKE_CXX_FLAGS_RELEASE "${CMAKE_CXX_FLAGS_RELEASE}")
+
+function(superstep_add_library name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;DEPENDS;LINK;PRIVATE_LINK;PRECOMPILE")
+  set(target superstep_${name})
+  add_library(${target} STATIC ${arg_SOURCES})
+  add_library(superstep::${name} ALIAS ${target})
+  target_link_libraries(${target} PUBLIC superstep_options)
+  foreach(dependency IN LISTS arg_DEPENDS)
+    target_link_libraries(${target} PUBLIC superstep::${dependency})
+  endforeach()
+  target_link_libraries(${target} PUBLIC ${arg_LINK} PRIVATE ${arg_PRIVATE_LINK})
+  if(arg_PRECOMPILE)
+    target_precompile_headers(${target} PRIVATE ${arg_PRECOMPILE})
+  endif()
+endfunction()

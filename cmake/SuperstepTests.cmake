@@ -1,0 +1,82 @@
+# The ways a test becomes a ctest entry. Every *_test.cpp under tests/ is named in one of these calls
+# (scripts/check_targets.py proves it).
+#
+#   superstep_add_test_program(bsp_tests SOURCES a_test.cpp b_test.cpp LINK superstep::bsp)
+#       one GoogleTest program
+#   superstep_add_unit_test(bsp.unit PROGRAM bsp_tests [FILTER "Suite.*"] [LABELS slow] [TIMEOUT s])
+#       runs it in one process
+#   superstep_add_world_test(bsp.world PROGRAM bsp_world_tests [LANES 1 2 3 4 7] [PROCESSES 1 2 3 4]
+#                            [MIXED 2x2 3x2] [FILTER ...] [LABELS ...] [TIMEOUT s])
+#       runs an SPMD test program once per topology: ctest names carry it (bsp.world.lanes3,
+#       bsp.world.mpi.np3, bsp.world.mixed.2x2). The program reads SUPERSTEP_TEST_LANES and
+#       SUPERSTEP_TEST_RANKS (processes x lanes) and fails when the world it finds has another size.
+
+find_package(GTest REQUIRED)
+find_package(MPI REQUIRED COMPONENTS CXX)
+
+set(SUPERSTEP_TEST_ENVIRONMENT
+  "OMPI_ALLOW_RUN_AS_ROOT=1" "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1" "OMPI_MCA_mpi_yield_when_idle=1"
+  "OMPI_MCA_rmaps_base_oversubscribe=1"
+  "ASAN_OPTIONS=fast_unwind_on_malloc=0:detect_stack_use_after_return=0"
+  "LSAN_OPTIONS=suppressions=${PROJECT_SOURCE_DIR}/cmake/lsan.supp:print_suppressions=0"
+  "UBSAN_OPTIONS=print_stacktrace=1"
+  "TSAN_OPTIONS=halt_on_error=1:second_deadlock_stack=1")
+set(SUPERSTEP_MPIRUN ${MPIEXEC_EXECUTABLE} --oversubscribe --bind-to none)
+if(SUPERSTEP_SANITIZE)
+  set(SUPERSTEP_TIMEOUT_FACTOR 5)
+else()
+  set(SUPERSTEP_TIMEOUT_FACTOR 1)
+endif()
+
+function(superstep_add_test_program name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;LINK")
+  add_executable(${name} ${arg_SOURCES})
+  target_link_libraries(${name} PRIVATE superstep_options ${arg_LINK} GTest::gmock GTest::gtest)
+  target_precompile_headers(${name} PRIVATE <gmock/gmock.h> <gtest/gtest.h>)
+endfunction()
+
+# Shared tail of the functions below.
+function(superstep_register_test test processors)
+  cmake_parse_arguments(PARSE_ARGV 2 arg "" "TIMEOUT;LANES;RANKS" "COMMAND;LABELS")
+  if(NOT arg_TIMEOUT)
+    set(arg_TIMEOUT 120)
+  endif()
+  math(EXPR timeout "${arg_TIMEOUT} * ${SUPERSTEP_TIMEOUT_FACTOR}")
+  add_test(NAME ${test} COMMAND ${arg_COMMAND})
+  set_tests_properties(${test} PROPERTIES LABELS "${arg_LABELS}" PROCESSORS ${processors} TIMEOUT ${timeout}
+    ENVIRONMENT "${SUPERSTEP_TEST_ENVIRONMENT};SUPERSTEP_TEST_LANES=${arg_LANES};SUPERSTEP_TEST_RANKS=${arg_RANKS}")
+endfunction()
+
+function(superstep_add_unit_test name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "PROGRAM;FILTER;TIMEOUT" "LABELS")
+  if(arg_FILTER)
+    set(filter --gtest_filter=${arg_FILTER})
+  endif()
+  superstep_register_test(${name} 1 COMMAND ${arg_PROGRAM} ${filter} LABELS unit ${arg_LABELS}
+    TIMEOUT ${arg_TIMEOUT} LANES 1 RANKS 1)
+endfunction()
+
+function(superstep_add_world_test name)
+  cmake_parse_arguments(PARSE_ARGV 1 arg "" "PROGRAM;FILTER;TIMEOUT" "LANES;PROCESSES;MIXED;LABELS")
+  if(arg_FILTER)
+    set(filter --gtest_filter=${arg_FILTER})
+  endif()
+  foreach(lanes IN LISTS arg_LANES)
+    superstep_register_test(${name}.lanes${lanes} ${lanes} COMMAND ${arg_PROGRAM} ${filter}
+      LABELS lanes ${arg_LABELS} TIMEOUT ${arg_TIMEOUT} LANES ${lanes} RANKS ${lanes})
+  endforeach()
+  foreach(processes IN LISTS arg_PROCESSES)
+    superstep_register_test(${name}.mpi.np${processes} ${processes}
+      COMMAND ${SUPERSTEP_MPIRUN} -n ${processes} $<TARGET_FILE:${arg_PROGRAM}> ${filter}
+      LABELS mpi np${processes} ${arg_LABELS} TIMEOUT ${arg_TIMEOUT} LANES 1 RANKS ${processes})
+  endforeach()
+  foreach(mixed IN LISTS arg_MIXED)
+    string(REPLACE "x" ";" pair ${mixed})
+    list(GET pair 0 processes)
+    list(GET pair 1 lanes)
+    math(EXPR ranks "${processes} * ${lanes}")
+    superstep_register_test(${name}.mixed.${mixed} ${ranks}
+      COMMAND ${SUPERSTEP_MPIRUN} -n ${processes} $<TARGET_FILE:${arg_PROGRAM}> ${filter}
+      LABELS mpi mixed ${arg_LABELS} TIMEOUT ${arg_TIMEOUT} LANES ${lanes} RANKS ${ranks})
+  endforeach()
+endfunction()
