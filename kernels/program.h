@@ -1,0 +1,50 @@
+// A recorded step: eager to write, planned to run.
+//
+//   Program program = Program::record(input_types, [](std::span<const Tensor> inputs) { ...ops, tapes...; return outputs; });
+//   program.run(inputs, outputs);   // no allocation; same bits as the eager function
+//
+// record() runs the function once on zero tensors, keeps every op that an output depends on (gradients
+// included, since they are made of ops), prepares one kernel per op, and plans one arena in which tensors
+// whose lifetimes do not overlap share memory. Ops must not depend on tensor values in their control flow.
+// A Program is used by one thread at a time; ranks have their own.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "kernels/op.h"
+
+namespace superstep::kernels {
+
+class Program {
+ public:
+  using Function = std::function<std::vector<Tensor>(std::span<const Tensor>)>;
+
+  static Program record(std::span<const TensorType> inputs, const Function& function);
+  Program(Program&&) noexcept;
+  Program& operator=(Program&&) noexcept;
+  ~Program();
+
+  std::span<const TensorType> input_types() const;
+  std::span<const TensorType> output_types() const;
+  // inputs and outputs have exactly these types; output memory must not overlap input memory. A kernel
+  // writes an output directly into the caller's memory (a view or an output that is an input is copied).
+  void run(std::span<const Tensor> inputs, std::span<Tensor> outputs);
+
+  int num_ops() const;
+  double flops() const;
+  std::int64_t arena_bytes() const;        // what run() uses beyond inputs and outputs
+  std::int64_t liveness_bound_bytes() const;  // the least any plan of this order needs
+  std::string to_string() const;           // one line per op, for people
+
+ private:
+  struct State;
+  explicit Program(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace superstep::kernels
