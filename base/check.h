@@ -1,5 +1,5 @@
-// Checks at two levels. SUPERSTEP_CHECK always runs and throws CheckFailure: a broken invariant is a
-// bug of this program, never of its user. SUPERSTEP_DEBUG_CHECK vanishes in release builds.
+// Checks at two levels. SUPERSTEP_CHECK always runs and throws CheckFailure: a broken invariant is
+// a bug of this program, never of its user. SUPERSTEP_DEBUG_CHECK vanishes in release builds.
 // ("The same on all ranks" needs communication and lives in bsp/world.h: World::require_same.)
 //
 //   SUPERSTEP_CHECK(begin <= end, "shard range", begin, end);
@@ -18,9 +18,12 @@ class CheckFailure : public std::logic_error {
 };
 
 namespace internal {
-[[noreturn]] void fail_check(const char* file, int line, const char* condition, const std::string& detail);
+[[noreturn]] void fail_check(const char* file, int line, const char* condition,
+                             const std::string& detail);
 
-inline std::string join_detail() { return {}; }
+inline std::string join_detail() {
+  return {};
+}
 template <typename First, typename... Rest>
 std::string join_detail(const First& first, const Rest&... rest) {
   std::string text = fmt::format("{}", first);
@@ -31,12 +34,12 @@ std::string join_detail(const First& first, const Rest&... rest) {
 
 }  // namespace superstep
 
-#define SUPERSTEP_CHECK(condition, ...)                                     \
-  do {                                                                      \
-    if (!(condition)) [[unlikely]] {                                        \
-      ::superstep::internal::fail_check(__FILE__, __LINE__, #condition,     \
+#define SUPERSTEP_CHECK(condition, ...)                                                   \
+  do {                                                                                    \
+    if (!(condition)) [[unlikely]] {                                                      \
+      ::superstep::internal::fail_check(__FILE__, __LINE__, #condition,                   \
                                         ::superstep::internal::join_detail(__VA_ARGS__)); \
-    }                                                                       \
+    }                                                                                     \
   } while (false)
 
 #ifdef NDEBUG
