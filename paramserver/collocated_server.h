@@ -1,0 +1,66 @@
+// The default server: every rank owns one shard, beside the worker that computes.
+//
+// Memory: parameters once per node, optimizer state once per world (each owner's shard), gradients
+// n x (partial sums) per rank, where the partial sums are the maximal subtrees of the rank's slots (one
+// when its slots form a whole subtree) plus the slot in work.
+//
+// Cost of apply_gradients for n parameters, p ranks on one node, k partial sums per rank:
+//   w = O(n/p * (p*k + state))  loads,  h = 0 (plain loads and stores),  2 l (3 l with a global norm).
+// Between N nodes: each sends n*(N-1)/N partial sums and n/p*(N-1) parameters.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "bsp/world.h"
+#include "paramserver/checkpoint.h"
+#include "paramserver/server.h"
+
+namespace superstep::paramserver {
+
+struct CollocatedOptions {
+  OptimizerSpec optimizer;
+  LearningRateSchedule schedule;
+  ClipOptions clip;
+  int num_slots = 1;                        // M; at least one per rank
+  std::vector<int> placement;               // slot -> rank; empty: contiguous
+  std::int64_t bucket_bytes = 0;            // 0: the whole layout is one bucket
+};
+
+class CollocatedServer : public Server {
+ public:
+  // Collective. Throws InvalidArgument when there are more ranks than slots. `layout` must outlive it.
+  CollocatedServer(bsp::World& world, const ParameterLayout& layout, CollocatedOptions options);
+  ~CollocatedServer() override;
+
+  const ParameterLayout& layout() const override;
+  ParameterView pull() override;
+  std::span<const ElementRange> buckets() const override;
+  std::span<float> reserve(int slot) override;
+  void push(int slot, int bucket, std::span<const float> gradient) override;
+  void push_summary(int slot, const SlotSummary& summary) override;
+  StepResult apply_gradients(const ApplyOptions& options = {}) override;
+  void set_placement(std::span<const int> placement) override;
+  std::span<const int> placement() const override;
+  std::int64_t step() const override;
+  ExchangeTimes last_times() const override;
+  MemoryUse memory_use() const override;
+
+  // Flags that a rank raises travel with the next apply_gradients(); StepResult sees their union.
+  void raise_flags(std::uint32_t flags);
+  std::uint32_t flags() const;              // of the last apply_gradients(), the same on every rank
+
+  // Collective. Every rank gives the whole parameters (initialisation, warm start); the optimizer state is reset.
+  void load_parameters(std::span<const float> buffer);
+  // Collective. This rank's shard of parameters and state, and how to restore them.
+  std::vector<ArrayPart> parts();
+  void restore(const CheckpointReader& reader, std::int64_t step);
+
+ private:
+  struct State;
+  std::unique_ptr<State> state_;
+};
+
+}  // namespace superstep::paramserver
