@@ -26,7 +26,9 @@ class Planner {
     for (int owner = 0; owner < num_ranks_; ++owner) {
       plan_shard(owner);
     }
-    return {.schedule = {.num_ranks = num_ranks_, .extents = std::move(extents_), .rounds = std::move(rounds_)},
+    return {.schedule = {.num_ranks = num_ranks_,
+                         .extents = std::move(extents_),
+                         .rounds = std::move(rounds_)},
             .results = std::move(results_),
             .pieces_extent = std::move(pieces_extent_)};
   }
@@ -47,7 +49,8 @@ class Planner {
     slots_ = slots_of_ranks(input_.placement, num_ranks_);
     node_pieces_.resize(node_ranks_.size());
     for (int rank = 0; rank < num_ranks_; ++rank) {
-      const auto ranges = maximal_subtrees(input_.num_slots, slots_[static_cast<std::size_t>(rank)]);
+      const auto ranges =
+          maximal_subtrees(input_.num_slots, slots_[static_cast<std::size_t>(rank)]);
       std::int64_t offset = 0;
       for (const SlotRange range : ranges) {
         node_pieces_[node_index(rank)][{range.begin, range.end}] = {rank, offset};
@@ -63,8 +66,8 @@ class Planner {
   }
 
   // Sums the subtree `range` of the shard at `begin`, executed by `at`; appends to `combines`.
-  Location evaluate(SlotRange range, const PieceMap& pieces, int at, std::int64_t begin, std::int64_t count,
-                    std::vector<Combine>& combines) {
+  Location evaluate(SlotRange range, const PieceMap& pieces, int at, std::int64_t begin,
+                    std::int64_t count, std::vector<Combine>& combines) {
     if (const auto found = pieces.find({range.begin, range.end}); found != pieces.end()) {
       return found->second;
     }
@@ -120,7 +123,8 @@ class Planner {
         evaluate({0, input_.num_slots}, pieces, owner, begin, count, rounds_.back().combines);
   }
 
-  void send_node_sums(std::size_t node, int owner, std::int64_t begin, std::int64_t count, PieceMap& pieces) {
+  void send_node_sums(std::size_t node, int owner, std::int64_t begin, std::int64_t count,
+                      PieceMap& pieces) {
     const std::vector<int>& ranks = node_ranks_[node];
     const int worker = ranks[static_cast<std::size_t>(owner) % ranks.size()];
     const PieceMap local = shifted(node_pieces_[node], begin);
@@ -155,6 +159,8 @@ std::vector<std::vector<int>> slots_of_ranks(std::span<const int> placement, int
   return slots;
 }
 
-TreeReducePlan plan_tree_reduce(const TreeReduceInput& input) { return Planner(input).plan(); }
+TreeReducePlan plan_tree_reduce(const TreeReduceInput& input) {
+  return Planner(input).plan();
+}
 
 }  // namespace superstep::bsp

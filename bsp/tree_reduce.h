@@ -1,11 +1,12 @@
 // The gradient exchange as a Schedule: sums of slots along the fixed tree, each shard at its owner.
 //
-// Before it, rank r holds in its address space the partial sums of the maximal subtrees of its slots
-// (bsp/slot_tree.h), piece k at offset k*n, n elements each. After it the sum over all slots of
-// elements [cuts[r], cuts[r+1]) stands at results[r]. Within a node owners combine by plain loads; for
-// the shards of other nodes a node first forms the sums of the maximal subtrees of all its slots (the
-// work for owner o falls to the node's rank number o modulo the node's size), sends them to the owner,
-// and the owner finishes, always left + right: the same bits for every placement, node layout and p.
+// Before it, rank r holds in its address space the partial sums of the maximal subtrees of its
+// slots (bsp/slot_tree.h), piece k at offset k*n, n elements each. After it the sum over all slots
+// of elements [cuts[r], cuts[r+1]) stands at results[r]. Within a node owners combine by plain
+// loads; for the shards of other nodes a node first forms the sums of the maximal subtrees of all
+// its slots (the work for owner o falls to the node's rank number o modulo the node's size), sends
+// them to the owner, and the owner finishes, always left + right: the same bits for every
+// placement, node layout and p.
 //
 // Cost for N nodes with one maximal subtree each: h = n*(N-1)/N elements per node, one round.
 #pragma once
@@ -19,20 +20,22 @@
 namespace superstep::bsp {
 
 struct TreeReduceInput {
-  std::int64_t num_elements = 0;             // n
-  int num_slots = 0;                         // M
-  std::span<const int> placement;            // slot -> rank, size M
-  std::span<const int> node_of_rank;         // size p; ranks of a node are contiguous
-  std::span<const std::int64_t> cuts;        // size p + 1, cuts[0] = 0, cuts[p] = n
+  std::int64_t num_elements = 0;       // n
+  int num_slots = 0;                   // M
+  std::span<const int> placement;      // slot -> rank, size M
+  std::span<const int> node_of_rank;   // size p; ranks of a node are contiguous
+  std::span<const std::int64_t> cuts;  // size p + 1, cuts[0] = 0, cuts[p] = n
 };
 
 struct TreeReducePlan {
-  // One round when all ranks share a node. Otherwise round 0 forms the nodes' sums (combines only), round 1
-  // moves them to the owners and finishes there.
+  // One round when all ranks share a node. Otherwise round 0 forms the nodes' sums (combines only),
+  // round 1 moves them to the owners and finishes there.
   Schedule schedule;
-  // Where rank r's shard is summed up. results[r].rank may be another rank of the node when no sum was needed.
+  // Where rank r's shard is summed up. results[r].rank may be another rank of the node when no sum
+  // was needed.
   std::vector<Location> results;
-  std::vector<std::int64_t> pieces_extent;   // per rank: elements taken by its pieces; scratch begins there
+  std::vector<std::int64_t>
+      pieces_extent;  // per rank: elements taken by its pieces; scratch begins there
 };
 
 TreeReducePlan plan_tree_reduce(const TreeReduceInput& input);

@@ -1,11 +1,12 @@
 // The default server: every rank owns one shard, beside the worker that computes.
 //
 // Memory: parameters once per node, optimizer state once per world (each owner's shard), gradients
-// n x (partial sums) per rank, where the partial sums are the maximal subtrees of the rank's slots (one
-// when its slots form a whole subtree) plus the slot in work.
+// n x (partial sums) per rank, where the partial sums are the maximal subtrees of the rank's slots
+// (one when its slots form a whole subtree) plus the slot in work.
 //
 // Cost of apply_gradients for n parameters, p ranks on one node, k partial sums per rank:
-//   w = O(n/p * (p*k + state))  loads,  h = 0 (plain loads and stores),  2 l (3 l with a global norm).
+//   w = O(n/p * (p*k + state))  loads,  h = 0 (plain loads and stores),  2 l (3 l with a global
+//   norm).
 // Between N nodes: each sends n*(N-1)/N partial sums and n/p*(N-1) parameters.
 #pragma once
 
@@ -24,14 +25,15 @@ struct CollocatedOptions {
   OptimizerSpec optimizer;
   LearningRateSchedule schedule;
   ClipOptions clip;
-  int num_slots = 1;                        // M; at least one per rank
-  std::vector<int> placement;               // slot -> rank; empty: contiguous
-  std::int64_t bucket_bytes = 0;            // 0: the whole layout is one bucket
+  int num_slots = 1;              // M; at least one per rank
+  std::vector<int> placement;     // slot -> rank; empty: contiguous
+  std::int64_t bucket_bytes = 0;  // 0: the whole layout is one bucket
 };
 
 class CollocatedServer : public Server {
  public:
-  // Collective. Throws InvalidArgument when there are more ranks than slots. `layout` must outlive it.
+  // Collective. Throws InvalidArgument when there are more ranks than slots. `layout` must outlive
+  // it.
   CollocatedServer(bsp::World& world, const ParameterLayout& layout, CollocatedOptions options);
   ~CollocatedServer() override;
 
@@ -50,9 +52,10 @@ class CollocatedServer : public Server {
 
   // Flags that a rank raises travel with the next apply_gradients(); StepResult sees their union.
   void raise_flags(std::uint32_t flags);
-  std::uint32_t flags() const;              // of the last apply_gradients(), the same on every rank
+  std::uint32_t flags() const;  // of the last apply_gradients(), the same on every rank
 
-  // Collective. Every rank gives the whole parameters (initialisation, warm start); the optimizer state is reset.
+  // Collective. Every rank gives the whole parameters (initialisation, warm start); the optimizer
+  // state is reset.
   void load_parameters(std::span<const float> buffer);
   // Collective. This rank's shard of parameters and state, and how to restore them.
   std::vector<ArrayPart> parts();

@@ -1,0 +1,512 @@
+#include "paramserver/collocated_server.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "bsp/shared_array.h"
+#include "bsp/tree_reduce.h"
+#include "paramserver/clip.h"
+#include "paramserver/gradient_stack.h"
+#include "paramserver/shard_updater.h"
+#include "paramserver/tree_exchange.h"
+
+namespace superstep::paramserver {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+std::size_t at(std::int64_t index) {
+  return static_cast<std::size_t>(index);
+}
+
+// The whole layout cut into buckets of whole blocks.
+std::vector<ElementRange> cut_buckets(std::int64_t num_elements, std::int64_t bucket_bytes) {
+  constexpr std::int64_t kBlockBytes = kBlockElements * static_cast<std::int64_t>(sizeof(float));
+  const std::int64_t blocks = std::max<std::int64_t>(1, bucket_bytes / kBlockBytes);
+  const std::int64_t length = bucket_bytes == 0 ? num_elements : blocks * kBlockElements;
+  std::vector<ElementRange> buckets;
+  for (std::int64_t begin = 0; begin < num_elements; begin += length) {
+    buckets.push_back({begin, std::min(begin + length, num_elements)});
+  }
+  return buckets;
+}
+
+SlotSummary sum_of(const SlotSummary& left, const SlotSummary& right) {
+  return {.num_samples = left.num_samples + right.num_samples,
+          .num_correct = left.num_correct + right.num_correct,
+          .loss_sum = left.loss_sum + right.loss_sum};
+}
+
+SlotSummary tree_total(std::span<const SlotSummary> summaries, bsp::SlotRange range) {
+  if (range.length() == 1) {
+    return summaries[static_cast<std::size_t>(range.begin)];
+  }
+  const int middle = bsp::split_point(range);
+  return sum_of(tree_total(summaries, {range.begin, middle}),
+                tree_total(summaries, {middle, range.end}));
+}
+
+void check_slots(const bsp::World& world, int num_slots) {
+  if (num_slots < world.size()) {
+    throw InvalidArgument(
+        "CollocatedServer",
+        fmt::format(
+            "more ranks than slots: got {} ranks for {} microbatches, expected at most {} ranks; "
+            "start fewer ranks or raise train.microbatches (which changes the result)",
+            world.size(), num_slots, num_slots));
+  }
+}
+
+}  // namespace
+
+struct CollocatedServer::State {
+  State(bsp::World& the_world, const ParameterLayout& the_layout, CollocatedOptions the_options)
+      : world(the_world),
+        layout(the_layout),
+        options(std::move(the_options)),
+        cuts(layout.shard_cuts(world.size())),
+        shard(layout.shard(world.rank(), world.size())),
+        buckets(cut_buckets(layout.size(), options.bucket_bytes)),
+        parameters(world, layout.size()),
+        summaries(world, options.num_slots),
+        flag_board(world, world.size()),
+        block_norms(world, layout.num_blocks()),
+        updater(layout, shard, options.optimizer),
+        mean_tile(kBlockElements),
+        all_summaries(static_cast<std::size_t>(options.num_slots)) {
+    for (int rank = 0; rank < world.size(); ++rank) {
+      nodes.push_back(world.node_of(rank));
+    }
+    if (options.clip.global_norm > 0.0) {
+      mean_gradient = AlignedBuffer<float>(shard.length());
+    }
+  }
+
+  // --- placement ---
+  void place(std::vector<int> new_placement);
+  std::vector<std::int64_t> gradient_buffers(const std::vector<std::vector<int>>& slots) const;
+  void ensure_gradient_memory(const std::vector<std::int64_t>& buffers);
+
+  // --- a step ---
+  void timed_sync(bsp::CallSite site = bsp::CallSite::here());
+  void share_summaries();
+  void gather_from_other_nodes();
+  ShardStep begin_step(const ApplyOptions& apply) const;
+  void update_shard(const ShardStep& step);
+  double update_shard_with_norm(const ShardStep& step);
+  double global_norm();
+  void publish_between_nodes();
+  template <typename Body>
+  void for_tiles(const Body& body);
+
+  bsp::World& world;
+  const ParameterLayout& layout;
+  CollocatedOptions options;
+  std::vector<std::int64_t> cuts;
+  ElementRange shard;
+  std::vector<ElementRange> buckets;
+  std::vector<int> nodes;                            // node of every rank
+  bsp::SharedArray<float> parameters;                // once per node
+  bsp::SharedArray<SlotSummary> summaries;           // by slot; the node's own are valid
+  bsp::SharedArray<std::uint32_t> flag_board;        // by rank; the node's own are valid
+  bsp::SharedArray<double> block_norms;              // by block; the node's own are valid
+  std::optional<bsp::SharedArray<float>> gradients;  // partial sums of the node's ranks
+  std::int64_t gradient_capacity = 0;                // buffers of n elements on the largest node
+  std::vector<int> placement;
+  std::unique_ptr<GradientStack> stack;
+  std::unique_ptr<TreeExchange> exchange;
+  ShardUpdater updater;
+  AlignedBuffer<float> mean_tile;
+  AlignedBuffer<float> mean_gradient;  // global norm only
+  std::vector<SlotSummary> all_summaries;
+  std::uint32_t raised = 0;
+  std::uint32_t union_of_flags = 0;
+  std::int64_t step = 0;
+  ExchangeTimes times;
+};
+
+// Buffers that each rank needs for its slots.
+std::vector<std::int64_t> CollocatedServer::State::gradient_buffers(
+    const std::vector<std::vector<int>>& slots) const {
+  std::vector<std::int64_t> buffers;
+  for (const std::vector<int>& own : slots) {
+    buffers.push_back(GradientStack::capacity(options.num_slots, own));
+  }
+  return buffers;
+}
+
+// Grows the gradient memory of all nodes when one of them needs more; the same decision on every
+// rank.
+void CollocatedServer::State::ensure_gradient_memory(const std::vector<std::int64_t>& buffers) {
+  std::vector<std::int64_t> per_node(static_cast<std::size_t>(world.num_nodes()), 0);
+  for (std::size_t rank = 0; rank < buffers.size(); ++rank) {
+    per_node[static_cast<std::size_t>(nodes[rank])] += buffers[rank];
+  }
+  const std::int64_t needed = *std::max_element(per_node.begin(), per_node.end());
+  if (needed > gradient_capacity) {
+    gradients.reset();
+    gradients.emplace(world, needed * layout.size());
+    gradient_capacity = needed;
+  }
+}
+
+void CollocatedServer::State::place(std::vector<int> new_placement) {
+  const auto slots = bsp::slots_of_ranks(new_placement, world.size());
+  const std::vector<std::int64_t> buffers = gradient_buffers(slots);
+  exchange.reset();
+  stack.reset();
+  ensure_gradient_memory(buffers);
+  std::vector<const float*> pieces(static_cast<std::size_t>(world.size()), nullptr);
+  std::int64_t base = 0;
+  std::int64_t own_base = 0;
+  for (const int rank : world.ranks_at(bsp::Level::kNode)) {
+    pieces[static_cast<std::size_t>(rank)] = gradients->span().data() + base;
+    if (rank == world.rank()) {
+      own_base = base;
+    }
+    base += buffers[static_cast<std::size_t>(rank)] * layout.size();
+  }
+  const auto self = static_cast<std::size_t>(world.rank());
+  const std::span<float> own =
+      gradients->span().subspan(at(own_base), at(buffers[self] * layout.size()));
+  stack =
+      std::make_unique<GradientStack>(own, layout.size(), buckets, options.num_slots, slots[self]);
+  const bsp::TreeReducePlan plan = bsp::plan_tree_reduce({.num_elements = layout.size(),
+                                                          .num_slots = options.num_slots,
+                                                          .placement = new_placement,
+                                                          .node_of_rank = nodes,
+                                                          .cuts = cuts});
+  exchange = std::make_unique<TreeExchange>(world, plan, std::move(pieces), shard);
+  placement = std::move(new_placement);
+}
+
+void CollocatedServer::State::timed_sync(bsp::CallSite site) {
+  const Clock::time_point start = Clock::now();
+  world.sync(site);
+  times.sync_seconds += seconds_since(start);
+}
+
+// After this all_summaries and union_of_flags are complete and the same on every rank.
+void CollocatedServer::State::share_summaries() {
+  std::copy(summaries.span().begin(), summaries.span().end(), all_summaries.begin());
+  union_of_flags = 0;
+  for (const int rank : world.ranks_at(bsp::Level::kNode)) {
+    union_of_flags |= flag_board.span()[static_cast<std::size_t>(rank)];
+  }
+  if (world.num_nodes() > 1) {
+    gather_from_other_nodes();
+  }
+}
+
+void CollocatedServer::State::gather_from_other_nodes() {
+  const auto slots = bsp::slots_of_ranks(placement, world.size());
+  std::vector<std::int64_t> counts;
+  for (const std::vector<int>& own : slots) {
+    counts.push_back(static_cast<std::int64_t>(own.size()) * 3 + 1);
+  }
+  std::vector<double> mine;
+  for (const int slot : slots[static_cast<std::size_t>(world.rank())]) {
+    const SlotSummary& summary = all_summaries[static_cast<std::size_t>(slot)];
+    mine.insert(mine.end(), {static_cast<double>(summary.num_samples),
+                             static_cast<double>(summary.num_correct), summary.loss_sum});
+  }
+  mine.push_back(static_cast<double>(flag_board.span()[static_cast<std::size_t>(world.rank())]));
+  std::int64_t total = 0;
+  for (const std::int64_t count : counts) {
+    total += count;
+  }
+  std::vector<double> all(at(total));
+  world.allgather(std::span<const double>(mine), std::span<double>(all), counts);
+  std::size_t position = 0;
+  for (const std::vector<int>& own : slots) {
+    for (const int slot : own) {
+      all_summaries[static_cast<std::size_t>(slot)] = {
+          .num_samples = static_cast<std::int64_t>(all[position]),
+          .num_correct = static_cast<std::int64_t>(all[position + 1]),
+          .loss_sum = all[position + 2]};
+      position += 3;
+    }
+    union_of_flags |= static_cast<std::uint32_t>(all[position++]);
+  }
+}
+
+ShardStep CollocatedServer::State::begin_step(const ApplyOptions& apply) const {
+  const SlotSummary total = tree_total(all_summaries, {0, options.num_slots});
+  SUPERSTEP_CHECK(total.num_samples > 0, "a step without samples");
+  return {
+      .step = step,
+      .learning_rate = learning_rate_at(options.schedule, options.optimizer.learning_rate, step),
+      .num_samples = total.num_samples,
+      .clip_value = options.clip.value,
+      .options = &apply};
+}
+
+template <typename Body>
+void CollocatedServer::State::for_tiles(const Body& body) {
+  for (std::int64_t begin = shard.begin; begin < shard.end; begin += kBlockElements) {
+    body(begin);
+  }
+}
+
+// One pass: sum over the tree, mean, clip, update, publish, tile by tile.
+void CollocatedServer::State::update_shard(const ShardStep& step_now) {
+  for_tiles([&](std::int64_t begin) {
+    updater.mean_of_tile(step_now, begin, exchange->sum_tile(begin - shard.begin, kBlockElements),
+                         mean_tile.span());
+    updater.update_tile(step_now, begin, mean_tile.span(),
+                        parameters.span().subspan(at(begin), at(kBlockElements)));
+  });
+}
+
+// Two passes with a sync between them; returns the norm before clipping.
+double CollocatedServer::State::update_shard_with_norm(const ShardStep& step_now) {
+  for_tiles([&](std::int64_t begin) {
+    const std::span<float> mean =
+        mean_gradient.span().subspan(at(begin - shard.begin), at(kBlockElements));
+    updater.mean_of_tile(step_now, begin, exchange->sum_tile(begin - shard.begin, kBlockElements),
+                         mean);
+    std::copy(mean.begin(), mean.end(), mean_tile.span().begin());
+    updater.keep_only_gradient(begin, mean_tile.span());
+    block_squared_norms(mean_tile.span(),
+                        block_norms.span().subspan(at(begin / kBlockElements), 1));
+  });
+  timed_sync();
+  const double norm = global_norm();
+  const float factor =
+      norm > options.clip.global_norm ? static_cast<float>(options.clip.global_norm / norm) : 1.0F;
+  for_tiles([&](std::int64_t begin) {
+    const std::span<float> mean =
+        mean_gradient.span().subspan(at(begin - shard.begin), at(kBlockElements));
+    updater.scale_gradient(begin, factor, mean);
+    updater.update_tile(step_now, begin, mean,
+                        parameters.span().subspan(at(begin), at(kBlockElements)));
+  });
+  return norm;
+}
+
+double CollocatedServer::State::global_norm() {
+  std::vector<double> all(block_norms.span().begin(), block_norms.span().end());
+  if (world.num_nodes() > 1) {
+    std::vector<std::int64_t> counts;
+    for (std::size_t rank = 0; rank + 1 < cuts.size(); ++rank) {
+      counts.push_back((cuts[rank + 1] - cuts[rank]) / kBlockElements);
+    }
+    const std::span<const double> mine = block_norms.span().subspan(
+        at(shard.begin / kBlockElements), at(shard.length() / kBlockElements));
+    world.allgather(mine, std::span<double>(all), counts);
+  }
+  return std::sqrt(tree_sum(all));
+}
+
+// Owners send their shard to one rank of every other node, which stores it in that node's copy.
+void CollocatedServer::State::publish_between_nodes() {
+  if (world.num_nodes() == 1) {
+    return;
+  }
+  std::vector<std::vector<int>> ranks_of_node(static_cast<std::size_t>(world.num_nodes()));
+  for (int rank = 0; rank < world.size(); ++rank) {
+    ranks_of_node[static_cast<std::size_t>(nodes[static_cast<std::size_t>(rank)])].push_back(rank);
+  }
+  std::vector<bsp::Outgoing> outgoing;
+  std::vector<bsp::Incoming> incoming;
+  const std::span<float> all = parameters.span();
+  for (int owner = 0; owner < world.size(); ++owner) {
+    const auto index = static_cast<std::size_t>(owner);
+    const std::span<float> values = all.subspan(at(cuts[index]), at(cuts[index + 1] - cuts[index]));
+    if (values.empty()) {
+      continue;
+    }
+    for (int node = 0; node < world.num_nodes(); ++node) {
+      const std::vector<int>& ranks = ranks_of_node[static_cast<std::size_t>(node)];
+      const int receiver = ranks[index % ranks.size()];
+      if (node == nodes[index]) {
+        continue;
+      }
+      if (owner == world.rank()) {
+        outgoing.push_back({.to = receiver, .bytes = std::as_bytes(values)});
+      } else if (receiver == world.rank()) {
+        incoming.push_back({.from = owner, .bytes = std::as_writable_bytes(values)});
+      }
+    }
+  }
+  world.exchange(outgoing, incoming);
+}
+
+CollocatedServer::CollocatedServer(bsp::World& world, const ParameterLayout& layout,
+                                   CollocatedOptions options) {
+  check_slots(world, options.num_slots);
+  validate(options.optimizer);
+  validate(options.schedule);
+  std::vector<int> placement = options.placement.empty()
+                                   ? bsp::contiguous_placement(options.num_slots, world.size())
+                                   : options.placement;
+  state_ = std::make_unique<State>(world, layout, std::move(options));
+  set_placement(placement);
+}
+
+CollocatedServer::~CollocatedServer() = default;
+
+const ParameterLayout& CollocatedServer::layout() const {
+  return state_->layout;
+}
+
+ParameterView CollocatedServer::pull() {
+  return {state_->layout, state_->parameters.span()};
+}
+
+std::span<const ElementRange> CollocatedServer::buckets() const {
+  return state_->buckets;
+}
+
+std::span<float> CollocatedServer::reserve(int slot) {
+  return state_->stack->reserve(slot);
+}
+
+void CollocatedServer::push(int slot, int bucket, std::span<const float> gradient) {
+  state_->stack->push(slot, bucket, gradient);
+}
+
+void CollocatedServer::push_summary(int slot, const SlotSummary& summary) {
+  state_->summaries.span()[static_cast<std::size_t>(slot)] = summary;
+}
+
+StepResult CollocatedServer::apply_gradients(const ApplyOptions& options) {
+  State& state = *state_;
+  SUPERSTEP_CHECK(options.mask.empty() || options.mask.size() == state.layout.entries().size(),
+                  "flags in the mask", options.mask.size(), "entries in the layout",
+                  state.layout.entries().size());
+  state.stack->finish_step();
+  state.flag_board.span()[static_cast<std::size_t>(state.world.rank())] =
+      std::exchange(state.raised, 0);
+  state.times = {};
+  const Clock::time_point start = Clock::now();
+  state.world.set_phase("sync: gradients");
+  state.timed_sync();
+  state.world.set_phase("exchange");
+  state.share_summaries();
+  state.exchange->move_between_nodes({}, {});
+  ++state.step;
+  const ShardStep step = state.begin_step(options);
+  StepResult result{.total = tree_total(state.all_summaries, {0, state.options.num_slots}),
+                    .learning_rate = step.learning_rate,
+                    .gradient_norm = std::numeric_limits<double>::quiet_NaN(),
+                    .step = state.step};
+  if (state.options.clip.global_norm > 0.0) {
+    result.gradient_norm = state.update_shard_with_norm(step);
+  } else {
+    state.update_shard(step);
+  }
+  state.publish_between_nodes();
+  state.world.set_phase("sync: parameters");
+  state.timed_sync();
+  state.world.set_phase("compute");
+  state.times.exchange_seconds = seconds_since(start) - state.times.sync_seconds;
+  return result;
+}
+
+void CollocatedServer::set_placement(std::span<const int> placement) {
+  const int num_slots = state_->options.num_slots;
+  if (static_cast<int>(placement.size()) != num_slots) {
+    throw InvalidArgument("CollocatedServer::set_placement",
+                          fmt::format("length of the placement table: got {}, expected {}",
+                                      placement.size(), num_slots));
+  }
+  for (const int rank : placement) {
+    if (rank < 0 || rank >= state_->world.size()) {
+      throw InvalidArgument("CollocatedServer::set_placement",
+                            fmt::format("rank out of range: got {}, expected 0 to {}", rank,
+                                        state_->world.size() - 1));
+    }
+  }
+  state_->place({placement.begin(), placement.end()});
+}
+
+std::span<const int> CollocatedServer::placement() const {
+  return state_->placement;
+}
+
+std::int64_t CollocatedServer::step() const {
+  return state_->step;
+}
+
+ExchangeTimes CollocatedServer::last_times() const {
+  return state_->times;
+}
+
+MemoryUse CollocatedServer::memory_use() const {
+  constexpr auto kFloatBytes = static_cast<std::int64_t>(sizeof(float));
+  const auto num_states = static_cast<std::int64_t>(state_->updater.state_names().size());
+  return {.parameters_per_node = state_->layout.size() * kFloatBytes,
+          .gradients_per_node = state_->gradient_capacity * state_->layout.size() * kFloatBytes,
+          .optimizer_state_per_world = num_states * state_->layout.size() * kFloatBytes};
+}
+
+void CollocatedServer::raise_flags(std::uint32_t flags) {
+  state_->raised |= flags;
+}
+
+std::uint32_t CollocatedServer::flags() const {
+  return state_->union_of_flags;
+}
+
+void CollocatedServer::load_parameters(std::span<const float> buffer) {
+  State& state = *state_;
+  SUPERSTEP_CHECK(static_cast<std::int64_t>(buffer.size()) == state.layout.size(),
+                  "size of the buffer", buffer.size());
+  state.world.sync();
+  if (state.world.ranks_at(bsp::Level::kNode).front() == state.world.rank()) {
+    std::copy(buffer.begin(), buffer.end(), state.parameters.span().begin());
+  }
+  state.updater.reset_state();
+  state.step = 0;
+  state.world.sync();
+}
+
+std::vector<ArrayPart> CollocatedServer::parts() {
+  State& state = *state_;
+  const std::span<const float> own =
+      state.parameters.span().subspan(at(state.shard.begin), at(state.shard.length()));
+  std::vector<ArrayPart> parts{{.name = "parameters",
+                                .num_elements = state.layout.size(),
+                                .range = state.shard,
+                                .values = own}};
+  for (std::size_t i = 0; i < state.updater.state_names().size(); ++i) {
+    parts.push_back({.name = state.updater.state_names()[i].name,
+                     .num_elements = state.layout.size(),
+                     .range = state.shard,
+                     .values = state.updater.state(i)});
+  }
+  return parts;
+}
+
+void CollocatedServer::restore(const CheckpointReader& reader, std::int64_t step) {
+  State& state = *state_;
+  reader.require_model(state.layout);
+  const std::span<const int> ranks = state.world.ranks_at(bsp::Level::kNode);
+  const auto index =
+      static_cast<int>(std::find(ranks.begin(), ranks.end(), state.world.rank()) - ranks.begin());
+  const ElementRange part = state.layout.shard(index, static_cast<int>(ranks.size()));
+  reader.read("parameters", part,
+              state.parameters.span().subspan(at(part.begin), at(part.length())));
+  for (std::size_t i = 0; i < state.updater.state_names().size(); ++i) {
+    reader.read(state.updater.state_names()[i].name, state.shard, state.updater.state(i));
+  }
+  state.step = step;
+  state.world.sync();
+}
+
+}  // namespace superstep::paramserver

@@ -1,0 +1,145 @@
+#include "paramserver/shard_updater.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include "base/check.h"
+
+namespace superstep::paramserver {
+
+namespace {
+
+constexpr std::size_t kMostStates = 4;
+
+std::size_t at(std::int64_t index) {
+  return static_cast<std::size_t>(index);
+}
+
+void fold_statistic(float fold, std::span<const float> mean, std::span<float> values) {
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    values[i] = (1.0F - fold) * values[i] + fold * mean[i];
+  }
+}
+
+}  // namespace
+
+ShardUpdater::ShardUpdater(const ParameterLayout& layout, ElementRange shard,
+                           OptimizerSpec optimizer)
+    : shard_(shard), optimizer_(std::move(optimizer)), state_names_(state_arrays(optimizer_)) {
+  SUPERSTEP_CHECK(state_names_.size() <= kMostStates, "optimizer state arrays",
+                  state_names_.size());
+  int index = 0;
+  for (const LayoutEntry& entry : layout.entries()) {
+    const std::int64_t begin = std::max(entry.offset, shard.begin);
+    const std::int64_t end = std::min(entry.offset + entry.num_elements(), shard.end);
+    if (begin < end) {
+      segments_.push_back({.begin = begin,
+                           .end = end,
+                           .entry = index,
+                           .role = entry.role,
+                           .decayed = entry.decayed,
+                           .fold = entry.fold});
+    }
+    ++index;
+  }
+  for (std::size_t i = 0; i < state_names_.size(); ++i) {
+    states_.emplace_back(shard.length());
+  }
+  reset_state();
+}
+
+void ShardUpdater::reset_state() {
+  for (std::size_t i = 0; i < states_.size(); ++i) {
+    const std::span<float> state = states_[i].span();
+    std::fill(state.begin(), state.end(), static_cast<float>(state_names_[i].initial_value));
+  }
+}
+
+template <typename Body>
+void ShardUpdater::for_segments(std::int64_t begin, std::int64_t count, const Body& body) const {
+  const std::int64_t end = begin + count;
+  auto segment =
+      std::partition_point(segments_.begin(), segments_.end(),
+                           [begin](const Segment& candidate) { return candidate.end <= begin; });
+  for (; segment != segments_.end() && segment->begin < end; ++segment) {
+    body(*segment, std::max(segment->begin, begin), std::min(segment->end, end));
+  }
+}
+
+bool ShardUpdater::is_masked(const ShardStep& step, const Segment& segment) {
+  return !step.options->mask.empty() &&
+         !step.options->mask[static_cast<std::size_t>(segment.entry)];
+}
+
+void ShardUpdater::mean_of_tile(const ShardStep& step, std::int64_t begin,
+                                std::span<const float> sums, std::span<float> mean) const {
+  std::fill(mean.begin(), mean.end(), 0.0F);
+  const auto divisor = static_cast<float>(step.num_samples);
+  const auto limit = static_cast<float>(step.clip_value);
+  for_segments(begin, static_cast<std::int64_t>(sums.size()),
+               [&](const Segment& segment, std::int64_t first, std::int64_t last) {
+                 if (is_masked(step, segment)) {
+                   return;
+                 }
+                 const bool clipped = limit > 0.0F && segment.role == EntryRole::kTrainable;
+                 for (std::int64_t i = first - begin; i < last - begin; ++i) {
+                   mean[at(i)] = sums[at(i)] / divisor;
+                 }
+                 if (clipped) {
+                   for (std::int64_t i = first - begin; i < last - begin; ++i) {
+                     mean[at(i)] = std::clamp(mean[at(i)], -limit, limit);
+                   }
+                 }
+               });
+}
+
+void ShardUpdater::keep_only_gradient(std::int64_t begin, std::span<float> mean) const {
+  for_segments(begin, static_cast<std::int64_t>(mean.size()),
+               [&](const Segment& segment, std::int64_t first, std::int64_t last) {
+                 if (segment.role == EntryRole::kStatistic) {
+                   std::fill(mean.begin() + (first - begin), mean.begin() + (last - begin), 0.0F);
+                 }
+               });
+}
+
+void ShardUpdater::scale_gradient(std::int64_t begin, float factor, std::span<float> mean) const {
+  for_segments(begin, static_cast<std::int64_t>(mean.size()),
+               [&](const Segment& segment, std::int64_t first, std::int64_t last) {
+                 if (segment.role == EntryRole::kTrainable) {
+                   for (std::int64_t i = first - begin; i < last - begin; ++i) {
+                     mean[at(i)] *= factor;
+                   }
+                 }
+               });
+}
+
+void ShardUpdater::update_tile(const ShardStep& step, std::int64_t begin,
+                               std::span<const float> mean, std::span<float> parameters) {
+  for_segments(
+      begin, static_cast<std::int64_t>(mean.size()),
+      [&](const Segment& segment, std::int64_t first, std::int64_t last) {
+        const bool masked = is_masked(step, segment);
+        if (masked &&
+            (step.options->masked == MaskedState::kKeep || segment.role == EntryRole::kStatistic)) {
+          return;
+        }
+        const std::size_t count = at(last - first);
+        const std::span<const float> gradient = mean.subspan(at(first - begin), count);
+        const std::span<float> values = parameters.subspan(at(first - begin), count);
+        if (segment.role == EntryRole::kStatistic) {
+          fold_statistic(segment.fold, gradient, values);
+          return;
+        }
+        std::array<std::span<float>, kMostStates> states;
+        for (std::size_t i = 0; i < states_.size(); ++i) {
+          states[i] = states_[i].span().subspan(at(first - shard_.begin), count);
+        }
+        const UpdateStep update_step{
+            .step = step.step, .learning_rate = step.learning_rate, .decayed = segment.decayed};
+        update<float>(optimizer_, update_step, gradient, values,
+                      std::span<const std::span<float>>(states.data(), states_.size()));
+      });
+}
+
+}  // namespace superstep::paramserver
