@@ -455,6 +455,10 @@ MemoryUse CollocatedServer::memory_use() const {
           .optimizer_state_per_world = num_states * state_->layout.size() * kFloatBytes};
 }
 
+const OptimizerSpec& CollocatedServer::optimizer() const {
+  return state_->options.optimizer;
+}
+
 void CollocatedServer::raise_flags(std::uint32_t flags) {
   state_->raised |= flags;
 }

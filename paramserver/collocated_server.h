@@ -50,6 +50,8 @@ class CollocatedServer : public Server {
   ExchangeTimes last_times() const override;
   MemoryUse memory_use() const override;
 
+  const OptimizerSpec& optimizer() const;
+
   // Flags that a rank raises travel with the next apply_gradients(); StepResult sees their union.
   void raise_flags(std::uint32_t flags);
   std::uint32_t flags() const;  // of the last apply_gradients(), the same on every rank

@@ -1,12 +1,13 @@
-// The training loop of one rank: supersteps over slots, evaluation, checkpoints, early stopping, resume.
+// The training loop of one rank: supersteps over slots, evaluation, checkpoints, early stopping,
+// resume.
 //
 //   Trainer trainer(world, model, server, options);
 //   if (resume) trainer.restore(reader);
 //   TrainResult result = trainer.fit(train, validation, test);
 //
-// compute_gradients and apply_gradients are public, so that a program may put something between them.
-// Everything a Trainer decides (stop, checkpoint, best epoch) is a function of values that are the same on
-// every rank.
+// compute_gradients and apply_gradients are public, so that a program may put something between
+// them. Everything a Trainer decides (stop, checkpoint, best epoch) is a function of values that
+// are the same on every rank.
 #pragma once
 
 #include <chrono>
@@ -25,27 +26,29 @@
 #include "paramserver/collocated_server.h"
 #include "worker/data/batches.h"
 #include "worker/data/dataset.h"
+#include "worker/evaluator.h"
 #include "worker/model.h"
+#include "worker/stop_request.h"
 
 namespace superstep::worker {
 
 struct CheckpointOptions {
-  std::filesystem::path directory;       // empty: no checkpoints
-  std::int64_t every_supersteps = 200;   // 0: only at the end of each epoch
-  int keep = 3;                          // newest ones kept
-  bool keep_best = true;                 // and the one with the best validation (or test) accuracy
+  std::filesystem::path directory;      // empty: no checkpoints
+  std::int64_t every_supersteps = 200;  // 0: only at the end of each epoch
+  int keep = 3;                         // newest ones kept
+  bool keep_best = true;                // and the one with the best validation (or test) accuracy
   std::string run_id;
-  std::string configuration;             // resolved TOML, stored in the manifest
+  std::string configuration;  // resolved TOML, stored in the manifest
 };
 
 struct EarlyStopping {
-  std::int64_t patience_epochs = 0;      // 0: off. Epochs without improvement of the validation loss
+  std::int64_t patience_epochs = 0;  // 0: off. Epochs without improvement of the validation loss
   double min_delta = 0.0;
 };
 
 struct TrainOptions {
   std::int64_t epochs = 1;
-  std::int64_t max_supersteps = 0;       // 0: no limit besides epochs
+  std::int64_t max_supersteps = 0;  // 0: no limit besides epochs
   BatchOptions batch;
   Normalization normalization;
   std::int64_t evaluation_batch = 1000;  // samples per evaluation step, cut into evaluation_slots
@@ -55,30 +58,25 @@ struct TrainOptions {
   CheckpointOptions checkpoint;
   std::chrono::seconds wall_time_limit{0};  // 0: none
   int prefetch_depth = 2;
-  // Random placement of slots in every superstep, keyed by the seed (a test of placement invariance).
+  // Random placement of slots in every superstep, keyed by the seed (a test of placement
+  // invariance).
   bool random_placement = false;
-};
-
-struct Evaluation {
-  double loss = 0.0;
-  double accuracy = 0.0;
-  std::int64_t num_samples = 0;
 };
 
 enum class StopReason : std::uint8_t { kFinished, kEarlyStopping, kWallTime, kSignal };
 std::string_view name_of(StopReason reason);
 
 struct StepReport {
-  std::int64_t superstep = 0;            // supersteps done, this one included
-  std::int64_t epoch = 0;                // from 0
+  std::int64_t superstep = 0;  // supersteps done, this one included
+  std::int64_t epoch = 0;      // from 0
   std::int64_t step_in_epoch = 0;
   std::int64_t steps_per_epoch = 0;
   paramserver::StepResult result;
-  bsp::SuperstepRecord record;           // of this rank
+  bsp::SuperstepRecord record;  // of this rank
 };
 
 struct EpochReport {
-  std::int64_t epoch = 0;                // finished epochs
+  std::int64_t epoch = 0;  // finished epochs
   std::int64_t superstep = 0;
   double train_loss = 0.0;
   double train_accuracy = 0.0;
@@ -94,7 +92,8 @@ class TrainObserver {
   virtual ~TrainObserver() = default;
   virtual void on_step(const StepReport&) {}
   virtual void on_epoch(const EpochReport&) {}
-  virtual void on_checkpoint(const std::filesystem::path&, std::int64_t /*superstep*/, double /*seconds*/) {}
+  virtual void on_checkpoint(const std::filesystem::path&, std::int64_t /*superstep*/,
+                             double /*seconds*/) {}
 };
 
 struct TrainResult {
@@ -105,22 +104,22 @@ struct TrainResult {
   Hash128 state_hash;
   std::int64_t supersteps = 0;
   std::int64_t epochs = 0;
-  double train_seconds = 0.0;            // fit() as a whole
-  std::filesystem::path last_checkpoint; // empty: none
+  double train_seconds = 0.0;             // fit() as a whole
+  std::filesystem::path last_checkpoint;  // empty: none
   std::int64_t best_epoch = -1;
 };
 
 struct TrainingData {
   std::shared_ptr<const Dataset> train;
-  std::shared_ptr<const Dataset> validation;   // may be null
-  std::shared_ptr<const Dataset> test;         // may be null
+  std::shared_ptr<const Dataset> validation;  // may be null
+  std::shared_ptr<const Dataset> test;        // may be null
 };
 
 class Trainer {
  public:
   // All referenced objects must outlive the Trainer. observer may be null.
-  Trainer(bsp::World& world, const Model& model, paramserver::CollocatedServer& server, TrainOptions options,
-          TrainObserver* observer = nullptr);
+  Trainer(bsp::World& world, const Model& model, paramserver::CollocatedServer& server,
+          TrainOptions options, TrainObserver* observer = nullptr);
   Trainer(const Trainer&) = delete;
   Trainer& operator=(const Trainer&) = delete;
   ~Trainer();
@@ -133,19 +132,17 @@ class Trainer {
   void compute_gradients(const StepBatch& batch);
   paramserver::StepResult apply_gradients(const paramserver::ApplyOptions& options = {});
 
-  // Collective. Fixed batches and slots of its own, so the result has the same bits for every world.
+  // Collective. Fixed batches and slots of its own, so the result has the same bits for every
+  // world.
   Evaluation evaluate(const Dataset& dataset);
   // Collective. Returns the directory.
   std::filesystem::path save_checkpoint();
 
  private:
-  struct State;
+  struct State;  // worker/trainer_state.h
+  TrainResult finish(const TrainingData& data, StopReason reason);
+
   std::unique_ptr<State> state_;
 };
-
-// Async-signal-safe: asks every Trainer of this process to stop after the current superstep with a
-// checkpoint. All ranks stop at the same superstep.
-void request_stop() noexcept;
-bool stop_requested() noexcept;
 
 }  // namespace superstep::worker

@@ -1,0 +1,211 @@
+#include "worker/step_programs.h"
+
+#include <algorithm>
+#include <array>
+
+#include "base/check.h"
+#include "kernels/ops.h"
+#include "kernels/tape.h"
+#include "worker/metrics.h"
+
+namespace superstep::worker {
+
+namespace {
+
+using kernels::DType;
+using kernels::Shape;
+using kernels::Tensor;
+using kernels::TensorType;
+
+// Borrowed memory is only read by programs, which never write their inputs.
+Tensor borrow_constant(const Shape& shape, std::span<const float> values) {
+  return Tensor::borrow(shape, DType::kFloat32,
+                        reinterpret_cast<std::byte*>(const_cast<float*>(values.data())));
+}
+
+Shape with_batch(std::int64_t num_samples, const Shape& sample_shape) {
+  std::vector<std::int64_t> sizes{num_samples};
+  sizes.insert(sizes.end(), sample_shape.sizes().begin(), sample_shape.sizes().end());
+  return Shape(std::move(sizes));
+}
+
+}  // namespace
+
+StepPrograms::StepPrograms(const Model& model, std::span<const float> parameters,
+                           std::uint64_t seed)
+    : model_(model), seed_(seed) {
+  for (const paramserver::LayoutEntry& entry : model.layout().entries()) {
+    const auto offset = static_cast<std::size_t>(entry.offset);
+    parameters_.push_back(borrow_constant(
+        entry.shape, parameters.subspan(offset, static_cast<std::size_t>(entry.num_elements()))));
+  }
+}
+
+// Parameters, then images, labels, sample ids, random key.
+std::vector<TensorType> StepPrograms::input_types(std::int64_t num_samples) const {
+  std::vector<TensorType> types;
+  for (const Tensor& parameter : parameters_) {
+    types.push_back({parameter.dtype(), parameter.shape()});
+  }
+  types.push_back({DType::kFloat32, with_batch(num_samples, model_.sample_shape())});
+  types.push_back({DType::kInt64, Shape{num_samples}});
+  types.push_back({DType::kInt64, Shape{num_samples}});
+  types.push_back({DType::kInt64, Shape{2}});
+  return types;
+}
+
+StepPrograms::Recorded& StepPrograms::training(std::int64_t num_samples) {
+  if (const auto found = training_.find(num_samples); found != training_.end()) {
+    return found->second;
+  }
+  std::vector<int> entries;
+  const auto step = [&](std::span<const Tensor> inputs) {
+    const std::size_t count = parameters_.size();
+    kernels::Tape tape;
+    std::vector<Tensor> watched(inputs.begin(),
+                                inputs.begin() + static_cast<std::ptrdiff_t>(count));
+    std::vector<Tensor> sources;
+    entries.clear();
+    for (std::size_t i = 0; i < count; ++i) {
+      if (model_.layout().entries()[i].role == paramserver::EntryRole::kTrainable) {
+        watched[i] = tape.watch(watched[i]);
+        sources.push_back(watched[i]);
+        entries.push_back(static_cast<int>(i));
+      }
+    }
+    const ForwardOutputs forward = model_.forward({.parameters = watched,
+                                                   .images = inputs[count],
+                                                   .sample_ids = inputs[count + 2],
+                                                   .random_key = inputs[count + 3]},
+                                                  Mode::kTraining);
+    const Tensor losses = kernels::cross_entropy(forward.logits, inputs[count + 1]);
+    std::vector<Tensor> outputs{losses, forward.logits};
+    for (Tensor& gradient : tape.gradient(losses, sources, kernels::Unconnected::kZero)) {
+      outputs.push_back(std::move(gradient));
+    }
+    for (const auto& [entry, statistic] : forward.statistics) {
+      entries.push_back(entry);
+      outputs.push_back(statistic);
+    }
+    return outputs;
+  };
+  kernels::Program program = kernels::Program::record(input_types(num_samples), step);
+  return training_.emplace(num_samples, finish(std::move(program), std::move(entries)))
+      .first->second;
+}
+
+StepPrograms::Recorded& StepPrograms::evaluation(std::int64_t num_samples) {
+  if (const auto found = evaluation_.find(num_samples); found != evaluation_.end()) {
+    return found->second;
+  }
+  const auto step = [&](std::span<const Tensor> inputs) {
+    const std::size_t count = parameters_.size();
+    const ForwardOutputs forward = model_.forward({.parameters = inputs.first(count),
+                                                   .images = inputs[count],
+                                                   .sample_ids = inputs[count + 2],
+                                                   .random_key = inputs[count + 3]},
+                                                  Mode::kEvaluation);
+    return std::vector<Tensor>{kernels::cross_entropy(forward.logits, inputs[count + 1]),
+                               forward.logits};
+  };
+  kernels::Program program = kernels::Program::record(input_types(num_samples), step);
+  return evaluation_.emplace(num_samples, finish(std::move(program), {})).first->second;
+}
+
+StepPrograms::Recorded StepPrograms::finish(kernels::Program program, std::vector<int> entries) {
+  const TensorType losses = program.output_types()[0];
+  const TensorType logits = program.output_types()[1];
+  std::vector<Tensor> inputs = parameters_;
+  inputs.resize(parameters_.size() + 3);
+  inputs.push_back(Tensor::zeros(Shape{2}, DType::kInt64));
+  return {.program = std::move(program),
+          .inputs = std::move(inputs),
+          .losses = Tensor::zeros(losses.shape, losses.dtype),
+          .logits = Tensor::zeros(logits.shape, logits.dtype),
+          .entries = std::move(entries),
+          .outputs = {}};
+}
+
+std::vector<Tensor>& StepPrograms::bound_outputs(Recorded& recorded, std::span<float> gradient) {
+  std::vector<Tensor>& outputs = recorded.outputs[gradient.data()];
+  if (outputs.empty()) {
+    outputs = {recorded.losses, recorded.logits};
+    for (const int index : recorded.entries) {
+      const paramserver::LayoutEntry& entry =
+          model_.layout().entries()[static_cast<std::size_t>(index)];
+      outputs.push_back(borrow_constant(
+          entry.shape, gradient.subspan(static_cast<std::size_t>(entry.offset),
+                                        static_cast<std::size_t>(entry.num_elements()))));
+    }
+  }
+  return outputs;
+}
+
+void StepPrograms::bind_batch(Recorded& recorded, const SlotBatch& batch, std::int64_t epoch) {
+  const std::size_t count = parameters_.size();
+  recorded.inputs[count] = batch.images;
+  recorded.inputs[count + 1] = batch.labels;
+  recorded.inputs[count + 2] = batch.sample_ids;
+  const std::span<std::int64_t> key = recorded.inputs[count + 3].mutable_data<std::int64_t>();
+  key[0] = static_cast<std::int64_t>(seed_);
+  key[1] = epoch;
+}
+
+// Losses are added in double, in the order of the samples.
+paramserver::SlotSummary StepPrograms::summarize(const Recorded& recorded, const SlotBatch& batch) {
+  paramserver::SlotSummary summary{.num_samples = batch.num_samples()};
+  for (const float loss : recorded.losses.data<float>()) {
+    summary.loss_sum += static_cast<double>(loss);
+  }
+  summary.num_correct = count_correct(recorded.logits, batch.labels);
+  return summary;
+}
+
+paramserver::SlotSummary StepPrograms::train(const SlotBatch& batch, std::int64_t epoch,
+                                             std::span<float> gradient) {
+  if (batch.num_samples() == 0) {
+    std::fill(gradient.begin(), gradient.end(), 0.0F);
+    return {};
+  }
+  Recorded& recorded = training(batch.num_samples());
+  bind_batch(recorded, batch, epoch);
+  std::vector<Tensor>& outputs = bound_outputs(recorded, gradient);
+  recorded.program.run(recorded.inputs, outputs);
+  for (std::size_t i = 0; i < recorded.entries.size(); ++i) {
+    const paramserver::LayoutEntry& entry =
+        model_.layout().entries()[static_cast<std::size_t>(recorded.entries[i])];
+    if (entry.role == paramserver::EntryRole::kStatistic) {
+      for (float& value : outputs[i + 2].mutable_data<float>()) {
+        value *= static_cast<float>(batch.num_samples());
+      }
+    }
+  }
+  return summarize(recorded, batch);
+}
+
+paramserver::SlotSummary StepPrograms::evaluate(const SlotBatch& batch) {
+  if (batch.num_samples() == 0) {
+    return {};
+  }
+  Recorded& recorded = evaluation(batch.num_samples());
+  bind_batch(recorded, batch, 0);
+  std::array<Tensor, 2> outputs{recorded.losses, recorded.logits};
+  recorded.program.run(recorded.inputs, outputs);
+  return summarize(recorded, batch);
+}
+
+std::int64_t StepPrograms::arena_bytes() const {
+  std::int64_t bytes = 0;
+  for (const auto* programs : {&training_, &evaluation_}) {
+    for (const auto& [num_samples, recorded] : *programs) {
+      bytes += recorded.program.arena_bytes();
+    }
+  }
+  return bytes;
+}
+
+double StepPrograms::training_flops(std::int64_t num_samples) {
+  return training(num_samples).program.flops();
+}
+
+}  // namespace superstep::worker

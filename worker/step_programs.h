@@ -1,0 +1,65 @@
+// The recorded steps of a model: forward and backward of one slot, and the forward pass of
+// evaluation.
+//
+//   StepPrograms programs(model, server.pull().buffer(), seed);
+//   SlotSummary summary = programs.train(batch, epoch, gradient);   // writes sums over the samples
+//
+// A program is recorded once per number of samples and replayed. Gradients are sums over the
+// samples of the slot; statistics of batch normalisation are weighted by the number of samples. An
+// empty slot contributes zeros. One thread at a time.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+#include "kernels/program.h"
+#include "paramserver/server.h"
+#include "worker/data/batches.h"
+#include "worker/model.h"
+
+namespace superstep::worker {
+
+class StepPrograms {
+ public:
+  // `parameters` has the model's layout and must remain valid while this object lives.
+  StepPrograms(const Model& model, std::span<const float> parameters, std::uint64_t seed);
+
+  // gradient has layout().size() elements; every entry's elements are overwritten, padding is left
+  // alone.
+  paramserver::SlotSummary train(const SlotBatch& batch, std::int64_t epoch,
+                                 std::span<float> gradient);
+  paramserver::SlotSummary evaluate(const SlotBatch& batch);
+
+  std::int64_t arena_bytes() const;  // of all programs recorded so far
+  double training_flops(std::int64_t num_samples);
+
+ private:
+  struct Recorded {
+    kernels::Program program;
+    std::vector<kernels::Tensor> inputs;
+    kernels::Tensor losses;                                  // (N)
+    kernels::Tensor logits;                                  // (N, classes)
+    std::vector<int> entries;                                // layout entry of outputs 2, 3, ...
+    std::map<float*, std::vector<kernels::Tensor>> outputs;  // by gradient memory
+  };
+
+  Recorded& training(std::int64_t num_samples);
+  Recorded& evaluation(std::int64_t num_samples);
+  std::vector<kernels::TensorType> input_types(std::int64_t num_samples) const;
+  Recorded finish(kernels::Program program, std::vector<int> entries);
+  std::vector<kernels::Tensor>& bound_outputs(Recorded& recorded, std::span<float> gradient);
+  void bind_batch(Recorded& recorded, const SlotBatch& batch, std::int64_t epoch);
+  static paramserver::SlotSummary summarize(const Recorded& recorded, const SlotBatch& batch);
+
+  const Model& model_;
+  std::uint64_t seed_;
+  std::vector<kernels::Tensor> parameters_;  // borrowed, one per layout entry
+  std::map<std::int64_t, Recorded> training_;
+  std::map<std::int64_t, Recorded> evaluation_;
+};
+
+}  // namespace superstep::worker

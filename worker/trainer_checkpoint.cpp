@@ -1,0 +1,120 @@
+#include <algorithm>
+#include <array>
+#include <string>
+#include <utility>
+
+#include "base/check.h"
+#include "base/version.h"
+#include "worker/trainer_state.h"
+
+namespace superstep::worker {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// What the trainer remembers besides parameters, optimizer state and position.
+std::map<std::string, double> remembered(const EpochTotals& totals, const BestEpoch& best) {
+  return {
+      {"epoch.num_samples", static_cast<double>(totals.sums.num_samples)},
+      {"epoch.num_correct", static_cast<double>(totals.sums.num_correct)},
+      {"epoch.loss_sum", totals.sums.loss_sum},
+      {"best.epoch", static_cast<double>(best.epoch)},
+      {"best.superstep", static_cast<double>(best.superstep)},
+      {"best.accuracy", best.accuracy},
+      {"best.loss", best.loss},
+      {"best.epochs_without_improvement", static_cast<double>(best.epochs_without_improvement)}};
+}
+
+double number(const paramserver::Manifest& manifest, const std::string& name) {
+  const auto found = manifest.numbers.find(name);
+  SUPERSTEP_CHECK(found != manifest.numbers.end(), "checkpoint has no number", name);
+  return found->second;
+}
+
+}  // namespace
+
+bool Trainer::State::checkpoint_due() const {
+  const bool epoch_ended = position.step_in_epoch == 0;
+  const std::int64_t every = options.checkpoint.every_supersteps;
+  const bool best_now =
+      options.checkpoint.keep_best && epoch_ended && best.superstep == position.superstep;
+  return best_now || (every > 0 ? position.superstep % every == 0 : epoch_ended);
+}
+
+paramserver::Manifest Trainer::State::manifest() const {
+  paramserver::Manifest manifest;
+  manifest.run_id = options.checkpoint.run_id;
+  manifest.program_version = std::string(version());
+  manifest.model_description = model.layout().describe();
+  manifest.configuration = options.checkpoint.configuration;
+  manifest.optimizer = server.optimizer();
+  manifest.position = position;
+  manifest.numbers = remembered(totals, best);
+  manifest.numbers["update_step"] = static_cast<double>(server.step());
+  manifest.parameters_hash = model.layout().parameters_hash(server.pull().buffer());
+  return manifest;
+}
+
+// Nothing happens without a checkpoint directory, or when this superstep is already saved.
+void Trainer::State::save() {
+  if (options.checkpoint.directory.empty() || saved_at == position.superstep) {
+    return;
+  }
+  const Clock::time_point start = Clock::now();
+  world.set_phase("checkpoint");
+  const std::vector<paramserver::ArrayPart> parts = server.parts();
+  last_checkpoint =
+      paramserver::write_checkpoint(world, options.checkpoint.directory, manifest(), parts);
+  saved_at = position.superstep;
+  saved_state_hash = paramserver::CheckpointReader(last_checkpoint).manifest().state_hash;
+  world.sync();  // all ranks have read the manifest before old ones are deleted
+  prune();
+  world.set_phase("compute");
+  if (observer != nullptr) {
+    observer->on_checkpoint(last_checkpoint, position.superstep,
+                            std::chrono::duration<double>(Clock::now() - start).count());
+  }
+}
+
+void Trainer::State::prune() const {
+  if (world.rank() != 0) {
+    return;
+  }
+  std::vector<std::filesystem::path> pinned;
+  if (options.checkpoint.keep_best && best.superstep >= 0) {
+    pinned.push_back(options.checkpoint.directory / paramserver::checkpoint_name(best.superstep));
+  }
+  paramserver::prune_checkpoints(options.checkpoint.directory, options.checkpoint.keep, pinned);
+}
+
+void Trainer::restore(const paramserver::CheckpointReader& reader) {
+  State& state = *state_;
+  const paramserver::Manifest& manifest = reader.manifest();
+  state.server.restore(reader, static_cast<std::int64_t>(number(manifest, "update_step")));
+  state.position = manifest.position;
+  state.totals.sums = {
+      .num_samples = static_cast<std::int64_t>(number(manifest, "epoch.num_samples")),
+      .num_correct = static_cast<std::int64_t>(number(manifest, "epoch.num_correct")),
+      .loss_sum = number(manifest, "epoch.loss_sum")};
+  state.best = {.epoch = static_cast<std::int64_t>(number(manifest, "best.epoch")),
+                .superstep = static_cast<std::int64_t>(number(manifest, "best.superstep")),
+                .accuracy = number(manifest, "best.accuracy"),
+                .loss = number(manifest, "best.loss"),
+                .epochs_without_improvement =
+                    static_cast<std::int64_t>(number(manifest, "best.epochs_without_improvement"))};
+  state.last_checkpoint = reader.directory();
+  state.saved_at = manifest.position.superstep;
+  state.saved_state_hash = manifest.state_hash;
+  const Hash128 hash = state.model.layout().parameters_hash(state.server.pull().buffer());
+  SUPERSTEP_CHECK(hash == manifest.parameters_hash,
+                  "restored parameters differ from the manifest:", to_text(hash),
+                  to_text(manifest.parameters_hash));
+}
+
+std::filesystem::path Trainer::save_checkpoint() {
+  state_->save();
+  return state_->last_checkpoint;
+}
+
+}  // namespace superstep::worker

@@ -1,0 +1,76 @@
+// The memory of a Trainer, shared by its source files (loop and checkpoints). Not part of the API.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "worker/step_programs.h"
+#include "worker/trainer.h"
+
+namespace superstep::worker {
+
+// Sums over the steps of the epoch in work; they survive a resume in the middle of it.
+struct EpochTotals {
+  paramserver::SlotSummary sums;
+  double seconds = 0.0;
+};
+
+// The best epoch so far, by accuracy on the validation data (on the test data where there are
+// none).
+struct BestEpoch {
+  std::int64_t epoch = -1;
+  std::int64_t superstep = -1;
+  double accuracy = -1.0;
+  double loss = std::numeric_limits<double>::infinity();
+  std::int64_t epochs_without_improvement = 0;
+};
+
+struct Trainer::State {
+  State(bsp::World& the_world, const Model& the_model, paramserver::CollocatedServer& the_server,
+        TrainOptions the_options, TrainObserver* the_observer);
+
+  // --- the loop (trainer.cpp) ---
+  void start_input(const TrainingData& data);
+  std::vector<int> slots_of_this_rank() const;
+  void push_slot(const SlotBatch& batch, std::int64_t epoch);
+  void train_step(const BatchPlan& plan);
+  void raise_stop_flags();
+  std::optional<StopReason> stop_reason() const;
+  bool at_superstep_limit() const;
+  void finish_epoch(const TrainingData& data, std::int64_t last_epoch);
+  void note_epoch(const Evaluation& judged);
+  bool early_stop() const;
+  void randomize_placement();
+
+  // --- checkpoints (trainer_checkpoint.cpp) ---
+  bool checkpoint_due() const;
+  void save();
+  paramserver::Manifest manifest() const;
+  void prune() const;
+
+  bsp::World& world;
+  const Model& model;
+  paramserver::CollocatedServer& server;
+  TrainOptions options;
+  TrainObserver* observer;
+  StepPrograms programs;
+  std::unique_ptr<Prefetcher> prefetcher;
+  paramserver::Position position;
+  EpochTotals totals;
+  BestEpoch best;
+  std::optional<Evaluation> validation;
+  std::optional<Evaluation> test;
+  std::int64_t evaluated_at = -1;  // superstep of `validation` and `test`
+  std::filesystem::path last_checkpoint;
+  std::int64_t saved_at = -1;  // superstep of last_checkpoint
+  Hash128 saved_state_hash;
+  std::chrono::steady_clock::time_point started;
+  double last_input_wait = 0.0;
+};
+
+}  // namespace superstep::worker
