@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# clang-tidy on the C++ sources that changed: since the merge base with origin/main, or in the last
+# commits when there is none or nothing differs from it. Uses the flags of build/release, which must
+# have been built.
+#
+#   ./scripts/lint_changed.sh [FILE...]        FILE...: these sources instead of the changed ones
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+readonly max_files=15   # about 20 s each
+readonly last_commits=10
+
+database=build/release/compile_commands.json
+if [ ! -f "$database" ]; then
+  echo "lint_changed.sh: $database is missing; run ./scripts/test.sh first" >&2
+  exit 1
+fi
+
+changed_since() { git diff --name-only --diff-filter=d "$1" HEAD -- '*.cpp'; }
+
+files=("$@")
+if [ ${#files[@]} -eq 0 ]; then
+  base=$(git merge-base HEAD origin/main 2>/dev/null || true)
+  if [ -z "$base" ] || [ "$base" = "$(git rev-parse HEAD)" ]; then
+    base=$(git rev-list --max-count=$((last_commits + 1)) HEAD | tail -n 1)
+  fi
+  mapfile -t files < <(changed_since "$base" | head -n "$max_files")
+fi
+# Files that no target compiles with these options (another backend's, say) have no flags to check with.
+sources=()
+for file in "${files[@]}"; do
+  if grep -qF "\"file\": \"$PWD/$file\"" "$database"; then
+    sources+=("$file")
+  else
+    echo "not compiled here: $file"
+  fi
+done
+if [ ${#sources[@]} -eq 0 ]; then
+  echo "lint: nothing to check"
+  exit 0
+fi
+
+# clang-tidy cannot read g++'s precompiled headers: a copy of the flags without them.
+flags=$(mktemp -d)
+trap 'rm -rf "$flags"' EXIT
+sed -E 's/ -Winvalid-pch//; s/ -include [^ ]*cmake_pch\.hxx//' "$database" >"$flags/compile_commands.json"
+
+echo "lint: ${#sources[@]} files"
+printf '%s\0' "${sources[@]}" |
+  xargs -0 --max-args=1 --max-procs="$(nproc)" clang-tidy --quiet -p "$flags"
