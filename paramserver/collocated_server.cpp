@@ -16,7 +16,9 @@
 #include "bsp/tree_reduce.h"
 #include "paramserver/clip.h"
 #include "paramserver/gradient_stack.h"
+#include "paramserver/publish.h"
 #include "paramserver/shard_updater.h"
+#include "paramserver/slot_board.h"
 #include "paramserver/tree_exchange.h"
 
 namespace superstep::paramserver {
@@ -45,21 +47,6 @@ std::vector<ElementRange> cut_buckets(std::int64_t num_elements, std::int64_t bu
   return buckets;
 }
 
-SlotSummary sum_of(const SlotSummary& left, const SlotSummary& right) {
-  return {.num_samples = left.num_samples + right.num_samples,
-          .num_correct = left.num_correct + right.num_correct,
-          .loss_sum = left.loss_sum + right.loss_sum};
-}
-
-SlotSummary tree_total(std::span<const SlotSummary> summaries, bsp::SlotRange range) {
-  if (range.length() == 1) {
-    return summaries[static_cast<std::size_t>(range.begin)];
-  }
-  const int middle = bsp::split_point(range);
-  return sum_of(tree_total(summaries, {range.begin, middle}),
-                tree_total(summaries, {middle, range.end}));
-}
-
 void check_slots(const bsp::World& world, int num_slots) {
   if (num_slots < world.size()) {
     throw InvalidArgument(
@@ -82,61 +69,52 @@ struct CollocatedServer::State {
         shard(layout.shard(world.rank(), world.size())),
         buckets(cut_buckets(layout.size(), options.bucket_bytes)),
         parameters(world, layout.size()),
-        summaries(world, options.num_slots),
-        flag_board(world, world.size()),
+        board(world, options.num_slots),
         block_norms(world, layout.num_blocks()),
         updater(layout, shard, options.optimizer),
-        mean_tile(kBlockElements),
-        all_summaries(static_cast<std::size_t>(options.num_slots)) {
-    for (int rank = 0; rank < world.size(); ++rank) {
-      nodes.push_back(world.node_of(rank));
-    }
-    if (options.clip.global_norm > 0.0) {
-      mean_gradient = AlignedBuffer<float>(shard.length());
-    }
+        mean_tile(kBlockElements) {
+    nodes.push_back(world.node_of(rank));
   }
+  if (options.clip.global_norm > 0.0) {
+    mean_gradient = AlignedBuffer<float>(shard.length());
+  }
+}
 
   // --- placement ---
   void place(std::vector<int> new_placement);
-  std::vector<std::int64_t> gradient_buffers(const std::vector<std::vector<int>>& slots) const;
-  void ensure_gradient_memory(const std::vector<std::int64_t>& buffers);
+std::vector<std::int64_t> gradient_buffers(const std::vector<std::vector<int>>& slots) const;
+void ensure_gradient_memory(const std::vector<std::int64_t>& buffers);
 
-  // --- a step ---
-  void timed_sync(bsp::CallSite site = bsp::CallSite::here());
-  void share_summaries();
-  void gather_from_other_nodes();
-  ShardStep begin_step(const ApplyOptions& apply) const;
-  void update_shard(const ShardStep& step);
-  double update_shard_with_norm(const ShardStep& step);
-  double global_norm();
-  void publish_between_nodes();
-  template <typename Body>
-  void for_tiles(const Body& body);
+// --- a step ---
+void timed_sync(bsp::CallSite site = bsp::CallSite::here());
+ShardStep begin_step(const ApplyOptions& apply) const;
+void update_shard(const ShardStep& step);
+double update_shard_with_norm(const ShardStep& step);
+double global_norm();
+template <typename Body>
+void for_tiles(const Body& body);
 
-  bsp::World& world;
-  const ParameterLayout& layout;
-  CollocatedOptions options;
-  std::vector<std::int64_t> cuts;
-  ElementRange shard;
-  std::vector<ElementRange> buckets;
-  std::vector<int> nodes;                            // node of every rank
-  bsp::SharedArray<float> parameters;                // once per node
-  bsp::SharedArray<SlotSummary> summaries;           // by slot; the node's own are valid
-  bsp::SharedArray<std::uint32_t> flag_board;        // by rank; the node's own are valid
-  bsp::SharedArray<double> block_norms;              // by block; the node's own are valid
-  std::optional<bsp::SharedArray<float>> gradients;  // partial sums of the node's ranks
-  std::int64_t gradient_capacity = 0;                // buffers of n elements on the largest node
-  std::vector<int> placement;
-  std::unique_ptr<GradientStack> stack;
-  std::unique_ptr<TreeExchange> exchange;
-  ShardUpdater updater;
-  AlignedBuffer<float> mean_tile;
-  AlignedBuffer<float> mean_gradient;  // global norm only
-  std::vector<SlotSummary> all_summaries;
-  std::uint32_t raised = 0;
-  std::uint32_t union_of_flags = 0;
-  std::int64_t step = 0;
-  ExchangeTimes times;
+bsp::World& world;
+const ParameterLayout& layout;
+CollocatedOptions options;
+std::vector<std::int64_t> cuts;
+ElementRange shard;
+std::vector<ElementRange> buckets;
+std::vector<int> nodes;              // node of every rank
+bsp::SharedArray<float> parameters;  // once per node
+SlotBoard board;
+bsp::SharedArray<double> block_norms;              // by block; the node's own are valid
+std::optional<bsp::SharedArray<float>> gradients;  // partial sums of the node's ranks
+std::int64_t gradient_capacity = 0;                // buffers of n elements on the largest node
+std::vector<int> placement;
+std::unique_ptr<GradientStack> stack;
+std::unique_ptr<TreeExchange> exchange;
+ShardUpdater updater;
+AlignedBuffer<float> mean_tile;
+AlignedBuffer<float> mean_gradient;  // global norm only
+std::uint32_t raised = 0;
+std::int64_t step = 0;
+ExchangeTimes times;
 };
 
 // Buffers that each rank needs for its slots.
@@ -200,52 +178,8 @@ void CollocatedServer::State::timed_sync(bsp::CallSite site) {
   times.sync_seconds += seconds_since(start);
 }
 
-// After this all_summaries and union_of_flags are complete and the same on every rank.
-void CollocatedServer::State::share_summaries() {
-  std::copy(summaries.span().begin(), summaries.span().end(), all_summaries.begin());
-  union_of_flags = 0;
-  for (const int rank : world.ranks_at(bsp::Level::kNode)) {
-    union_of_flags |= flag_board.span()[static_cast<std::size_t>(rank)];
-  }
-  if (world.num_nodes() > 1) {
-    gather_from_other_nodes();
-  }
-}
-
-void CollocatedServer::State::gather_from_other_nodes() {
-  const auto slots = bsp::slots_of_ranks(placement, world.size());
-  std::vector<std::int64_t> counts;
-  for (const std::vector<int>& own : slots) {
-    counts.push_back(static_cast<std::int64_t>(own.size()) * 3 + 1);
-  }
-  std::vector<double> mine;
-  for (const int slot : slots[static_cast<std::size_t>(world.rank())]) {
-    const SlotSummary& summary = all_summaries[static_cast<std::size_t>(slot)];
-    mine.insert(mine.end(), {static_cast<double>(summary.num_samples),
-                             static_cast<double>(summary.num_correct), summary.loss_sum});
-  }
-  mine.push_back(static_cast<double>(flag_board.span()[static_cast<std::size_t>(world.rank())]));
-  std::int64_t total = 0;
-  for (const std::int64_t count : counts) {
-    total += count;
-  }
-  std::vector<double> all(at(total));
-  world.allgather(std::span<const double>(mine), std::span<double>(all), counts);
-  std::size_t position = 0;
-  for (const std::vector<int>& own : slots) {
-    for (const int slot : own) {
-      all_summaries[static_cast<std::size_t>(slot)] = {
-          .num_samples = static_cast<std::int64_t>(all[position]),
-          .num_correct = static_cast<std::int64_t>(all[position + 1]),
-          .loss_sum = all[position + 2]};
-      position += 3;
-    }
-    union_of_flags |= static_cast<std::uint32_t>(all[position++]);
-  }
-}
-
 ShardStep CollocatedServer::State::begin_step(const ApplyOptions& apply) const {
-  const SlotSummary total = tree_total(all_summaries, {0, options.num_slots});
+  const SlotSummary& total = board.total();
   SUPERSTEP_CHECK(total.num_samples > 0, "a step without samples");
   return {
       .step = step,
@@ -312,40 +246,6 @@ double CollocatedServer::State::global_norm() {
   return std::sqrt(tree_sum(all));
 }
 
-// Owners send their shard to one rank of every other node, which stores it in that node's copy.
-void CollocatedServer::State::publish_between_nodes() {
-  if (world.num_nodes() == 1) {
-    return;
-  }
-  std::vector<std::vector<int>> ranks_of_node(static_cast<std::size_t>(world.num_nodes()));
-  for (int rank = 0; rank < world.size(); ++rank) {
-    ranks_of_node[static_cast<std::size_t>(nodes[static_cast<std::size_t>(rank)])].push_back(rank);
-  }
-  std::vector<bsp::Outgoing> outgoing;
-  std::vector<bsp::Incoming> incoming;
-  const std::span<float> all = parameters.span();
-  for (int owner = 0; owner < world.size(); ++owner) {
-    const auto index = static_cast<std::size_t>(owner);
-    const std::span<float> values = all.subspan(at(cuts[index]), at(cuts[index + 1] - cuts[index]));
-    if (values.empty()) {
-      continue;
-    }
-    for (int node = 0; node < world.num_nodes(); ++node) {
-      const std::vector<int>& ranks = ranks_of_node[static_cast<std::size_t>(node)];
-      const int receiver = ranks[index % ranks.size()];
-      if (node == nodes[index]) {
-        continue;
-      }
-      if (owner == world.rank()) {
-        outgoing.push_back({.to = receiver, .bytes = std::as_bytes(values)});
-      } else if (receiver == world.rank()) {
-        incoming.push_back({.from = owner, .bytes = std::as_writable_bytes(values)});
-      }
-    }
-  }
-  world.exchange(outgoing, incoming);
-}
-
 CollocatedServer::CollocatedServer(bsp::World& world, const ParameterLayout& layout,
                                    CollocatedOptions options) {
   check_slots(world, options.num_slots);
@@ -381,7 +281,7 @@ void CollocatedServer::push(int slot, int bucket, std::span<const float> gradien
 }
 
 void CollocatedServer::push_summary(int slot, const SlotSummary& summary) {
-  state_->summaries.span()[static_cast<std::size_t>(slot)] = summary;
+  state_->board.post(slot, summary);
 }
 
 StepResult CollocatedServer::apply_gradients(const ApplyOptions& options) {
@@ -390,18 +290,17 @@ StepResult CollocatedServer::apply_gradients(const ApplyOptions& options) {
                   "flags in the mask", options.mask.size(), "entries in the layout",
                   state.layout.entries().size());
   state.stack->finish_step();
-  state.flag_board.span()[static_cast<std::size_t>(state.world.rank())] =
-      std::exchange(state.raised, 0);
+  state.board.post_flags(std::exchange(state.raised, 0));
   state.times = {};
   const Clock::time_point start = Clock::now();
   state.world.set_phase("sync: gradients");
   state.timed_sync();
   state.world.set_phase("exchange");
-  state.share_summaries();
+  state.board.share(state.placement);
   state.exchange->move_between_nodes({}, {});
   ++state.step;
   const ShardStep step = state.begin_step(options);
-  StepResult result{.total = tree_total(state.all_summaries, {0, state.options.num_slots}),
+  StepResult result{.total = state.board.total(),
                     .learning_rate = step.learning_rate,
                     .gradient_norm = std::numeric_limits<double>::quiet_NaN(),
                     .step = state.step};
@@ -410,7 +309,7 @@ StepResult CollocatedServer::apply_gradients(const ApplyOptions& options) {
   } else {
     state.update_shard(step);
   }
-  state.publish_between_nodes();
+  publish_between_nodes(state.world, state.cuts, state.parameters.span());
   state.world.set_phase("sync: parameters");
   state.timed_sync();
   state.world.set_phase("compute");
@@ -464,7 +363,7 @@ void CollocatedServer::raise_flags(std::uint32_t flags) {
 }
 
 std::uint32_t CollocatedServer::flags() const {
-  return state_->union_of_flags;
+  return state_->board.flags();
 }
 
 void CollocatedServer::load_parameters(std::span<const float> buffer) {

@@ -89,7 +89,7 @@ void Trainer::State::randomize_placement() {
                       static_cast<std::uint64_t>(position.superstep));
   std::vector<int> placement(static_cast<std::size_t>(options.batch.microbatches));
   for (int& rank : placement) {
-    rank = static_cast<int>(stream.uniform_below(static_cast<std::uint64_t>(world.size())));
+    rank = static_cast<int>(stream.below(static_cast<std::uint64_t>(world.size())));
   }
   server.set_placement(placement);
 }
@@ -257,6 +257,10 @@ TrainResult Trainer::fit(const TrainingData& data) {
   }
   state.prefetcher.reset();
   state.save();
+  if (state.position.epoch >= state.options.epochs) {
+    reason =
+        StopReason::kFinished;  // a stop that came with the last superstep has nothing to resume
+  }
   return finish(data, reason);
 }
 

@@ -45,7 +45,7 @@ bool Trainer::State::checkpoint_due() const {
 paramserver::Manifest Trainer::State::manifest() const {
   paramserver::Manifest manifest;
   manifest.run_id = options.checkpoint.run_id;
-  manifest.program_version = std::string(version());
+  manifest.program_version = std::string(kVersion);
   manifest.model_description = model.layout().describe();
   manifest.configuration = options.checkpoint.configuration;
   manifest.optimizer = server.optimizer();
