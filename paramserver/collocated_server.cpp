@@ -73,48 +73,49 @@ struct CollocatedServer::State {
         block_norms(world, layout.num_blocks()),
         updater(layout, shard, options.optimizer),
         mean_tile(kBlockElements) {
-    nodes.push_back(world.node_of(rank));
+    for (int rank = 0; rank < world.size(); ++rank) {
+      nodes.push_back(world.node_of(rank));
+    }
+    if (options.clip.global_norm > 0.0) {
+      mean_gradient = AlignedBuffer<float>(shard.length());
+    }
   }
-  if (options.clip.global_norm > 0.0) {
-    mean_gradient = AlignedBuffer<float>(shard.length());
-  }
-}
 
   // --- placement ---
   void place(std::vector<int> new_placement);
-std::vector<std::int64_t> gradient_buffers(const std::vector<std::vector<int>>& slots) const;
-void ensure_gradient_memory(const std::vector<std::int64_t>& buffers);
+  std::vector<std::int64_t> gradient_buffers(const std::vector<std::vector<int>>& slots) const;
+  void ensure_gradient_memory(const std::vector<std::int64_t>& buffers);
 
-// --- a step ---
-void timed_sync(bsp::CallSite site = bsp::CallSite::here());
-ShardStep begin_step(const ApplyOptions& apply) const;
-void update_shard(const ShardStep& step);
-double update_shard_with_norm(const ShardStep& step);
-double global_norm();
-template <typename Body>
-void for_tiles(const Body& body);
+  // --- a step ---
+  void timed_sync(bsp::CallSite site = bsp::CallSite::here());
+  ShardStep begin_step(const ApplyOptions& apply) const;
+  void update_shard(const ShardStep& step);
+  double update_shard_with_norm(const ShardStep& step);
+  double global_norm();
+  template <typename Body>
+  void for_tiles(const Body& body);
 
-bsp::World& world;
-const ParameterLayout& layout;
-CollocatedOptions options;
-std::vector<std::int64_t> cuts;
-ElementRange shard;
-std::vector<ElementRange> buckets;
-std::vector<int> nodes;              // node of every rank
-bsp::SharedArray<float> parameters;  // once per node
-SlotBoard board;
-bsp::SharedArray<double> block_norms;              // by block; the node's own are valid
-std::optional<bsp::SharedArray<float>> gradients;  // partial sums of the node's ranks
-std::int64_t gradient_capacity = 0;                // buffers of n elements on the largest node
-std::vector<int> placement;
-std::unique_ptr<GradientStack> stack;
-std::unique_ptr<TreeExchange> exchange;
-ShardUpdater updater;
-AlignedBuffer<float> mean_tile;
-AlignedBuffer<float> mean_gradient;  // global norm only
-std::uint32_t raised = 0;
-std::int64_t step = 0;
-ExchangeTimes times;
+  bsp::World& world;
+  const ParameterLayout& layout;
+  CollocatedOptions options;
+  std::vector<std::int64_t> cuts;
+  ElementRange shard;
+  std::vector<ElementRange> buckets;
+  std::vector<int> nodes;              // node of every rank
+  bsp::SharedArray<float> parameters;  // once per node
+  SlotBoard board;
+  bsp::SharedArray<double> block_norms;              // by block; the node's own are valid
+  std::optional<bsp::SharedArray<float>> gradients;  // partial sums of the node's ranks
+  std::int64_t gradient_capacity = 0;                // buffers of n elements on the largest node
+  std::vector<int> placement;
+  std::unique_ptr<GradientStack> stack;
+  std::unique_ptr<TreeExchange> exchange;
+  ShardUpdater updater;
+  AlignedBuffer<float> mean_tile;
+  AlignedBuffer<float> mean_gradient;  // global norm only
+  std::uint32_t raised = 0;
+  std::int64_t step = 0;
+  ExchangeTimes times;
 };
 
 // Buffers that each rank needs for its slots.

@@ -148,7 +148,9 @@ void Trainer::State::train_step(const BatchPlan& plan) {
   }
   const double compute = seconds_since(compute_start);
   raise_stop_flags();
-  StepReport report{.steps_per_epoch = plan.steps_per_epoch(), .result = server.apply_gradients()};
+  StepReport report;
+  report.steps_per_epoch = plan.steps_per_epoch();
+  report.result = server.apply_gradients();
   add_to(totals.sums, report.result.total);
   ++position.superstep;
   ++position.step_in_epoch;
@@ -194,12 +196,13 @@ bool Trainer::State::early_stop() const {
 // Evaluates, reports and moves on to the next epoch.
 void Trainer::State::finish_epoch(const TrainingData& data, std::int64_t last_epoch) {
   const auto samples = static_cast<double>(totals.sums.num_samples);
-  EpochReport report{.epoch = position.epoch + 1,
-                     .superstep = position.superstep,
-                     .train_loss = totals.sums.loss_sum / samples,
-                     .train_accuracy = static_cast<double>(totals.sums.num_correct) / samples,
-                     .seconds = totals.seconds,
-                     .samples_per_second = totals.seconds > 0.0 ? samples / totals.seconds : 0.0};
+  EpochReport report;
+  report.epoch = position.epoch + 1;
+  report.superstep = position.superstep;
+  report.train_loss = totals.sums.loss_sum / samples;
+  report.train_accuracy = static_cast<double>(totals.sums.num_correct) / samples;
+  report.seconds = totals.seconds;
+  report.samples_per_second = totals.seconds > 0.0 ? samples / totals.seconds : 0.0;
   ++position.epoch;
   position.step_in_epoch = 0;
   totals = {};
