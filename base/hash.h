@@ -13,7 +13,6 @@
 
 #include <array>
 #include <bit>
-#include <compare>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -34,7 +33,11 @@ struct Hash128 {
   std::uint64_t low = 0;
   std::uint64_t high = 0;
 
-  friend auto operator<=>(const Hash128&, const Hash128&) = default;
+  friend bool operator==(const Hash128&, const Hash128&) = default;
+  // An order for containers; it means nothing else.
+  friend bool operator<(const Hash128& a, const Hash128& b) {
+    return a.high != b.high ? a.high < b.high : a.low < b.low;
+  }
 };
 
 inline constexpr std::int64_t kHashBytes = 16;

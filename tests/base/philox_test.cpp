@@ -103,14 +103,15 @@ TEST(PhiloxStream, BelowIsUniform) {
   PhiloxStream stream(kSeed, stream_id("below"));
   constexpr int kBins = 10;
   constexpr int kCount = 100'000;
+  constexpr double kExpected = 1.0 * kCount / kBins;
   std::array<int, kBins> counts{};
   for (int i = 0; i < kCount; ++i) {
     ++counts.at(stream.below(kBins));
   }
   double chi_squared = 0.0;
   for (const int count : counts) {
-    const double difference = count - kCount / kBins;
-    chi_squared += difference * difference / (kCount / kBins);
+    const double difference = count - kExpected;
+    chi_squared += difference * difference / kExpected;
   }
   EXPECT_LT(chi_squared, 33.7);  // 9 degrees of freedom, p = 0.0001
 }
@@ -132,7 +133,7 @@ TEST(PhiloxStream, BelowRejectsWhatWouldBeBiased) {
   while (words.bits32() != next) {
     ++draws;
   }
-  EXPECT_NEAR(draws / 2, 2 * kCount, 5 * std::sqrt(2.0 * kCount));
+  EXPECT_NEAR(draws / 2.0, 2 * kCount, 5 * std::sqrt(2.0 * kCount));
 }
 
 TEST(PhiloxStream, BelowOneIsZeroAndBelowZeroIsRefused) {
