@@ -216,13 +216,12 @@ double CollocatedServer::State::update_shard_with_norm(const ShardStep& step_now
                          mean);
     std::copy(mean.begin(), mean.end(), mean_tile.span().begin());
     updater.keep_only_gradient(begin, mean_tile.span());
-    block_squared_norms(mean_tile.span(),
-                        block_norms.span().subspan(at(begin / kBlockElements), 1));
+    block_squared_norms<float>(mean_tile.span(),
+                               block_norms.span().subspan(at(begin / kBlockElements), 1));
   });
   timed_sync();
   const double norm = global_norm();
-  const float factor =
-      norm > options.clip.global_norm ? static_cast<float>(options.clip.global_norm / norm) : 1.0F;
+  const double factor = global_norm_factor(norm, options.clip.global_norm);
   for_tiles([&](std::int64_t begin) {
     const std::span<float> mean =
         mean_gradient.span().subspan(at(begin - shard.begin), at(kBlockElements));

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "paramserver/clip.h"
 
 namespace superstep::paramserver {
 
@@ -76,22 +77,20 @@ void ShardUpdater::mean_of_tile(const ShardStep& step, std::int64_t begin,
                                 std::span<const float> sums, std::span<float> mean) const {
   std::fill(mean.begin(), mean.end(), 0.0F);
   const auto divisor = static_cast<float>(step.num_samples);
-  const auto limit = static_cast<float>(step.clip_value);
-  for_segments(begin, static_cast<std::int64_t>(sums.size()),
-               [&](const Segment& segment, std::int64_t first, std::int64_t last) {
-                 if (is_masked(step, segment)) {
-                   return;
-                 }
-                 const bool clipped = limit > 0.0F && segment.role == EntryRole::kTrainable;
-                 for (std::int64_t i = first - begin; i < last - begin; ++i) {
-                   mean[at(i)] = sums[at(i)] / divisor;
-                 }
-                 if (clipped) {
-                   for (std::int64_t i = first - begin; i < last - begin; ++i) {
-                     mean[at(i)] = std::clamp(mean[at(i)], -limit, limit);
-                   }
-                 }
-               });
+  for_segments(
+      begin, static_cast<std::int64_t>(sums.size()),
+      [&](const Segment& segment, std::int64_t first, std::int64_t last) {
+        if (is_masked(step, segment)) {
+          return;
+        }
+        const bool clipped = step.clip_value > 0.0 && segment.role == EntryRole::kTrainable;
+        for (std::int64_t i = first - begin; i < last - begin; ++i) {
+          mean[at(i)] = sums[at(i)] / divisor;
+        }
+        if (clipped) {
+          clip_by_value<float>(mean.subspan(at(first - begin), at(last - first)), step.clip_value);
+        }
+      });
 }
 
 void ShardUpdater::keep_only_gradient(std::int64_t begin, std::span<float> mean) const {
@@ -103,13 +102,11 @@ void ShardUpdater::keep_only_gradient(std::int64_t begin, std::span<float> mean)
                });
 }
 
-void ShardUpdater::scale_gradient(std::int64_t begin, float factor, std::span<float> mean) const {
+void ShardUpdater::scale_gradient(std::int64_t begin, double factor, std::span<float> mean) const {
   for_segments(begin, static_cast<std::int64_t>(mean.size()),
                [&](const Segment& segment, std::int64_t first, std::int64_t last) {
                  if (segment.role == EntryRole::kTrainable) {
-                   for (std::int64_t i = first - begin; i < last - begin; ++i) {
-                     mean[at(i)] *= factor;
-                   }
+                   scale<float>(mean.subspan(at(first - begin), at(last - first)), factor);
                  }
                });
 }

@@ -37,7 +37,7 @@ class ShardUpdater {
   // Zeroes the statistics, which do not belong to the gradient's norm.
   void keep_only_gradient(std::int64_t begin, std::span<float> mean) const;
   // Multiplies the gradient part of the tile (the global norm's clip).
-  void scale_gradient(std::int64_t begin, float factor, std::span<float> mean) const;
+  void scale_gradient(std::int64_t begin, double factor, std::span<float> mean) const;
   // Updates the parameters of the tile and their optimizer state in place.
   void update_tile(const ShardStep& step, std::int64_t begin, std::span<const float> mean,
                    std::span<float> parameters);
