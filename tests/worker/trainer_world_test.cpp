@@ -1,0 +1,202 @@
+// Training as a whole: one rank alone is the oracle of every world, bit for bit.
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/threads.h"
+#include "tests/support/spmd_fixture.h"
+#include "tests/support/world_directory.h"
+#include "worker/trainer.h"
+
+namespace superstep::worker {
+namespace {
+
+using testing::WorldDirectory;
+
+constexpr int kSlots = 12;  // at least as many as the largest test world
+
+// Batch norm, dropout and a residual block on 1x8x8 images.
+Model tiny_model() {
+  const Sequential layers{
+      Conv2d{.filters = 4, .bias = false},
+      BatchNorm{},
+      Relu{},
+      Residual{{Conv2d{.filters = 8, .stride = 2, .bias = false}, BatchNorm{}, Relu{}}},
+      Flatten{},
+      Dropout{.rate = 0.25},
+      Dense{.units = 5}};
+  return Model::build(layers, {1, 8, 8}, 5);
+}
+
+std::shared_ptr<const Dataset> data(std::int64_t num_samples, std::uint64_t seed) {
+  return synthetic_dataset(
+      {.num_samples = num_samples, .sample_shape = {1, 8, 8}, .num_classes = 5, .seed = seed});
+}
+
+TrainOptions tiny_options() {
+  TrainOptions options;
+  options.epochs = 3;
+  options.batch = {.global_batch = 32, .microbatches = kSlots, .seed = 3};
+  options.evaluation_batch = 40;
+  options.evaluation_slots = 3;
+  return options;
+}
+
+// 75 samples: two full batches and an uneven third one, whose slots have 0 or 1 samples.
+TrainingData tiny_data() {
+  return {.train = data(75, 1), .validation = data(24, 2), .test = data(50, 3)};
+}
+
+struct Outcome {
+  TrainResult result;
+  std::vector<double> losses;  // of every step
+};
+
+class LossRecorder : public TrainObserver {
+ public:
+  explicit LossRecorder(std::vector<double>& losses) : losses_(losses) {}
+  void on_step(const StepReport& report) override {
+    losses_.push_back(report.result.total.loss_sum);
+  }
+
+ private:
+  std::vector<double>& losses_;
+};
+
+paramserver::CollocatedOptions server_options() {
+  paramserver::CollocatedOptions options;
+  options.optimizer = {
+      .kind = paramserver::OptimizerKind::kMomentum, .learning_rate = 0.05, .weight_decay = 1e-4};
+  options.num_slots = kSlots;
+  return options;
+}
+
+Outcome train(bsp::World& world, const TrainOptions& options,
+              const std::filesystem::path& resume_from = {}) {
+  kernels::set_team_size(1);
+  const Model model = tiny_model();
+  paramserver::CollocatedServer server(world, model.layout(), server_options());
+  std::vector<float> parameters(static_cast<std::size_t>(model.layout().size()));
+  model.initialize(options.batch.seed, parameters);
+  server.load_parameters(parameters);
+  Outcome outcome;
+  LossRecorder recorder(outcome.losses);
+  Trainer trainer(world, model, server, options, &recorder);
+  if (!resume_from.empty()) {
+    trainer.restore(paramserver::CheckpointReader(resume_from));
+  }
+  outcome.result = trainer.fit(tiny_data());
+  return outcome;
+}
+
+Outcome train_alone(bsp::World& world, const TrainOptions& options) {
+  bsp::World alone = world.split(world.rank(), 0);
+  return train(alone, options);
+}
+
+SUPERSTEP_WORLD_TEST_ON_NODES(Trainer, EveryWorldGivesTheBitsOfOneRank) {
+  const Outcome oracle = train_alone(world, tiny_options());
+  const Outcome outcome = train(world, tiny_options());
+  EXPECT_EQ(to_text(outcome.result.parameters_hash), to_text(oracle.result.parameters_hash));
+  EXPECT_EQ(outcome.losses, oracle.losses);
+  ASSERT_TRUE(outcome.result.test.has_value() && oracle.result.test.has_value());
+  EXPECT_EQ(outcome.result.test->loss, oracle.result.test->loss);
+  EXPECT_EQ(outcome.result.test->accuracy, oracle.result.test->accuracy);
+  EXPECT_EQ(outcome.result.supersteps, 9);
+}
+
+SUPERSTEP_WORLD_TEST_ON_NODES(Trainer, RandomPlacementGivesTheSameBits) {
+  TrainOptions options = tiny_options();
+  const Outcome oracle = train_alone(world, options);
+  options.random_placement = true;
+  EXPECT_EQ(train(world, options).result.parameters_hash, oracle.result.parameters_hash);
+}
+
+SUPERSTEP_WORLD_TEST(Trainer, LearnsTheSyntheticClasses) {
+  TrainOptions options = tiny_options();
+  options.epochs = 12;
+  const TrainResult result = train(world, options).result;
+  ASSERT_TRUE(result.test.has_value());
+  EXPECT_GT(result.test->accuracy, 0.8);
+}
+
+SUPERSTEP_WORLD_TEST_ON_NODES(Trainer, ResumesAtEverySuperstepWithTheBitsOfTheUninterruptedRun) {
+  const Outcome oracle = train_alone(world, tiny_options());
+  for (const std::int64_t stop_at : {1, 2, 3, 5, 8}) {
+    const WorldDirectory directory(world);
+    TrainOptions options = tiny_options();
+    options.checkpoint = {
+        .directory = directory.path() / "checkpoints", .every_supersteps = 1, .keep = 2};
+    options.max_supersteps = stop_at;
+    const TrainResult stopped = train(world, options).result;
+    EXPECT_EQ(stopped.supersteps, stop_at);
+    options.max_supersteps = 0;
+    const Outcome resumed = train(world, options, stopped.last_checkpoint);
+    EXPECT_EQ(to_text(resumed.result.parameters_hash), to_text(oracle.result.parameters_hash))
+        << "stopped at " << stop_at;
+    EXPECT_EQ(static_cast<std::int64_t>(resumed.losses.size()), 9 - stop_at);
+  }
+}
+
+SUPERSTEP_WORLD_TEST(Trainer, ResumesOnAnotherNumberOfRanksWithTheSameBits) {
+  const Outcome oracle = train_alone(world, tiny_options());
+  const WorldDirectory directory(world);
+  TrainOptions options = tiny_options();
+  options.checkpoint = {
+      .directory = directory.path() / "checkpoints", .every_supersteps = 2, .keep = 3};
+  options.max_supersteps = 4;
+  const TrainResult stopped = train(world, options).result;  // on all ranks
+  options.max_supersteps = 0;
+  options.checkpoint.directory.clear();
+  bsp::World alone = world.split(world.rank(), 0);  // on one rank each
+  const Outcome resumed = train(alone, options, stopped.last_checkpoint);
+  EXPECT_EQ(to_text(resumed.result.parameters_hash), to_text(oracle.result.parameters_hash));
+  world.sync();  // before the directory goes
+}
+
+SUPERSTEP_WORLD_TEST(Trainer, StopsEverywhereAtTheSameSuperstepWhenOneRankIsAsked) {
+  const WorldDirectory directory(world);
+  TrainOptions options = tiny_options();
+  options.checkpoint = {.directory = directory.path() / "checkpoints"};
+  if (world.rank() == world.size() - 1) {
+    request_stop();
+  }
+  const Outcome stopped = train(world, options);
+  world.sync();
+  clear_stop_request();
+  EXPECT_EQ(stopped.result.reason, StopReason::kSignal);
+  EXPECT_EQ(stopped.result.supersteps, 1);
+  EXPECT_TRUE(std::filesystem::exists(stopped.result.last_checkpoint / "MANIFEST"));
+  world.sync();
+  const Outcome resumed = train(world, options, stopped.result.last_checkpoint);
+  EXPECT_EQ(resumed.result.reason, StopReason::kFinished);
+}
+
+SUPERSTEP_WORLD_TEST(Trainer, StopsEarlyWithoutImprovement) {
+  TrainOptions options = tiny_options();
+  options.epochs = 50;
+  options.early_stopping = {.patience_epochs = 2,
+                            .min_delta = 1e9};  // nothing ever counts as better
+  const TrainResult result = train(world, options).result;
+  EXPECT_EQ(result.reason, StopReason::kEarlyStopping);
+  EXPECT_EQ(result.epochs, 3);  // the first epoch is better than none
+}
+
+SUPERSTEP_WORLD_TEST(Trainer, KeepsTheNewestCheckpointsAndTheBest) {
+  const WorldDirectory directory(world);
+  TrainOptions options = tiny_options();
+  options.checkpoint = {
+      .directory = directory.path() / "checkpoints", .every_supersteps = 1, .keep = 2};
+  const TrainResult result = train(world, options).result;
+  world.sync();
+  const auto kept = paramserver::list_checkpoints(options.checkpoint.directory);
+  EXPECT_GE(kept.size(), 2U);
+  EXPECT_LE(kept.size(), 3U);
+  EXPECT_EQ(kept.back(), result.last_checkpoint);
+  world.sync();
+}
+
+}  // namespace
+}  // namespace superstep::worker
