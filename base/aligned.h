@@ -59,8 +59,10 @@ class AlignedBuffer {
   explicit AlignedBuffer(std::int64_t size, Fill fill = Fill::kZero)
       : data_(allocate(size)), size_(size) {
     const std::int64_t first = fill == Fill::kZero ? 0 : size;
-    std::memset(static_cast<void*>(data_.get() + first), 0,
-                static_cast<std::size_t>(padded() - first) * sizeof(T));
+    if (size > 0) {
+      std::memset(static_cast<void*>(data_.get() + first), 0,
+                  static_cast<std::size_t>(padded() - first) * sizeof(T));
+    }
   }
   AlignedBuffer(AlignedBuffer&& other) noexcept
       : data_(std::move(other.data_)), size_(std::exchange(other.size_, 0)) {}
