@@ -1,4 +1,5 @@
-// Named constants of an op call: strides, axes, rates. Ordered by name, comparable, printable, hashable.
+// Named constants of an op call: strides, axes, rates. Ordered by name, comparable, printable,
+// hashable.
 //
 //   Attributes{{"stride", std::vector<std::int64_t>{2, 2}}, {"keep_dims", true}}
 #pragma once
@@ -20,7 +21,8 @@ using Attribute = std::variant<bool, std::int64_t, double, std::string, std::vec
 class Attributes {
  public:
   Attributes() = default;
-  Attributes(std::initializer_list<std::pair<const std::string, Attribute>> values) : values_(values) {}
+  Attributes(std::initializer_list<std::pair<const std::string, Attribute>> values)
+      : values_(values) {}
 
   bool contains(std::string_view name) const;
   // Throw InvalidArgument naming the attribute when it is missing or of another type.

@@ -1,9 +1,11 @@
-// A dense tensor: shape, element type and row-major storage that starts on 64 bytes with a padded tail.
+// A dense tensor: shape, element type and row-major storage that starts on 64 bytes with a padded
+// tail.
 //
 // A Tensor is a handle: copies share the storage (like a shared_ptr). Images are (N, C, H, W).
 // Ops never change their inputs; only kernels write, into fresh or planned outputs.
-// Memory that somebody else owns (a shard, a batch buffer) enters through Tensor::borrow; it must remain
-// valid while any handle to it lives, be 64-byte aligned and have its tail padded to 64 bytes.
+// Memory that somebody else owns (a shard, a batch buffer) enters through Tensor::borrow; it must
+// remain valid while any handle to it lives, be 64-byte aligned and have its tail padded to 64
+// bytes.
 //
 // A handle may carry links to tapes (kernels/tape.h): an op on a linked tensor is recorded.
 #pragma once
@@ -50,13 +52,15 @@ class Tensor {
 
   template <typename T>
   std::span<const T> data() const {
-    SUPERSTEP_DEBUG_CHECK(dtype_ == dtype_of<T>(), "dtype of tensor differs from the one asked for");
+    SUPERSTEP_DEBUG_CHECK(dtype_ == dtype_of<T>(),
+                          "dtype of tensor differs from the one asked for");
     return {reinterpret_cast<const T*>(bytes()), static_cast<std::size_t>(num_elements_)};
   }
   // For kernels and for those who fill a tensor they just made.
   template <typename T>
   std::span<T> mutable_data() {
-    SUPERSTEP_DEBUG_CHECK(dtype_ == dtype_of<T>(), "dtype of tensor differs from the one asked for");
+    SUPERSTEP_DEBUG_CHECK(dtype_ == dtype_of<T>(),
+                          "dtype of tensor differs from the one asked for");
     return {reinterpret_cast<T*>(mutable_bytes()), static_cast<std::size_t>(num_elements_)};
   }
   const std::byte* bytes() const { return storage_.get(); }
@@ -67,9 +71,14 @@ class Tensor {
     return data<T>()[0];
   }
 
-  Tensor viewed_as(Shape shape) const;  // same storage, same number of elements; keeps no tape links
-  Tensor detached() const;              // same storage without tape links
+  Tensor viewed_as(
+      Shape shape) const;   // same storage, same number of elements; keeps no tape links
+  Tensor detached() const;  // same storage without tape links
   bool shares_storage_with(const Tensor& other) const { return storage_ == other.storage_; }
+  // For plans that run again and again: this handle gives up its storage for that of `other` (same
+  // dtype and number of elements) without allocating; shape and links stay.
+  void rebind(const Tensor& other);
+  void unbind() { storage_.reset(); }
 
   const std::shared_ptr<const TapeLinks>& links() const { return links_; }
   Tensor with_links(std::shared_ptr<const TapeLinks> links) const;
@@ -85,8 +94,8 @@ class Tensor {
 template <typename T>
 Tensor Tensor::from(Shape shape, std::span<const T> values) {
   Tensor tensor = uninitialized(std::move(shape), dtype_of<T>());
-  SUPERSTEP_CHECK(static_cast<std::int64_t>(values.size()) == tensor.num_elements(), "values for shape",
-                  tensor.shape().to_string(), values.size());
+  SUPERSTEP_CHECK(static_cast<std::int64_t>(values.size()) == tensor.num_elements(),
+                  "values for shape", tensor.shape().to_string(), values.size());
   std::copy(values.begin(), values.end(), tensor.mutable_data<T>().begin());
   return tensor;
 }
