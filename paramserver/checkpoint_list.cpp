@@ -1,0 +1,158 @@
+// The checkpoints of a run as a set: listing, choosing, deleting.
+
+#include <algorithm>
+#include <system_error>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "paramserver/checkpoint.h"
+#include "paramserver/checkpoint_files.h"
+
+namespace superstep::paramserver {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Candidate {
+  std::int64_t superstep = 0;
+  fs::path path;
+};
+
+[[noreturn]] void throw_unlistable(const fs::path& root, const std::error_code& error) {
+  throw DataError("list_checkpoints", root.native(), -1,
+                  fmt::format("cannot list the directory: {}", error.message()),
+                  ExitCode::kBadCheckpoint);
+}
+
+std::vector<fs::path> names_in(const fs::path& root) {
+  std::error_code error;
+  std::vector<fs::path> paths;
+  if (!fs::exists(root, error) && !error) {
+    return paths;
+  }
+  fs::directory_iterator entry(root, error);
+  for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
+    paths.push_back(entry->path());
+  }
+  if (error) {
+    throw_unlistable(root, error);
+  }
+  return paths;
+}
+
+bool is_own_directory(const fs::path& path) {
+  std::error_code error;
+  return fs::is_directory(fs::symlink_status(path, error));
+}
+
+// What is named like a finished checkpoint, oldest first.
+std::vector<Candidate> candidates_in(const fs::path& root) {
+  std::vector<Candidate> candidates;
+  for (fs::path& path : names_in(root)) {
+    if (const auto superstep = parse_step_directory_name(path.filename().native())) {
+      candidates.push_back({*superstep, std::move(path)});
+    }
+  }
+  std::sort(candidates.begin(), candidates.end(),
+            [](const Candidate& a, const Candidate& b) { return a.superstep < b.superstep; });
+  return candidates;
+}
+
+void remove_tree(const fs::path& path) {
+  std::error_code error;
+  fs::remove_all(path, error);
+  if (error) {
+    throw DataError("prune_checkpoints", path.native(), -1,
+                    fmt::format("cannot delete: {}", error.message()), ExitCode::kFailure);
+  }
+}
+
+// Renamed before anything inside is deleted, so that a deletion that is interrupted leaves a name
+// that nobody takes for a checkpoint.
+void remove_checkpoint(const fs::path& path) {
+  fs::path condemned = path;
+  condemned += ".tmp";
+  remove_tree(condemned);
+  rename_directory(path, condemned);
+  remove_tree(condemned);
+}
+
+bool names_one_of(const fs::path& path, std::span<const fs::path> pinned) {
+  return std::any_of(pinned.begin(), pinned.end(), [&](const fs::path& other) {
+    // "root/step-1/" has an empty file name.
+    const fs::path name = other.has_filename() ? other.filename() : other.parent_path().filename();
+    return name == path.filename();
+  });
+}
+
+}  // namespace
+
+std::vector<fs::path> list_checkpoints(const fs::path& root) {
+  std::vector<fs::path> valid;
+  for (Candidate& candidate : candidates_in(root)) {
+    if (!is_own_directory(candidate.path)) {
+      continue;
+    }
+    try {
+      const CheckpointReader reader(candidate.path);
+      valid.push_back(std::move(candidate.path));
+    } catch (const DataError&) {
+      // Not valid, so not listed; newest_verified_checkpoint says why.
+    }
+  }
+  return valid;
+}
+
+std::optional<fs::path> newest_checkpoint(const fs::path& root) {
+  std::vector<fs::path> valid = list_checkpoints(root);
+  if (valid.empty()) {
+    return std::nullopt;
+  }
+  return std::move(valid.back());
+}
+
+std::optional<fs::path> newest_verified_checkpoint(const fs::path& root,
+                                                   std::vector<std::string>* problems) {
+  std::vector<Candidate> candidates = candidates_in(root);
+  std::reverse(candidates.begin(), candidates.end());
+  for (const Candidate& candidate : candidates) {
+    std::string problem;
+    if (!is_own_directory(candidate.path)) {
+      problem = fmt::format("[Checkpoint] {}: is not a directory", candidate.path.native());
+    } else {
+      try {
+        CheckpointReader(candidate.path).verify();
+        return candidate.path;
+      } catch (const DataError& error) {
+        problem = error.what();
+      }
+    }
+    if (problems != nullptr) {
+      problems->push_back(std::move(problem));
+    }
+  }
+  return std::nullopt;
+}
+
+void prune_checkpoints(const fs::path& root, int keep, std::span<const fs::path> pinned) {
+  if (keep < 1) {
+    throw InvalidArgument("prune_checkpoints", fmt::format("keep: got {}, expected >= 1", keep));
+  }
+  for (const fs::path& path : names_in(root)) {
+    if (is_unfinished_step_name(path.filename().native())) {
+      remove_tree(path);
+    }
+  }
+  const std::vector<fs::path> valid = list_checkpoints(root);
+  for (std::size_t i = 0; i + static_cast<std::size_t>(keep) < valid.size(); ++i) {
+    if (!names_one_of(valid[i], pinned)) {
+      remove_checkpoint(valid[i]);
+    }
+  }
+}
+
+}  // namespace superstep::paramserver

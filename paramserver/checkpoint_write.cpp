@@ -1,0 +1,314 @@
+// The write protocol: agree on the parts, gather hashes, prepare, write, seal. After each phase
+// that can fail the ranks compare notes, so that all go on or all throw the same error.
+
+#include <algorithm>
+#include <exception>
+#include <functional>
+#include <system_error>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "paramserver/checkpoint.h"
+#include "paramserver/checkpoint_files.h"
+#include "paramserver/checkpoint_serialize.h"
+
+namespace superstep::paramserver {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kWhere = "write_checkpoint";
+
+void check_own_part(const ArrayPart& part) {
+  const ElementRange range = part.range;
+  const bool ends_well = range.end % kBlockElements == 0 || range.end == part.num_elements;
+  if (!is_array_name(part.name)) {
+    throw InvalidArgument(kWhere,
+                          fmt::format("array name: got \"{}\", expected lower-case letters, "
+                                      "digits and \"_\"",
+                                      part.name));
+  }
+  if (part.num_elements <= 0 || part.num_elements > kMaxArrayElements) {
+    throw InvalidArgument(kWhere, fmt::format("array \"{}\": got {} elements, expected 1 to {}",
+                                              part.name, part.num_elements, kMaxArrayElements));
+  }
+  if (range.begin < 0 || range.begin > range.end || range.end > part.num_elements ||
+      (range.length() > 0 && (range.begin % kBlockElements != 0 || !ends_well))) {
+    throw InvalidArgument(kWhere,
+                          fmt::format("array \"{}\": got range [{}, {}), expected whole "
+                                      "blocks within {} elements",
+                                      part.name, range.begin, range.end, part.num_elements));
+  }
+  if (static_cast<std::int64_t>(part.values.size()) != range.length()) {
+    throw InvalidArgument(kWhere, fmt::format("array \"{}\": got {} values, expected {}", part.name,
+                                              part.values.size(), range.length()));
+  }
+}
+
+// What must be the same on all ranks, as text.
+std::string describe_arrays(std::span<const ArrayPart> parts) {
+  std::string text;
+  for (const ArrayPart& part : parts) {
+    text += fmt::format("{}{}: {}", text.empty() ? "" : ", ", part.name, part.num_elements);
+  }
+  return text;
+}
+
+void check_cover(const std::string& array, std::int64_t num_elements,
+                 std::vector<ElementRange> ranges) {
+  std::sort(ranges.begin(), ranges.end(), [](const ElementRange& a, const ElementRange& b) {
+    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+  });
+  std::int64_t covered = 0;
+  bool once = true;
+  for (const ElementRange range : ranges) {
+    if (range.length() > 0) {
+      once = once && range.begin == covered;
+      covered = range.end;
+    }
+  }
+  if (!once || covered != num_elements) {
+    std::string text;
+    for (const ElementRange range : ranges) {
+      text += fmt::format(" [{}, {})", range.begin, range.end);
+    }
+    throw InvalidArgument(kWhere,
+                          fmt::format("array \"{}\": got the ranks' ranges{}, expected them "
+                                      "to cover {} elements exactly once",
+                                      array, text, num_elements));
+  }
+}
+
+// ranges[a][r]: what rank r holds of array a.
+using AllRanges = std::vector<std::vector<ElementRange>>;
+
+// Collective. Every rank checks what all ranks brought.
+AllRanges agree_on_parts(bsp::World& world, const Position& position,
+                         std::span<const ArrayPart> parts) {
+  std::for_each(parts.begin(), parts.end(), check_own_part);
+  world.require_same("superstep of the checkpoint", std::to_string(position.superstep));
+  world.require_same("arrays of the checkpoint", describe_arrays(parts));
+  std::vector<std::int64_t> mine;
+  for (const ArrayPart& part : parts) {
+    mine.insert(mine.end(), {part.range.begin, part.range.end});
+  }
+  const auto num_ranks = static_cast<std::size_t>(world.size());
+  std::vector<std::int64_t> all(mine.size() * num_ranks);
+  const std::vector<std::int64_t> counts(num_ranks, static_cast<std::int64_t>(mine.size()));
+  world.allgather<std::int64_t>(mine, all, counts);
+  AllRanges ranges(parts.size());
+  for (std::size_t a = 0; a < parts.size(); ++a) {
+    for (std::size_t r = 0; r < num_ranks; ++r) {
+      const std::int64_t* pair = &all[r * mine.size() + 2 * a];
+      ranges[a].push_back({.begin = pair[0], .end = pair[1]});
+    }
+    check_cover(parts[a].name, parts[a].num_elements, ranges[a]);
+  }
+  return ranges;
+}
+
+// Low and high halves of the hashes of a part's blocks.
+std::vector<std::uint64_t> hash_blocks(std::span<const float> values) {
+  std::vector<std::uint64_t> halves;
+  for_each_block(
+      static_cast<std::int64_t>(values.size()), [&](std::int64_t begin, std::int64_t count) {
+        const Hash128 hash = hash_span<float>(
+            values.subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(count)));
+        halves.insert(halves.end(), {hash.low, hash.high});
+      });
+  return halves;
+}
+
+// Collective. The array with its blocks' hashes on rank 0; without them elsewhere.
+Manifest::Array gather_hashes(bsp::World& world, const ArrayPart& part,
+                              const std::vector<ElementRange>& ranges) {
+  std::vector<std::int64_t> counts;
+  std::int64_t total = 0;
+  for (const ElementRange range : ranges) {
+    counts.push_back(2 * num_blocks(range.length()));
+    total += counts.back();
+  }
+  const bool is_root = world.rank() == 0;
+  std::vector<std::uint64_t> all(is_root ? static_cast<std::size_t>(total) : 0);
+  world.gather<std::uint64_t>(hash_blocks(part.values), all, counts, 0);
+  Manifest::Array array{.name = part.name, .num_elements = part.num_elements, .blocks = {}};
+  if (!is_root) {
+    return array;
+  }
+  array.blocks.resize(static_cast<std::size_t>(num_blocks(part.num_elements)));
+  auto next = all.begin();
+  for (const ElementRange range : ranges) {
+    auto block = static_cast<std::size_t>(range.begin / kBlockElements);
+    for (std::int64_t i = 0; i < num_blocks(range.length()); ++i, next += 2) {
+      array.blocks[block++] = {.low = next[0], .high = next[1]};
+    }
+  }
+  return array;
+}
+
+// Collective. Runs `phase` on every rank; when it threw anywhere, removes `temporary` and throws
+// what the first failing rank reported, on every rank alike.
+void run_together(bsp::World& world, const fs::path& temporary,
+                  const std::function<void()>& phase) {
+  std::string problem;
+  auto exit_code = ExitCode::kDone;
+  try {
+    phase();
+  } catch (const Error& error) {
+    problem = error.what();
+    exit_code = error.exit_code();
+  } catch (const std::exception& error) {
+    problem = fmt::format("unexpected error: {}", error.what());
+    exit_code = ExitCode::kFailure;
+  }
+  const std::vector<std::string> problems = world.allgather_string(problem);
+  const auto failed = [](const std::string& text) { return !text.empty(); };
+  const auto first = std::find_if(problems.begin(), problems.end(), failed);
+  if (first == problems.end()) {
+    return;
+  }
+  if (world.rank() == 0) {
+    std::error_code ignored;  // what could not be written can be hard to delete, too
+    fs::remove_all(temporary, ignored);
+  }
+  const std::vector<int> exit_codes = world.allgather(static_cast<int>(exit_code));
+  const auto rank = first - problems.begin();
+  const auto others = std::count_if(first + 1, problems.end(), failed);
+  throw DataError(kWhere, fs::path(temporary).replace_extension().native(), -1,
+                  fmt::format("not written: rank {}: {}{}", rank, *first,
+                              others > 0 ? fmt::format(" (and {} more ranks)", others) : ""),
+                  static_cast<ExitCode>(exit_codes[static_cast<std::size_t>(rank)]));
+}
+
+enum class Existing : std::uint8_t { kNothing, kSameState };
+
+void move_aside(const fs::path& path) {
+  for (int i = 1;; ++i) {
+    fs::path aside = path;
+    aside += i == 1 ? std::string(".damaged") : fmt::format(".damaged-{}", i);
+    if (!fs::exists(fs::symlink_status(aside))) {
+      fs::rename(path, aside);
+      return;
+    }
+  }
+}
+
+// Rank 0. Looks at what stands where the checkpoint goes, and moves it aside when it is damaged.
+Existing examine_target(const fs::path& target, const Manifest& manifest) {
+  if (!fs::exists(fs::symlink_status(target))) {
+    return Existing::kNothing;
+  }
+  Hash128 existing;
+  try {
+    const CheckpointReader reader(target);
+    reader.verify();
+    existing = reader.manifest().state_hash;
+  } catch (const DataError&) {
+    move_aside(target);
+    return Existing::kNothing;
+  }
+  if (existing == manifest.state_hash) {
+    return Existing::kSameState;
+  }
+  throw DataError(
+      kWhere, target.native(), -1,
+      fmt::format("a valid checkpoint of another state is there and is not overwritten: "
+                  "got state {}, it has {}; resume from it or use another directory",
+                  to_text(manifest.state_hash), to_text(existing)),
+      ExitCode::kBadCheckpoint);
+}
+
+// Rank 0. Makes the directory with all its files, their space reserved.
+void prepare_directory(const fs::path& temporary, const Manifest& manifest) {
+  std::error_code error;
+  fs::create_directories(temporary.parent_path(), error);
+  if (error) {
+    internal::throw_write_error(kWhere, temporary.parent_path(), "create the directory",
+                                error.value());
+  }
+  fs::remove_all(temporary, error);
+  if (!error) {
+    fs::create_directory(temporary, error);
+  }
+  if (error) {
+    internal::throw_write_error(kWhere, temporary, "create the directory", error.value());
+  }
+  for (const Manifest::Array& array : manifest.arrays) {
+    for (std::int64_t i = 0; i < num_files(array.num_elements, manifest.file_elements); ++i) {
+      create_reserved_file(temporary / array_file_name(array.name, i),
+                           file_bytes(array.num_elements, manifest.file_elements, i));
+    }
+  }
+}
+
+// Every rank. Writes and syncs this rank's blocks.
+void write_parts(const fs::path& temporary, std::span<const ArrayPart> parts,
+                 std::int64_t file_elements) {
+  for (const ArrayPart& part : parts) {
+    for (const FilePiece& piece : file_pieces(part.range, file_elements)) {
+      const fs::path path = temporary / array_file_name(part.name, piece.file_index);
+      const internal::FileDescriptor file = open_for_writing(path);
+      const auto values = part.values.subspan(static_cast<std::size_t>(piece.first_element),
+                                              static_cast<std::size_t>(piece.num_elements));
+      write_at(file, path, piece.offset, std::as_bytes(values));
+      sync_file(file, path);
+    }
+  }
+}
+
+// Rank 0. From here on the checkpoint is valid.
+void seal(const fs::path& temporary, const fs::path& target, const Manifest& manifest) {
+  const std::vector<std::byte> frame = encode_manifest(manifest);
+  const fs::path path = temporary / kManifestName;
+  create_reserved_file(path, static_cast<std::int64_t>(frame.size()));
+  const internal::FileDescriptor file = open_for_writing(path);
+  write_at(file, path, 0, frame);
+  sync_file(file, path);
+  rename_directory(temporary, target);
+}
+
+}  // namespace
+
+fs::path write_checkpoint(bsp::World& world, const fs::path& root, Manifest manifest,
+                          std::span<const ArrayPart> parts) {
+  const fs::path target = root / step_directory_name(manifest.position.superstep);
+  fs::path temporary = target;
+  temporary += ".tmp";
+  const bool is_root = world.rank() == 0;
+
+  const AllRanges ranges = agree_on_parts(world, manifest.position, parts);
+  manifest.arrays.clear();
+  for (std::size_t a = 0; a < parts.size(); ++a) {
+    manifest.arrays.push_back(gather_hashes(world, parts[a], ranges[a]));
+  }
+  Existing existing = Existing::kNothing;
+  run_together(world, temporary, [&] {
+    if (is_root) {
+      manifest.state_hash = state_hash(manifest);
+      // What decode_manifest would refuse must not be written.
+      decode_manifest(encode_manifest(manifest), target / kManifestName);
+      existing = examine_target(target, manifest);
+      if (existing == Existing::kNothing) {
+        prepare_directory(temporary, manifest);
+      }
+    }
+  });
+  std::int64_t settings[] = {static_cast<std::int64_t>(existing), manifest.file_elements};
+  world.broadcast<std::int64_t>(settings, 0);
+  if (static_cast<Existing>(settings[0]) == Existing::kSameState) {
+    return target;
+  }
+  run_together(world, temporary, [&] { write_parts(temporary, parts, settings[1]); });
+  run_together(world, temporary, [&] {
+    if (is_root) {
+      seal(temporary, target, manifest);
+    }
+  });
+  return target;
+}
+
+}  // namespace superstep::paramserver
