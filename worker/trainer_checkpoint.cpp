@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/version.h"
+#include "paramserver/checkpoint_files.h"
 #include "worker/trainer_state.h"
 
 namespace superstep::worker {
@@ -83,9 +84,11 @@ void Trainer::State::prune() const {
   }
   std::vector<std::filesystem::path> pinned;
   if (options.checkpoint.keep_best && best.superstep >= 0) {
-    pinned.push_back(options.checkpoint.directory / paramserver::checkpoint_name(best.superstep));
+    pinned.push_back(options.checkpoint.directory /
+                     paramserver::step_directory_name(best.superstep));
   }
-  paramserver::prune_checkpoints(options.checkpoint.directory, options.checkpoint.keep, pinned);
+  paramserver::prune_checkpoints(options.checkpoint.directory, std::max(1, options.checkpoint.keep),
+                                 pinned);
 }
 
 void Trainer::restore(const paramserver::CheckpointReader& reader) {
