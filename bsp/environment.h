@@ -1,12 +1,13 @@
 // Starts the SPMD section: one Environment per process, made first thing in main.
 //
 //   int main(int argc, char** argv) {
-//     bsp::Environment environment;                       // starts MPI if mpirun launched this process
-//     return environment.run({.lanes = 2}, [](bsp::World& world) { ... });
+//     bsp::Environment environment;                       // starts MPI if mpirun launched this
+//     process return environment.run({.lanes = 2}, [](bsp::World& world) { ... });
 //   }
 //
-// Without mpirun no MPI call is ever made: one process, `lanes` ranks as threads. Under mpirun every
-// process runs `lanes` ranks; all MPI calls go to our own duplicated communicator with MPI_ERRORS_RETURN.
+// Without mpirun no MPI call is ever made: one process, `lanes` ranks as threads. Under mpirun
+// every process runs `lanes` ranks; all MPI calls go to our own duplicated communicator with
+// MPI_ERRORS_RETURN.
 #pragma once
 
 #include <chrono>
@@ -21,14 +22,15 @@ namespace superstep::bsp {
 class World;
 
 enum class CollectiveChecks : std::uint8_t {
-  kAtSync,      // the sequence of collectives is compared at every sync()
-  kEveryCall,   // and before every collective: a mismatch is reported before it does harm (debug builds' default)
+  kAtSync,     // the sequence of collectives is compared at every sync()
+  kEveryCall,  // and before every collective: a mismatch is reported before it does harm (debug
+               // builds' default)
 };
 
 struct EnvironmentOptions {
   int lanes = 1;
-  // 0: nodes are the machines. k > 0: every k consecutive ranks are treated as a node of their own, so
-  // that the path between nodes can be tested on one machine.
+  // 0: nodes are the machines. k > 0: every k consecutive ranks are treated as a node of their own,
+  // so that the path between nodes can be tested on one machine.
   int ranks_per_node = 0;
   std::chrono::milliseconds sync_deadline{60'000};
 #ifdef NDEBUG
@@ -50,13 +52,14 @@ class Environment {
   int num_processes() const;
   bool is_root_process() const { return process() == 0; }
 
-  // Collective over processes, before run(): agrees whether set-up failed anywhere. When it did, the root
-  // prints each distinct message once with the processes that had it; returns false on every process.
+  // Collective over processes, before run(): agrees whether set-up failed anywhere. When it did,
+  // the root prints each distinct message once with the processes that had it; returns false on
+  // every process.
   bool agree_on_setup(const std::optional<std::string>& failure);
 
   // Runs `body` once per rank (lane 0 on the calling thread) and returns the process's exit code.
-  // Before the body starts, lanes and the options are compared across processes. If a body throws, its
-  // message goes to standard error with the rank, the other ranks are released (lanes) or ended
+  // Before the body starts, lanes and the options are compared across processes. If a body throws,
+  // its message goes to standard error with the rank, the other ranks are released (lanes) or ended
   // (MPI_Abort with the error's exit code), and the exit code is the error's.
   int run(const EnvironmentOptions& options, const std::function<void(World&)>& body);
 

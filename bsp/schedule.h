@@ -1,11 +1,13 @@
-// A communication plan as data: who sends what to whom in which round, and which sums are formed where.
+// A communication plan as data: who sends what to whom in which round, and which sums are formed
+// where.
 //
-// Every rank has an address space of elements [0, extent(rank)). A round first moves (all transfers of
-// a round read the state before the round), then combines in the order listed. Processes over MPI, lanes
-// in one process, the prover and the cost model execute the same value; an algorithm is written once.
+// Every rank has an address space of elements [0, extent(rank)). A round first moves (all transfers
+// of a round read the state before the round), then combines in the order listed. Processes over
+// MPI, lanes in one process, the prover and the cost model execute the same value; an algorithm is
+// written once.
 //
-// A combine may read operands of other ranks only if they share a node with the rank that executes it
-// (plain loads from shared memory); a transfer may cross nodes.
+// A combine may read operands of other ranks only if they share a node with the rank that executes
+// it (plain loads from shared memory); a transfer may cross nodes.
 //
 // Cost of a round: h = max over ranks of max(elements sent, elements received) -> h*g + l.
 #pragma once
@@ -57,18 +59,21 @@ struct Schedule {
 // What the prover found wrong, empty when nothing: a combine across nodes, an address outside an
 // extent, two writers of one element in a round, a read of an element never written.
 // `initialised(rank)` gives the element ranges a rank starts with.
-std::vector<std::string> prove(const Schedule& schedule, std::span<const int> node_of_rank,
-                               const std::function<std::vector<std::pair<std::int64_t, std::int64_t>>(int rank)>& initialised);
+std::vector<std::string> prove(
+    const Schedule& schedule, std::span<const int> node_of_rank,
+    const std::function<std::vector<std::pair<std::int64_t, std::int64_t>>(int rank)>& initialised);
 
 // Runs the schedule over in-process buffers, buffers[rank].size() >= extents[rank] (the oracle).
 void simulate(const Schedule& schedule, std::span<std::vector<double>> buffers);
 void simulate(const Schedule& schedule, std::span<std::vector<float>> buffers);
 
 // Collectives as schedules. Every rank's address space starts with its own n elements at offset 0.
-Schedule broadcast_schedule(int num_ranks, int root, std::int64_t n);        // binomial tree
-Schedule allgather_schedule(std::span<const std::int64_t> counts);           // at offset of rank r: sum of counts before r
+Schedule broadcast_schedule(int num_ranks, int root, std::int64_t n);  // binomial tree
+Schedule allgather_schedule(
+    std::span<const std::int64_t> counts);  // at offset of rank r: sum of counts before r
 Schedule gather_schedule(std::span<const std::int64_t> counts, int root);
-// Sum in fixed tree order over ranks; rank r ends with its part of `counts` at offset 0 of result_offset.
+// Sum in fixed tree order over ranks; rank r ends with its part of `counts` at offset 0 of
+// result_offset.
 struct ReduceScatterPlan {
   Schedule schedule;
   std::vector<std::int64_t> result_offsets;  // per rank

@@ -1,8 +1,9 @@
 // One array per sharing level: all ranks that share the level see the same memory.
 //
-// The array is zero-filled, starts on 64 bytes and its space is reserved when it is made: too little
-// shared memory is an InvalidArgument that names /dev/shm, the bytes needed and the bytes free, never a
-// bus error. Concurrent access is the caller's business: write and read in different supersteps.
+// The array is zero-filled, starts on 64 bytes and its space is reserved when it is made: too
+// little shared memory is an InvalidArgument that names /dev/shm, the bytes needed and the bytes
+// free, never a bus error. Concurrent access is the caller's business: write and read in different
+// supersteps.
 //
 //   bsp::SharedArray<float> parameters(world, layout.size(), bsp::Level::kNode);   // collective
 //   parameters.span()[i] = ...;   world.sync();   // now visible to every rank of the node
@@ -43,7 +44,9 @@ class SharedArray {
       : bytes_(world, size * static_cast<std::int64_t>(sizeof(T)), level), size_(size) {}
 
   // Remains valid while this rank's SharedArray lives.
-  std::span<T> span() const { return {reinterpret_cast<T*>(bytes_.data()), static_cast<std::size_t>(size_)}; }
+  std::span<T> span() const {
+    return {reinterpret_cast<T*>(bytes_.data()), static_cast<std::size_t>(size_)};
+  }
   std::int64_t size() const { return size_; }
 
  private:

@@ -1,8 +1,8 @@
 // The fixed tree over slots (docs/architecture.md, "the numerical contract").
 //
 // The tree over a range of slots splits it at the largest power of two below its length; sums are
-// left + right. It depends on the number of slots M only, never on ranks, so a sum evaluated along it
-// has the same bits wherever its parts were computed.
+// left + right. It depends on the number of slots M only, never on ranks, so a sum evaluated along
+// it has the same bits wherever its parts were computed.
 //
 //   M = 6:            [0,6)
 //                    /      .

@@ -9,15 +9,16 @@ namespace superstep::bsp {
 struct SuperstepRecord {
   std::uint64_t superstep = 0;
   double total_seconds = 0.0;
-  double compute_seconds = 0.0;       // w: forward and backward of this rank's slots
-  double input_wait_seconds = 0.0;    // waiting for the pipeline
-  double exchange_seconds = 0.0;      // reduce, clip, update, publish
-  double sync_wait_seconds = 0.0;     // waiting in sync() for the others, and l
-  std::uint64_t bytes_sent = 0;       // h between nodes
+  double compute_seconds = 0.0;     // w: forward and backward of this rank's slots
+  double input_wait_seconds = 0.0;  // waiting for the pipeline
+  double exchange_seconds = 0.0;    // reduce, clip, update, publish
+  double sync_wait_seconds = 0.0;   // waiting in sync() for the others, and l
+  std::uint64_t bytes_sent = 0;     // h between nodes
   std::uint64_t bytes_received = 0;
 
   double other_seconds() const {
-    return total_seconds - compute_seconds - input_wait_seconds - exchange_seconds - sync_wait_seconds;
+    return total_seconds - compute_seconds - input_wait_seconds - exchange_seconds -
+           sync_wait_seconds;
   }
 };
 

@@ -1,9 +1,10 @@
 // What a rank sees: its place among processes, lanes and nodes, sync(), collectives and messages.
 //
-// Ranks are processes x lanes, numbered node-major: ranks of one node are contiguous whatever mapping
-// mpirun chose. A World belongs to one rank (one thread); it is not thread-safe and must outlive every
-// Var, Coarray, Queue, SharedArray and sub-world made from it. All members that communicate are
-// collective: every rank of the world calls them in the same order with matching arguments.
+// Ranks are processes x lanes, numbered node-major: ranks of one node are contiguous whatever
+// mapping mpirun chose. A World belongs to one rank (one thread); it is not thread-safe and must
+// outlive every Var, Coarray, Queue, SharedArray and sub-world made from it. All members that
+// communicate are collective: every rank of the world calls them in the same order with matching
+// arguments.
 //
 //   environment.run(options, [](World& world) {
 //     double sum = world.allreduce(double(world.rank()), ReduceOp::kSum);
@@ -31,18 +32,31 @@ namespace superstep::bsp {
 namespace internal {
 class Team;          // the shared state of a world's ranks within one process, and its transport
 class MessageStore;  // puts, gets and sends waiting for sync()
-}
+}  // namespace internal
 
 template <typename T>
 concept Element = std::is_arithmetic_v<T>;
 
 enum class ReduceOp : std::uint8_t { kSum, kMin, kMax };
 
-enum class DataType : std::uint8_t { kBool, kInt8, kUint8, kInt16, kUint16, kInt32, kUint32, kInt64, kUint64, kFloat32, kFloat64 };
+enum class DataType : std::uint8_t {
+  kBool,
+  kInt8,
+  kUint8,
+  kInt16,
+  kUint16,
+  kInt32,
+  kUint32,
+  kInt64,
+  kUint64,
+  kFloat32,
+  kFloat64
+};
 template <Element T>
 constexpr DataType data_type_of();
 
-// Sharing levels, inner to outer. Ranks of one process share an address space, ranks of one node share memory.
+// Sharing levels, inner to outer. Ranks of one process share an address space, ranks of one node
+// share memory.
 enum class Level : std::uint8_t { kProcess, kNode, kWorld };
 
 // One message of an exchange(): `bytes` must remain valid until exchange() returns.
@@ -65,6 +79,8 @@ struct TrafficCounters {
 
 class World {
  public:
+  struct State;  // bsp/world_state.h, for the sources of bsp
+
   World(World&&) noexcept;
   World& operator=(World&&) = delete;
   ~World();
@@ -72,9 +88,9 @@ class World {
   int rank() const;
   int size() const;
   int next_rank() const { return rank() + 1 == size() ? 0 : rank() + 1; }
-  int process() const;        // index of this rank's process
+  int process() const;  // index of this rank's process
   int num_processes() const;
-  int lane() const;           // index of this rank within its process
+  int lane() const;  // index of this rank within its process
   int node() const { return node_of(rank()); }
   int num_nodes() const;
   int node_of(int rank) const;
@@ -83,10 +99,11 @@ class World {
   std::string host_of(int rank) const;
 
   // --- supersteps ---
-  // Ends the superstep: every put, get and send becomes visible; verifies that all ranks made the same
-  // sequence of collective calls (a mismatch names the first differing call, the ranks, both call sites).
-  // Past the deadline it throws CommunicationError (kStoppedResumable) that names the missing ranks with
-  // their superstep, phase and call site. Cost l (+ g*h of the pending messages).
+  // Ends the superstep: every put, get and send becomes visible; verifies that all ranks made the
+  // same sequence of collective calls (a mismatch names the first differing call, the ranks, both
+  // call sites). Past the deadline it throws CommunicationError (kStoppedResumable) that names the
+  // missing ranks with their superstep, phase and call site. Cost l (+ g*h of the pending
+  // messages).
   void sync(CallSite site = CallSite::here());
   std::uint64_t superstep() const;  // number of completed sync() calls
   // What this rank is doing, for reports about ranks that do not arrive. `phase` must be a literal.
@@ -101,7 +118,8 @@ class World {
   }
   // out[i] = op over ranks of in[i]; in and out may be the same span. reduce_scatter + allgather.
   template <Element T>
-  void allreduce(std::span<const T> in, std::span<T> out, ReduceOp op, CallSite site = CallSite::here()) {
+  void allreduce(std::span<const T> in, std::span<T> out, ReduceOp op,
+                 CallSite site = CallSite::here()) {
     allreduce_bytes(std::as_bytes(in), std::as_writable_bytes(out), data_type_of<T>(), op, site);
   }
   template <Element T>
@@ -112,15 +130,17 @@ class World {
   }
   // `in` holds sum(counts) elements; rank r receives the reduced part of length counts[r].
   template <Element T>
-  void reduce_scatter(std::span<const T> in, std::span<T> out, std::span<const std::int64_t> counts, ReduceOp op,
-                      CallSite site = CallSite::here()) {
-    reduce_scatter_bytes(std::as_bytes(in), std::as_writable_bytes(out), counts, data_type_of<T>(), op, site);
+  void reduce_scatter(std::span<const T> in, std::span<T> out, std::span<const std::int64_t> counts,
+                      ReduceOp op, CallSite site = CallSite::here()) {
+    reduce_scatter_bytes(std::as_bytes(in), std::as_writable_bytes(out), counts, data_type_of<T>(),
+                         op, site);
   }
   // out = concatenation of every rank's `in`, counts[r] elements from rank r.
   template <Element T>
   void allgather(std::span<const T> in, std::span<T> out, std::span<const std::int64_t> counts,
                  CallSite site = CallSite::here()) {
-    allgather_bytes(std::as_bytes(in), std::as_writable_bytes(out), counts, data_type_of<T>(), site);
+    allgather_bytes(std::as_bytes(in), std::as_writable_bytes(out), counts, data_type_of<T>(),
+                    site);
   }
   template <Element T>
   std::vector<T> allgather(const T& value, CallSite site = CallSite::here()) {
@@ -131,28 +151,33 @@ class World {
   }
   // As allgather, but only root receives (out is ignored elsewhere).
   template <Element T>
-  void gather(std::span<const T> in, std::span<T> out, std::span<const std::int64_t> counts, int root,
-              CallSite site = CallSite::here()) {
-    gather_bytes(std::as_bytes(in), std::as_writable_bytes(out), counts, data_type_of<T>(), root, site);
+  void gather(std::span<const T> in, std::span<T> out, std::span<const std::int64_t> counts,
+              int root, CallSite site = CallSite::here()) {
+    gather_bytes(std::as_bytes(in), std::as_writable_bytes(out), counts, data_type_of<T>(), root,
+                 site);
   }
-  // send_counts[r] elements go to rank r, receive_counts[r] come from rank r, both packed in rank order.
+  // send_counts[r] elements go to rank r, receive_counts[r] come from rank r, both packed in rank
+  // order.
   template <Element T>
   void alltoallv(std::span<const T> in, std::span<const std::int64_t> send_counts, std::span<T> out,
                  std::span<const std::int64_t> receive_counts, CallSite site = CallSite::here()) {
-    alltoallv_bytes(std::as_bytes(in), send_counts, std::as_writable_bytes(out), receive_counts, data_type_of<T>(), site);
+    alltoallv_bytes(std::as_bytes(in), send_counts, std::as_writable_bytes(out), receive_counts,
+                    data_type_of<T>(), site);
   }
   // Strings of any length from every rank, in rank order (control messages; not for bulk data).
-  std::vector<std::string> allgather_string(std::string_view mine, CallSite site = CallSite::here());
+  std::vector<std::string> allgather_string(std::string_view mine,
+                                            CallSite site = CallSite::here());
 
-  // One round of point-to-point messages whose sizes both sides know; collective (a rank may have none).
-  // Within a process a copy, between processes MPI messages, chunked. Messages between one ordered pair
-  // arrive in the order listed. Cost g*h + l.
+  // One round of point-to-point messages whose sizes both sides know; collective (a rank may have
+  // none). Within a process a copy, between processes MPI messages, chunked. Messages between one
+  // ordered pair arrive in the order listed. Cost g*h + l.
   void exchange(std::span<const Outgoing> outgoing, std::span<const Incoming> incoming,
                 CallSite site = CallSite::here());
 
   // Throws CommunicationError (kRanksDisagree) on every rank unless `value` is the same on all: the
   // message names the field, the deviating ranks and both values.
-  void require_same(std::string_view name, std::string_view value, CallSite site = CallSite::here());
+  void require_same(std::string_view name, std::string_view value,
+                    CallSite site = CallSite::here());
 
   // A world of the ranks that gave the same color, ordered by (key, rank). Collective.
   World split(int color, int key, CallSite site = CallSite::here());
@@ -161,22 +186,22 @@ class World {
   void reset_traffic();
 
  private:
-  friend class Environment;
-  friend class internal::MessageStore;
-  friend struct WorldAccess;  // for Var, Coarray, Queue and SharedArray (bsp/world_access.h)
-  struct State;
+  friend struct WorldAccess;  // for Var, Coarray, Queue, SharedArray and Environment
   explicit World(std::unique_ptr<State> state);
 
   void broadcast_bytes(std::span<std::byte> data, DataType type, int root, CallSite site);
-  void allreduce_bytes(std::span<const std::byte> in, std::span<std::byte> out, DataType type, ReduceOp op, CallSite site);
-  void reduce_scatter_bytes(std::span<const std::byte> in, std::span<std::byte> out, std::span<const std::int64_t> counts,
-                            DataType type, ReduceOp op, CallSite site);
-  void allgather_bytes(std::span<const std::byte> in, std::span<std::byte> out, std::span<const std::int64_t> counts,
+  void allreduce_bytes(std::span<const std::byte> in, std::span<std::byte> out, DataType type,
+                       ReduceOp op, CallSite site);
+  void reduce_scatter_bytes(std::span<const std::byte> in, std::span<std::byte> out,
+                            std::span<const std::int64_t> counts, DataType type, ReduceOp op,
+                            CallSite site);
+  void allgather_bytes(std::span<const std::byte> in, std::span<std::byte> out,
+                       std::span<const std::int64_t> counts, DataType type, CallSite site);
+  void gather_bytes(std::span<const std::byte> in, std::span<std::byte> out,
+                    std::span<const std::int64_t> counts, DataType type, int root, CallSite site);
+  void alltoallv_bytes(std::span<const std::byte> in, std::span<const std::int64_t> send_counts,
+                       std::span<std::byte> out, std::span<const std::int64_t> receive_counts,
                        DataType type, CallSite site);
-  void gather_bytes(std::span<const std::byte> in, std::span<std::byte> out, std::span<const std::int64_t> counts,
-                    DataType type, int root, CallSite site);
-  void alltoallv_bytes(std::span<const std::byte> in, std::span<const std::int64_t> send_counts, std::span<std::byte> out,
-                       std::span<const std::int64_t> receive_counts, DataType type, CallSite site);
 
   std::unique_ptr<State> state_;
 };
@@ -193,10 +218,14 @@ constexpr DataType data_type_of() {
     static_assert(std::is_integral_v<T>, "no MPI data type for this element");
     constexpr bool is_signed = std::is_signed_v<T>;
     switch (sizeof(T)) {
-      case 1: return is_signed ? DataType::kInt8 : DataType::kUint8;
-      case 2: return is_signed ? DataType::kInt16 : DataType::kUint16;
-      case 4: return is_signed ? DataType::kInt32 : DataType::kUint32;
-      default: return is_signed ? DataType::kInt64 : DataType::kUint64;
+      case 1:
+        return is_signed ? DataType::kInt8 : DataType::kUint8;
+      case 2:
+        return is_signed ? DataType::kInt16 : DataType::kUint16;
+      case 4:
+        return is_signed ? DataType::kInt32 : DataType::kUint32;
+      default:
+        return is_signed ? DataType::kInt64 : DataType::kUint64;
     }
   }
 }

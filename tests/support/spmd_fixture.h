@@ -1,16 +1,17 @@
 // GoogleTest for SPMD code: a test body that runs on every rank of a world.
 //
 //   SUPERSTEP_WORLD_TEST(Allreduce, SumsOverRanks) {
-//     EXPECT_EQ(world.allreduce(world.rank(), bsp::ReduceOp::kSum), world.size() * (world.size() - 1) / 2);
-//     EXPECT_ON_ALL_RANKS(world, world.size() > 0);
+//     EXPECT_EQ(world.allreduce(world.rank(), bsp::ReduceOp::kSum), world.size() * (world.size() -
+//     1) / 2); EXPECT_ON_ALL_RANKS(world, world.size() > 0);
 //   }
 //
 // The program links superstep_spmd_test_main and is registered by superstep_add_world_test, which
-// runs it over lanes, processes and both; it fails when the world it finds has another size than the
-// registration says (SUPERSTEP_TEST_LANES, SUPERSTEP_TEST_RANKS). Every test gets a new world.
+// runs it over lanes, processes and both; it fails when the world it finds has another size than
+// the registration says (SUPERSTEP_TEST_LANES, SUPERSTEP_TEST_RANKS). Every test gets a new world.
 //
 // Rules of the failure protocol:
-// - EXPECT_* and ASSERT_* may be used on any rank; a failure names its rank, fails the test on every
+// - EXPECT_* and ASSERT_* may be used on any rank; a failure names its rank, fails the test on
+// every
 //   rank, and the program. A failed ASSERT_* or an exception ends the body on that rank; the other
 //   ranks are released: lanes at once (the next test runs), processes by ending the program.
 // - EXPECT_ON_ALL_RANKS and ASSERT_ON_ALL_RANKS are collective: every rank must reach them.
@@ -41,20 +42,21 @@ void run_on_every_rank(WorldBody body, const bsp::EnvironmentOptions& options = 
 // Once with nodes as they are and once with every rank a node of its own.
 void run_on_every_node_layout(WorldBody body);
 
-// Collective: success when `mine` holds on every rank, else the failing ranks: the same on all ranks.
+// Collective: success when `mine` holds on every rank, else the failing ranks: the same on all
+// ranks.
 ::testing::AssertionResult holds_on_all_ranks(bsp::World& world, bool mine);
 
 }  // namespace superstep::testing
 
 #define SUPERSTEP_WORLD_TEST_BODY_(suite, name) suite##_##name##_on_every_rank
 
-#define SUPERSTEP_WORLD_TEST_RUN_(suite, name, runner)                                        \
-  static void SUPERSTEP_WORLD_TEST_BODY_(suite, name)(::superstep::bsp::World & world);       \
-  TEST(suite, name) {                                                                         \
-    ::superstep::testing::runner(&SUPERSTEP_WORLD_TEST_BODY_(suite, name));                   \
-  }                                                                                           \
-  static void SUPERSTEP_WORLD_TEST_BODY_(suite, name)([[maybe_unused]] ::superstep::bsp::World & \
-                                                      world)
+#define SUPERSTEP_WORLD_TEST_RUN_(suite, name, runner)                                  \
+  static void SUPERSTEP_WORLD_TEST_BODY_(suite, name)(::superstep::bsp::World & world); \
+  TEST(suite, name) {                                                                   \
+    ::superstep::testing::runner(&SUPERSTEP_WORLD_TEST_BODY_(suite, name));             \
+  }                                                                                     \
+  static void SUPERSTEP_WORLD_TEST_BODY_(suite,                                         \
+                                         name)([[maybe_unused]] ::superstep::bsp::World & world)
 
 // The body sees `world`.
 #define SUPERSTEP_WORLD_TEST(suite, name) SUPERSTEP_WORLD_TEST_RUN_(suite, name, run_on_every_rank)
@@ -62,9 +64,9 @@ void run_on_every_node_layout(WorldBody body);
 #define SUPERSTEP_WORLD_TEST_ON_NODES(suite, name) \
   SUPERSTEP_WORLD_TEST_RUN_(suite, name, run_on_every_node_layout)
 
-#define EXPECT_ON_ALL_RANKS(world, condition)                                              \
+#define EXPECT_ON_ALL_RANKS(world, condition)                                                  \
   EXPECT_TRUE(::superstep::testing::holds_on_all_ranks((world), static_cast<bool>(condition))) \
       << "  condition: " #condition
-#define ASSERT_ON_ALL_RANKS(world, condition)                                              \
+#define ASSERT_ON_ALL_RANKS(world, condition)                                                  \
   ASSERT_TRUE(::superstep::testing::holds_on_all_ranks((world), static_cast<bool>(condition))) \
       << "  condition: " #condition

@@ -1,0 +1,187 @@
+#include "bsp/environment.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "bsp/job.h"
+#include "bsp/mpi/mpi_session.h"
+#include "bsp/world.h"
+#include "bsp/world_state.h"
+
+namespace superstep::bsp {
+
+namespace {
+
+// Processes start within seconds of each other; a set-up that takes longer has lost one.
+constexpr std::chrono::milliseconds kSetupDeadline{120'000};
+
+void print_error(const std::string& text) {
+  const std::string line = text + "\n";  // one write, so that lines of several ranks do not mix
+  std::fwrite(line.data(), 1, line.size(), stderr);
+  std::fflush(stderr);
+}
+
+std::string describe_options(const EnvironmentOptions& options) {
+  return fmt::format("lanes {}, ranks per node {}, sync deadline {} ms, collective checks {}",
+                     options.lanes, options.ranks_per_node, options.sync_deadline.count(),
+                     options.checks == CollectiveChecks::kEveryCall ? "at every call" : "at sync");
+}
+
+}  // namespace
+
+struct Environment::State {
+  std::unique_ptr<internal::MpiSession> session;  // null: one process, no MPI
+  std::unique_ptr<internal::Transport> setup;     // over all processes
+
+  std::vector<int> machines() const {
+    return session ? session->machine_of() : std::vector<int>{0};
+  }
+  std::vector<std::string> hosts() const {
+    return session ? session->host_of() : std::vector<std::string>{"localhost"};
+  }
+
+  // Every process's text, in process order.
+  std::vector<std::string> gather(std::string_view mine) const {
+    const internal::Failure none;
+    const internal::WaitPolicy policy{.failure = &none, .oversubscribed = true};
+    internal::Patience patience(policy, kSetupDeadline);
+    return internal::allgather_texts(*setup, mine, patience);
+  }
+  // The context of the world to be made; nullopt when processes were started with different
+  // options, which the root has then reported.
+  std::optional<std::uint32_t> agree_on_options(Environment& environment,
+                                                const EnvironmentOptions& options) const;
+  std::unique_ptr<internal::StatusBoard> make_board(const internal::Topology& topology) const;
+};
+
+std::optional<std::uint32_t> Environment::State::agree_on_options(
+    Environment& environment, const EnvironmentOptions& options) const {
+  const std::vector<std::string> all =
+      gather(fmt::format("{}\n{}", describe_options(options), setup->reserve_context()));
+  const auto options_of = [&](std::size_t process) {
+    return all[process].substr(0, all[process].find('\n'));
+  };
+  for (std::size_t process = 1; process < all.size(); ++process) {
+    if (options_of(process) != options_of(0)) {
+      environment.agree_on_setup(fmt::format(
+          "[Environment::run] processes were started with different options: got \"{}\" on "
+          "process {}, expected \"{}\" as on process 0",
+          options_of(process), process, options_of(0)));
+      return std::nullopt;
+    }
+  }
+  return static_cast<std::uint32_t>(std::stoul(all[0].substr(all[0].find('\n') + 1)));
+}
+
+// Processes whose first ranks share a node share a board; with ranks_per_node = 1 each has its own,
+// as on machines of their own.
+std::unique_ptr<internal::StatusBoard> Environment::State::make_board(
+    const internal::Topology& topology) const {
+  const auto group_of = [&](int process) {
+    return topology.node_of[static_cast<std::size_t>(
+        topology.ranks_of_process[static_cast<std::size_t>(process)].front())];
+  };
+  const int mine = group_of(setup->process());
+  std::vector<bool> visible;
+  int creator = setup->num_processes();
+  int members = 0;
+  for (int process = 0; process < setup->num_processes(); ++process) {
+    const bool same = group_of(process) == mine;
+    visible.insert(visible.end(),
+                   topology.ranks_of_process[static_cast<std::size_t>(process)].size(), same);
+    creator = same ? std::min(creator, process) : creator;
+    members += same ? 1 : 0;
+  }
+  const std::int64_t bytes = internal::StatusBoard::bytes_for(topology.size());
+  internal::SharedMapping mapping;
+  std::string name;
+  if (setup->process() == creator) {
+    name = members == 1 ? "" : internal::unique_shared_name();
+    mapping = members == 1 ? internal::SharedMapping::anonymous(bytes)
+                           : internal::SharedMapping::create(name, bytes);
+  }
+  const std::vector<std::string> names = gather(name);
+  if (setup->process() != creator) {
+    mapping = internal::SharedMapping::open(names[static_cast<std::size_t>(creator)], bytes);
+  }
+  gather("");  // all have mapped it
+  internal::unlink_shared(name);
+  return std::make_unique<internal::StatusBoard>(std::move(mapping), std::move(visible));
+}
+
+Environment::Environment() : state_(std::make_unique<State>()) {
+  if (internal::MpiSession::launched()) {
+    state_->session = std::make_unique<internal::MpiSession>();
+    state_->setup = state_->session->transport(0);
+  } else {
+    state_->setup = internal::single_process_transport();
+  }
+}
+
+Environment::~Environment() = default;
+
+bool Environment::under_mpirun() const {
+  return state_->session != nullptr;
+}
+int Environment::process() const {
+  return state_->setup->process();
+}
+int Environment::num_processes() const {
+  return state_->setup->num_processes();
+}
+
+bool Environment::agree_on_setup(const std::optional<std::string>& failure) {
+  const std::vector<std::string> all = state_->gather(failure ? "!" + *failure : "");
+  std::map<std::string, std::vector<int>> processes_of;
+  for (std::size_t process = 0; process < all.size(); ++process) {
+    if (!all[process].empty()) {
+      processes_of[all[process].substr(1)].push_back(static_cast<int>(process));
+    }
+  }
+  for (const auto& [message, processes] : processes_of) {
+    if (is_root_process()) {
+      const bool everywhere = processes.size() == all.size();
+      print_error(everywhere ? message
+                             : fmt::format("[processes {}] {}", internal::describe_ranks(processes),
+                                           message));
+    }
+  }
+  return processes_of.empty();
+}
+
+int Environment::run(const EnvironmentOptions& options, const std::function<void(World&)>& body) {
+  const std::optional<std::uint32_t> context = state_->agree_on_options(*this, options);
+  if (!context) {
+    return static_cast<int>(ExitCode::kUsage);
+  }
+  internal::Job::Parts parts;
+  parts.options = options;
+  parts.context = *context;
+  std::optional<std::string> failure;
+  try {
+    parts.topology = std::make_shared<const internal::Topology>(internal::root_topology(
+        state_->machines(), state_->hosts(), options.lanes, options.ranks_per_node));
+  } catch (const Error& error) {
+    failure = error.what();
+  }
+  if (!agree_on_setup(failure)) {
+    return static_cast<int>(ExitCode::kUsage);
+  }
+  parts.board = state_->make_board(*parts.topology);
+  if (state_->session) {
+    parts.transport = state_->session->transport(*context);
+    parts.abort = [this](ExitCode exit_code) { state_->session->abort(exit_code); };
+  } else {
+    parts.transport = internal::single_process_transport();
+  }
+  internal::Job job(std::move(parts));
+  return static_cast<int>(job.run(body));
+}
+
+}  // namespace superstep::bsp

@@ -1,0 +1,40 @@
+// The one fact that all lanes of a process share when something goes wrong: which rank failed
+// first.
+//
+// Every wait looks at it, so that no lane waits for a lane that will never come. Thread-safe.
+#pragma once
+
+#include <atomic>
+#include <mutex>
+#include <string>
+
+#include "base/error.h"
+
+namespace superstep::bsp::internal {
+
+// What a lane throws when it is released from a wait because another lane failed. The failing lane
+// reports its own error; this one is not reported again.
+class PeerFailure : public CommunicationError {
+ public:
+  using CommunicationError::CommunicationError;
+};
+
+class Failure {
+ public:
+  // Records the first failure of the process; later ones are ignored and get false.
+  bool raise(int rank, const std::string& what, ExitCode exit_code);
+
+  bool raised() const { return raised_.load(std::memory_order_acquire); }
+  ExitCode exit_code() const;
+  // Only after raised().
+  [[noreturn]] void throw_peer_failure() const;
+
+ private:
+  mutable std::mutex mutex_;
+  std::atomic<bool> raised_{false};
+  int rank_ = -1;
+  std::string what_;
+  ExitCode exit_code_ = ExitCode::kDone;
+};
+
+}  // namespace superstep::bsp::internal

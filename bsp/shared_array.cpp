@@ -1,0 +1,168 @@
+#include "bsp/shared_array.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/aligned.h"
+#include "base/error.h"
+#include "bsp/shared_memory.h"
+#include "bsp/world_state.h"
+
+namespace superstep::bsp {
+
+struct SharedBytes::State {
+  std::shared_ptr<internal::SharedMapping> mapping;  // one per process and group
+  std::int64_t num_bytes = 0;
+};
+
+namespace {
+
+using internal::SharedMapping;
+
+// The ranks that share one array, and who does what among them.
+struct Group {
+  std::vector<int> ranks;
+  int creator = 0;  // makes the memory: the lowest rank
+  int mapper = 0;   // maps it into this process: the lowest rank of the group in this process
+  bool one_process = true;
+};
+
+Group find_group(const World& world, const internal::Topology& topology, Level level) {
+  if (level == Level::kWorld && world.num_nodes() > 1) {
+    throw InvalidArgument(
+        "SharedBytes",
+        fmt::format(
+            "ranks of different nodes share no memory: got Level::kWorld with {} nodes, expected 1",
+            world.num_nodes()));
+  }
+  Group group;
+  const auto ranks = world.ranks_at(level);
+  group.ranks.assign(ranks.begin(), ranks.end());
+  group.creator = group.ranks.front();
+  const auto process_of = [&](int rank) {
+    return topology.process_of[static_cast<std::size_t>(rank)];
+  };
+  const auto is_mine = [&](int rank) { return process_of(rank) == world.process(); };
+  group.mapper = *std::find_if(group.ranks.begin(), group.ranks.end(), is_mine);
+  group.one_process = std::all_of(group.ranks.begin(), group.ranks.end(), is_mine);
+  return group;
+}
+
+// What a step of the construction gave on one rank. Errors travel as text, so that every rank
+// throws.
+struct Outcome {
+  std::string value;
+  std::string error;
+};
+
+template <typename Step>
+Outcome attempt(Step&& step) {
+  try {
+    return {step(), {}};
+  } catch (const Error& error) {
+    return {{}, error.what()};
+  }
+}
+
+// Every rank's value of a step, in rank order; throws the first error on every rank.
+std::vector<std::string> agree(World::State& state, const Outcome& mine) {
+  const char status = mine.error.empty() ? '+' : '-';
+  std::vector<std::string> all =
+      state.allgather_texts_raw(status + (mine.error.empty() ? mine.value : mine.error));
+  for (std::size_t rank = 0; rank < all.size(); ++rank) {
+    const char got = all[rank].front();
+    all[rank].erase(0, 1);
+    if (got == '-') {
+      throw InvalidArgument("SharedBytes", fmt::format("rank {}: {}", rank, all[rank]));
+    }
+  }
+  return all;
+}
+
+void require_same_size(const Group& group, std::span<const std::uint64_t> sizes,
+                       std::int64_t mine) {
+  for (const int rank : group.ranks) {
+    const std::uint64_t theirs = sizes[static_cast<std::size_t>(rank)];
+    if (std::cmp_not_equal(theirs, mine)) {
+      throw InvalidArgument("SharedBytes",
+                            fmt::format("ranks that share an array give different sizes: got {} "
+                                        "bytes on rank {}, expected {}",
+                                        theirs, rank, mine));
+    }
+  }
+}
+
+}  // namespace
+
+SharedBytes::SharedBytes(World& world, std::int64_t num_bytes, Level level)
+    : state_(std::make_unique<State>()) {
+  World::State& state = WorldAccess::state(world);
+  const internal::CollectiveCall call(state, {.kind = internal::CallKind::kSharedBytes,
+                                              .detail = static_cast<std::uint64_t>(level) + 1});
+  const Group group = find_group(world, state.team->topology(), level);
+  const Outcome sizes_agree = attempt([&] {
+    if (num_bytes < 0) {
+      throw InvalidArgument(
+          "SharedBytes",
+          fmt::format("size out of range: got {} bytes, expected at least 0", num_bytes));
+    }
+    return std::string();
+  });
+  agree(state, sizes_agree);
+  const std::vector<std::uint64_t> sizes =
+      state.allgather_raw(static_cast<std::uint64_t>(num_bytes));
+  agree(state, attempt([&] {
+          require_same_size(group, sizes, num_bytes);
+          return std::string();
+        }));
+
+  // The creator makes the memory, the mappers of other processes open it, then the name goes.
+  auto mapping = std::make_shared<SharedMapping>();
+  const std::int64_t bytes = padded_bytes(num_bytes);
+  std::string name;
+  const Outcome created = attempt([&] {
+    if (world.rank() == group.creator) {
+      name = group.one_process || bytes == 0 ? "" : internal::unique_shared_name();
+      *mapping =
+          name.empty() ? SharedMapping::anonymous(bytes) : SharedMapping::create(name, bytes);
+    }
+    return name;
+  });
+  struct Unlinker {
+    const std::string& name;
+    ~Unlinker() { internal::unlink_shared(name); }
+  } unlinker{name};
+  const std::string shared_name = agree(state, created)[static_cast<std::size_t>(group.creator)];
+  agree(state, attempt([&] {
+          if (world.rank() == group.mapper && world.rank() != group.creator) {
+            *mapping = SharedMapping::open(shared_name, bytes);
+          }
+          return std::string();
+        }));
+  const std::vector<std::uint64_t> addresses =
+      state.allgather_raw(reinterpret_cast<std::uintptr_t>(&mapping));
+  if (world.rank() != group.mapper) {
+    state_->mapping = *reinterpret_cast<const std::shared_ptr<SharedMapping>*>(
+        addresses[static_cast<std::size_t>(group.mapper)]);
+  } else {
+    state_->mapping = mapping;
+  }
+  state_->num_bytes = num_bytes;
+  static_cast<void>(
+      state.synchronise({}));  // the mappers' pointers live until all have copied them
+}
+
+SharedBytes::SharedBytes(SharedBytes&&) noexcept = default;
+SharedBytes& SharedBytes::operator=(SharedBytes&&) noexcept = default;
+SharedBytes::~SharedBytes() = default;
+
+std::byte* SharedBytes::data() const {
+  return state_->mapping->data();
+}
+std::int64_t SharedBytes::size() const {
+  return state_->num_bytes;
+}
+
+}  // namespace superstep::bsp

@@ -1,0 +1,45 @@
+// Mappings that ranks share: anonymous within a process, POSIX shared memory between the processes
+// of a machine.
+//
+// The space of a POSIX mapping is reserved when it is created: too little is an InvalidArgument
+// that names /dev/shm, the bytes needed and the bytes free, where an unreserved page would be a bus
+// error at first use. Every mapping is zero-filled and page-aligned.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+namespace superstep::bsp::internal {
+
+class SharedMapping {
+ public:
+  // Of zero bytes: data() is null.
+  SharedMapping() = default;
+  SharedMapping(SharedMapping&& other) noexcept;
+  SharedMapping& operator=(SharedMapping&& other) noexcept;
+  ~SharedMapping();
+
+  // Visible to the threads of this process. Throws InvalidArgument when there is no such memory.
+  static SharedMapping anonymous(std::int64_t num_bytes);
+  // A new object under unique_shared_name(); other processes open it before it is unlinked.
+  static SharedMapping create(const std::string& name, std::int64_t num_bytes);
+  static SharedMapping open(const std::string& name, std::int64_t num_bytes);
+
+  std::byte* data() const { return data_; }
+  std::int64_t size() const { return size_; }
+
+ private:
+  SharedMapping(std::byte* data, std::int64_t size) : data_(data), size_(size) {}
+
+  std::byte* data_ = nullptr;
+  std::int64_t size_ = 0;
+};
+
+// Names the job, this process and a number that this process did not use before.
+std::string unique_shared_name();
+
+// Removes the name; mappings stay. Does nothing when it is gone already.
+void unlink_shared(const std::string& name) noexcept;
+
+}  // namespace superstep::bsp::internal

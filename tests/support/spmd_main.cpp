@@ -1,0 +1,54 @@
+// main of SPMD test programs: makes the Environment, lets only the root process print progress
+// while failures of every process are printed with their process, and agrees on the exit code.
+#include <cstdio>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include <fmt/format.h>
+#include <gtest/gtest.h>
+
+#include "bsp/environment.h"
+#include "tests/support/spmd_environment.h"
+
+namespace {
+
+// The printer of processes other than the root: silent except for failures.
+class FailurePrinter : public ::testing::EmptyTestEventListener {
+ public:
+  explicit FailurePrinter(int process) : process_(process) {}
+
+ private:
+  void OnTestPartResult(const ::testing::TestPartResult& result) override {
+    if (result.failed()) {
+      const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
+      const std::string text = fmt::format("[process {}] {}.{}: {}:{}: {}\n", process_,
+                                           test == nullptr ? "" : test->test_suite_name(),
+                                           test == nullptr ? "" : test->name(),
+                                           result.file_name() == nullptr ? "?" : result.file_name(),
+                                           result.line_number(), result.message());
+      std::fwrite(text.data(), 1, text.size(), stdout);
+      std::fflush(stdout);
+    }
+  }
+
+  int process_;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  ::testing::InitGoogleTest(&argc, argv);
+  superstep::bsp::Environment environment;
+  superstep::testing::set_spmd_environment(&environment);
+  if (!environment.is_root_process()) {
+    ::testing::TestEventListeners& listeners = ::testing::UnitTest::GetInstance()->listeners();
+    delete listeners.Release(listeners.default_result_printer());
+    listeners.Append(new FailurePrinter(environment.process()));  // owned by GoogleTest
+  }
+  const int result = RUN_ALL_TESTS();
+  const bool failed = result != 0 || ::testing::UnitTest::GetInstance()->test_to_run_count() == 0;
+  const bool all_passed = environment.agree_on_setup(
+      failed ? std::optional<std::string>("tests failed") : std::nullopt);
+  return all_passed ? 0 : 1;
+}
