@@ -10,9 +10,13 @@
 #include "base/error.h"
 #include "base/text.h"
 #include "kernels/binary_ops.h"
+#include "kernels/conv_ops.h"
 #include "kernels/elementwise_ops.h"
 #include "kernels/embedding_ops.h"
 #include "kernels/loss_ops.h"
+#include "kernels/matrix_ops.h"
+#include "kernels/norm_ops.h"
+#include "kernels/pool_ops.h"
 #include "kernels/random_ops.h"
 #include "kernels/reduce_ops.h"
 #include "kernels/shape_ops.h"
@@ -24,8 +28,9 @@ namespace {
 
 std::vector<OpInfo> build_table() {
   std::vector<OpInfo> table;
-  for (const auto group : {binary_ops, elementwise_ops, embedding_ops, loss_ops, random_ops,
-                           reduce_ops, shape_ops, space_to_batch_ops}) {
+  for (const auto group :
+       {binary_ops, conv_ops, matrix_ops, norm_ops, pool_ops, elementwise_ops, embedding_ops,
+        loss_ops, random_ops, reduce_ops, shape_ops, space_to_batch_ops}) {
     std::vector<OpInfo> ops = group();
     std::move(ops.begin(), ops.end(), std::back_inserter(table));
   }

@@ -95,4 +95,43 @@ struct DropoutOptions {
 Tensor dropout(const Tensor& x, const Tensor& sample_ids, const Tensor& key,
                const DropoutOptions& options);
 
+// Products. a (M, K), b (K, N) -> (M, N); a transposed operand is stored the other way round.
+struct MatmulOptions {
+  bool transpose_a = false;
+  bool transpose_b = false;
+};
+Tensor matmul(const Tensor& a, const Tensor& b, const MatmulOptions& options = {});
+Tensor bias_add(const Tensor& x, const Tensor& bias);  // x (N, C) or (N, C, H, W), bias (C)
+
+// Images. Padding: top, bottom, left, right.
+struct Conv2dOptions {
+  std::array<std::int64_t, 2> stride = {1, 1};
+  std::array<std::int64_t, 4> padding = {0, 0, 0, 0};
+  std::array<std::int64_t, 2> dilation = {1, 1};
+};
+// x (N, C, H, W), filter (O, C, KH, KW) -> (N, O, OH, OW)
+Tensor conv2d(const Tensor& x, const Tensor& filter, const Conv2dOptions& options = {});
+
+struct PoolOptions {
+  std::array<std::int64_t, 2> kernel = {2, 2};
+  std::array<std::int64_t, 2> stride = {2, 2};
+  std::array<std::int64_t, 4> padding = {0, 0, 0, 0};
+};
+Tensor max_pool(const Tensor& x, const PoolOptions& options = {});
+Tensor average_pool(const Tensor& x, const PoolOptions& options = {});  // padding is not counted
+Tensor global_average_pool(const Tensor& x);                            // (N, C, H, W) -> (N, C)
+
+// Batch normalisation of x (N, C, ...) per channel, by the statistics of the given samples.
+struct BatchNormOutputs {
+  Tensor y;
+  Tensor mean;      // (C)
+  Tensor variance;  // (C), biased
+};
+inline constexpr double kBatchNormEpsilon = 1e-5;
+BatchNormOutputs batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta,
+                            double epsilon = kBatchNormEpsilon);
+Tensor batch_norm_inference(const Tensor& x, const Tensor& gamma, const Tensor& beta,
+                            const Tensor& mean, const Tensor& variance,
+                            double epsilon = kBatchNormEpsilon);
+
 }  // namespace superstep::kernels

@@ -1,12 +1,16 @@
 // A recorded step: eager to write, planned to run.
 //
-//   Program program = Program::record(input_types, [](std::span<const Tensor> inputs) { ...ops, tapes...; return outputs; });
-//   program.run(inputs, outputs);   // no allocation; same bits as the eager function
+//   Program program = Program::record(input_types, [](std::span<const Tensor> inputs) { ...ops,
+//   tapes...; return outputs; }); program.run(inputs, outputs);   // no allocation; same bits as
+//   the eager function
 //
-// record() runs the function once on zero tensors, keeps every op that an output depends on (gradients
-// included, since they are made of ops), prepares one kernel per op, and plans one arena in which tensors
-// whose lifetimes do not overlap share memory. Ops must not depend on tensor values in their control flow.
-// A Program is used by one thread at a time; ranks have their own.
+// record() runs the function once on zero tensors, keeps every op that an output depends on
+// (gradients included, since they are made of ops), prepares one kernel per op, and plans one arena
+// in which tensors whose lifetimes do not overlap share memory. Ops must not depend on tensor
+// values in their control flow. Tensors the function captures are constants, held by handle. Ops
+// that depend on no input are computed once, when recording. A Program is used by one thread at a
+// time; ranks have their own. A kernel that throws (a label out of range) leaves the outputs
+// unspecified and the program usable.
 #pragma once
 
 #include <cstdint>
@@ -22,6 +26,7 @@ namespace superstep::kernels {
 
 class Program {
  public:
+  struct State;
   using Function = std::function<std::vector<Tensor>(std::span<const Tensor>)>;
 
   static Program record(std::span<const TensorType> inputs, const Function& function);
@@ -31,18 +36,19 @@ class Program {
 
   std::span<const TensorType> input_types() const;
   std::span<const TensorType> output_types() const;
-  // inputs and outputs have exactly these types; output memory must not overlap input memory. A kernel
-  // writes an output directly into the caller's memory (a view or an output that is an input is copied).
+  // inputs and outputs have exactly these types; output memory must not overlap input memory. A
+  // kernel writes an output directly into the caller's memory (a view or an output that is an input
+  // is copied).
   void run(std::span<const Tensor> inputs, std::span<Tensor> outputs);
 
   int num_ops() const;
   double flops() const;
-  std::int64_t arena_bytes() const;        // what run() uses beyond inputs and outputs
+  std::int64_t arena_bytes() const;           // what run() uses beyond inputs and outputs
   std::int64_t liveness_bound_bytes() const;  // the least any plan of this order needs
-  std::string to_string() const;           // one line per op, for people
+  std::int64_t constant_bytes() const;        // tensors the function made or captured
+  std::string to_string() const;              // one line per op, for people
 
  private:
-  struct State;
   explicit Program(std::unique_ptr<State> state);
   std::unique_ptr<State> state_;
 };

@@ -1,0 +1,353 @@
+#include "kernels/program.h"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/checked_cast.h"
+#include "base/error.h"
+#include "kernels/memory_plan.h"
+#include "kernels/program_recorder.h"
+
+namespace superstep::kernels {
+namespace {
+
+using internal::kNoCall;
+using internal::RecordedCall;
+using internal::RecordedOperand;
+using internal::RecordedValue;
+using internal::Recording;
+
+struct Instruction {
+  const OpInfo* op = nullptr;
+  Backend backend = Backend::kReference;
+  std::unique_ptr<Kernel> kernel;
+  std::vector<Tensor> inputs;
+  std::vector<Tensor> outputs;
+  std::span<std::byte> workspace;
+};
+
+// Where a value lives during run().
+struct Place {
+  enum class Kind : std::uint8_t { kNowhere, kInput, kOutput, kArena };
+  Kind kind = Kind::kNowhere;
+  int index = 0;  // of the input, the output, or the buffer in the arena
+};
+
+// A handle of the plan that shows the caller's memory during run().
+struct Binding {
+  Tensor* handle = nullptr;
+  Place place;
+};
+
+// An output that no kernel writes directly: an input, a constant, or a value that is an output
+// already.
+struct Copy {
+  Tensor source;
+  int output = 0;
+};
+
+std::size_t at(int index) {
+  return static_cast<std::size_t>(index);
+}
+
+}  // namespace
+
+struct Program::State {
+  Recording recording;
+  std::vector<Place> places;  // of the roots
+  std::vector<BufferLifetime> lifetimes;
+  MemoryPlan plan;
+  Tensor arena;
+  std::vector<Instruction> instructions;
+  std::vector<Copy> copies;
+  std::vector<Binding> bindings;
+  double flops = 0.0;
+};
+
+namespace {
+
+// Second half of making a Program: kernels, places, handles.
+class Planner {
+ public:
+  explicit Planner(Recording recording) : state_(std::make_unique<Program::State>()) {
+    state_->recording = std::move(recording);
+    make_kernels();
+    place_inputs_and_outputs();
+    place_the_rest();
+    make_handles();
+    bind_handles();
+  }
+
+  std::unique_ptr<Program::State> finish() { return std::move(state_); }
+
+ private:
+  const RecordedValue& value(int index) const { return state_->recording.values[at(index)]; }
+  int root(int index) const { return value(index).root; }
+  Place& place_of(int index) { return state_->places[at(root(index))]; }
+
+  void make_kernels() {
+    for (const RecordedCall& call : state_->recording.calls) {
+      std::vector<TensorType> types;
+      for (const RecordedOperand& input : call.inputs) {
+        types.push_back(input.value >= 0
+                            ? value(input.value).type
+                            : TensorType{input.constant.dtype(), input.constant.shape()});
+      }
+      const OpSignature signature{types, call.attributes};
+      const KernelEntry& entry = select_kernel(*call.op, signature);
+      state_->flops += flops_of(*call.op, signature);
+      state_->instructions.push_back({call.op, entry.backend, entry.make(signature), {}, {}, {}});
+    }
+  }
+
+  void place_inputs_and_outputs() {
+    const Recording& recording = state_->recording;
+    state_->places.resize(recording.values.size());
+    for (int i = 0; i < checked_cast<int>(recording.input_types.size()); ++i) {
+      state_->places[at(i)] = {Place::Kind::kInput, i};
+    }
+    for (int i = 0; i < checked_cast<int>(recording.outputs.size()); ++i) {
+      const RecordedOperand& output = recording.outputs[at(i)];
+      if (output.value >= 0 && place_of(output.value).kind == Place::Kind::kNowhere) {
+        place_of(output.value) = {Place::Kind::kOutput, i};
+      }
+    }
+  }
+
+  void place_the_rest() {
+    for (int step = 0; step < checked_cast<int>(state_->instructions.size()); ++step) {
+      const RecordedCall& call = state_->recording.calls[at(step)];
+      for (const RecordedOperand& input : call.inputs) {
+        if (input.value >= 0 && place_of(input.value).kind == Place::Kind::kArena) {
+          state_->lifetimes[at(place_of(input.value).index)].last = step;
+        }
+      }
+      for (const int output : call.outputs) {
+        const TensorType& type = value(output).type;
+        if (place_of(output).kind == Place::Kind::kNowhere) {
+          place_of(output) = {Place::Kind::kArena,
+                              add_buffer(type.shape.num_elements() * size_of(type.dtype), step)};
+        }
+      }
+      workspace_buffers_.push_back(
+          add_buffer(state_->instructions[at(step)].kernel->workspace_bytes(), step));
+    }
+    state_->plan = plan_memory(state_->lifetimes);
+    state_->arena = Tensor::uninitialized({state_->plan.arena_bytes}, DType::kUint8);
+  }
+
+  int add_buffer(std::int64_t bytes, int step) {
+    state_->lifetimes.push_back({bytes, step, step});
+    return checked_cast<int>(state_->lifetimes.size()) - 1;
+  }
+
+  std::byte* arena_memory(int buffer) {
+    return state_->arena.mutable_bytes() + state_->plan.offsets[at(buffer)];
+  }
+
+  Tensor handle_of(const RecordedOperand& operand) {
+    if (operand.value < 0) {
+      return operand.constant;
+    }
+    const TensorType& type = value(operand.value).type;
+    const Place place = place_of(operand.value);
+    // Handles to the caller's memory stand on the arena until run() binds them.
+    return Tensor::borrow(type.shape, type.dtype,
+                          place.kind == Place::Kind::kArena ? arena_memory(place.index)
+                                                            : state_->arena.mutable_bytes());
+  }
+
+  void make_handles() {
+    for (std::size_t step = 0; step < state_->instructions.size(); ++step) {
+      Instruction& instruction = state_->instructions[step];
+      const RecordedCall& call = state_->recording.calls[step];
+      for (const RecordedOperand& input : call.inputs) {
+        instruction.inputs.push_back(handle_of(input));
+      }
+      for (const int output : call.outputs) {
+        instruction.outputs.push_back(handle_of({output, {}}));
+      }
+      const int buffer = workspace_buffers_[step];
+      instruction.workspace = {arena_memory(buffer),
+                               static_cast<std::size_t>(state_->lifetimes[at(buffer)].bytes)};
+    }
+    for (int i = 0; i < checked_cast<int>(state_->recording.outputs.size()); ++i) {
+      const RecordedOperand& output = state_->recording.outputs[at(i)];
+      const bool is_written = output.value >= 0 &&
+                              place_of(output.value).kind == Place::Kind::kOutput &&
+                              place_of(output.value).index == i;
+      if (!is_written) {
+        state_->copies.push_back({handle_of(output), i});
+      }
+    }
+  }
+
+  // Last: handles do not move any more.
+  void bind_handles() {
+    for (std::size_t step = 0; step < state_->instructions.size(); ++step) {
+      Instruction& instruction = state_->instructions[step];
+      const RecordedCall& call = state_->recording.calls[step];
+      for (std::size_t i = 0; i < call.inputs.size(); ++i) {
+        bind(instruction.inputs[i], call.inputs[i]);
+      }
+      for (std::size_t i = 0; i < call.outputs.size(); ++i) {
+        bind(instruction.outputs[i], {call.outputs[i], {}});
+      }
+    }
+    for (Copy& copy : state_->copies) {
+      bind(copy.source, state_->recording.outputs[at(copy.output)]);
+    }
+  }
+
+  void bind(Tensor& handle, const RecordedOperand& operand) {
+    if (operand.value < 0) {
+      return;
+    }
+    const Place place = place_of(operand.value);
+    if (place.kind != Place::Kind::kArena) {
+      state_->bindings.push_back({&handle, place});
+    }
+  }
+
+  std::unique_ptr<Program::State> state_;
+  std::vector<int> workspace_buffers_;  // by step
+};
+
+void expect_types(std::string_view role, std::span<const Tensor> tensors,
+                  std::span<const TensorType> types) {
+  if (tensors.size() != types.size()) {
+    throw InvalidArgument("Program::run", fmt::format("number of {}s: got {}, expected {}", role,
+                                                      tensors.size(), types.size()));
+  }
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    if (!tensors[i].defined() || tensors[i].dtype() != types[i].dtype ||
+        tensors[i].shape() != types[i].shape) {
+      throw InvalidArgument(
+          "Program::run",
+          fmt::format("{} {}: got {}, expected {}", role, i,
+                      tensors[i].defined() ? to_string({tensors[i].dtype(), tensors[i].shape()})
+                                           : "an undefined tensor",
+                      to_string(types[i])));
+    }
+  }
+}
+
+// Shows the caller's memory to the plan's handles for one run, also when a kernel throws.
+class BoundHandles {
+ public:
+  BoundHandles(std::span<const Binding> bindings, std::span<const Tensor> inputs,
+               std::span<const Tensor> outputs)
+      : bindings_(bindings) {
+    for (const Binding& binding : bindings_) {
+      const std::span<const Tensor> tensors =
+          binding.place.kind == Place::Kind::kInput ? inputs : outputs;
+      binding.handle->rebind(tensors[at(binding.place.index)]);
+    }
+  }
+  BoundHandles(const BoundHandles&) = delete;
+  BoundHandles& operator=(const BoundHandles&) = delete;
+  ~BoundHandles() {
+    for (const Binding& binding : bindings_) {
+      binding.handle->unbind();
+    }
+  }
+
+ private:
+  std::span<const Binding> bindings_;
+};
+
+std::string describe(const RecordedOperand& operand, const Recording& recording) {
+  if (operand.value < 0) {
+    return fmt::format("constant {}", operand.constant.shape().to_string());
+  }
+  const int root = recording.values[at(operand.value)].root;
+  return root == operand.value
+             ? fmt::format("%{}", root)
+             : fmt::format("%{} as {}", root,
+                           recording.values[at(operand.value)].type.shape.to_string());
+}
+
+}  // namespace
+
+Program::Program(std::unique_ptr<State> state) : state_(std::move(state)) {}
+Program::Program(Program&&) noexcept = default;
+Program& Program::operator=(Program&&) noexcept = default;
+Program::~Program() = default;
+
+Program Program::record(std::span<const TensorType> inputs, const Function& function) {
+  return Program(Planner(internal::record_calls(inputs, function)).finish());
+}
+
+std::span<const TensorType> Program::input_types() const {
+  return state_->recording.input_types;
+}
+
+std::span<const TensorType> Program::output_types() const {
+  return state_->recording.output_types;
+}
+
+void Program::run(std::span<const Tensor> inputs, std::span<Tensor> outputs) {
+  expect_types("input", inputs, input_types());
+  expect_types("output", outputs, output_types());
+  const BoundHandles bound(state_->bindings, inputs, outputs);
+  for (Instruction& instruction : state_->instructions) {
+    instruction.kernel->run(instruction.inputs, instruction.outputs, instruction.workspace);
+  }
+  for (const Copy& copy : state_->copies) {
+    std::memcpy(outputs[at(copy.output)].mutable_bytes(), copy.source.bytes(),
+                static_cast<std::size_t>(copy.source.num_bytes()));
+  }
+}
+
+int Program::num_ops() const {
+  return checked_cast<int>(state_->instructions.size());
+}
+
+double Program::flops() const {
+  return state_->flops;
+}
+
+std::int64_t Program::arena_bytes() const {
+  return state_->plan.arena_bytes;
+}
+
+std::int64_t Program::liveness_bound_bytes() const {
+  return liveness_bound(state_->lifetimes);
+}
+
+std::int64_t Program::constant_bytes() const {
+  std::int64_t bytes = 0;
+  for (const RecordedCall& call : state_->recording.calls) {
+    for (const RecordedOperand& input : call.inputs) {
+      bytes += input.value < 0 ? input.constant.num_bytes() : 0;
+    }
+  }
+  return bytes;
+}
+
+std::string Program::to_string() const {
+  const Recording& recording = state_->recording;
+  std::string text;
+  for (std::size_t i = 0; i < recording.calls.size(); ++i) {
+    const RecordedCall& call = recording.calls[i];
+    std::string outputs;
+    std::string inputs;
+    for (const int output : call.outputs) {
+      outputs += fmt::format("{}%{} {}", outputs.empty() ? "" : ", ", output,
+                             kernels::to_string(recording.values[at(output)].type));
+    }
+    for (const RecordedOperand& input : call.inputs) {
+      inputs += (inputs.empty() ? "" : ", ") + describe(input, recording);
+    }
+    const std::string attributes = call.attributes.to_string();
+    text += fmt::format("{} = {}({}){}  [{}]\n", outputs, call.op->name, inputs,
+                        attributes.empty() ? "" : " {" + attributes + "}",
+                        name_of(state_->instructions[i].backend));
+  }
+  return text;
+}
+
+}  // namespace superstep::kernels
