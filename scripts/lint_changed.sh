@@ -24,7 +24,8 @@ if [ ${#files[@]} -eq 0 ]; then
   if [ -z "$base" ] || [ "$base" = "$(git rev-parse HEAD)" ]; then
     base=$(git rev-list --max-count=$((last_commits + 1)) HEAD | tail -n 1)
   fi
-  mapfile -t files < <(changed_since "$base" | head -n "$max_files")
+  changed=$(changed_since "$base" | head -n "$max_files")
+  [ -z "$changed" ] || mapfile -t files <<<"$changed"
 fi
 # Files that no target compiles with these options (another backend's, say) have no flags to check with.
 sources=()
