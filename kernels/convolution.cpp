@@ -15,7 +15,14 @@ constexpr std::int64_t kWantedColumns = 256;
 // ... unless the unfolded block would leave the second-level cache (elements).
 constexpr std::int64_t kLargestBlock = 512 * 1024;
 
-std::int64_t samples_per_block(const Convolution& convolution) {
+// Only the filter gradient, a sum over samples, takes several at once: where a product's columns
+// belong to samples, a column's bits depend on its place among them (tails are not fused as packets
+// are), and a sample's result must depend neither on its place in the batch nor on the size of the
+// batch.
+std::int64_t samples_per_block(ConvolutionPass pass, const Convolution& convolution) {
+  if (pass != ConvolutionPass::kBackwardFilter) {
+    return 1;
+  }
   const std::int64_t plane = convolution.window.output_plane();
   const std::int64_t wanted = (kWantedColumns + plane - 1) / plane;
   const std::int64_t room =
@@ -82,17 +89,15 @@ void unfold(const Convolution& convolution, std::int64_t samples, const T* x, T*
   }
 }
 
+// The adjoint of unfold, for one sample.
 template <typename T>
-void fold(const Convolution& convolution, std::int64_t samples, const T* patches, T* x) {
+void fold(const Convolution& convolution, const T* patches, T* x) {
   const Window& window = convolution.window;
-  std::fill(x, x + samples * convolution.in_channels * window.input_plane(), T{0});
-  for (std::int64_t c = 0; c < convolution.in_channels; ++c) {
+  std::fill(x, x + convolution.in_channels * window.input_plane(), T{0});
+  for (std::int64_t c = 0; c < convolution.in_channels; ++c, x += window.input_plane()) {
     for (std::int64_t p = 0; p < window.rows.kernel; ++p) {
-      for (std::int64_t q = 0; q < window.columns.kernel; ++q) {
-        for (std::int64_t n = 0; n < samples; ++n, patches += window.output_plane()) {
-          fold_tap(window, p, q, patches,
-                   x + (n * convolution.in_channels + c) * window.input_plane());
-        }
+      for (std::int64_t q = 0; q < window.columns.kernel; ++q, patches += window.output_plane()) {
+        fold_tap(window, p, q, patches, x);
       }
     }
   }
@@ -114,7 +119,7 @@ template <typename T>
 class GemmConvolution final : public Kernel {
  public:
   GemmConvolution(ConvolutionPass pass, const Convolution& convolution)
-      : pass_(pass), convolution_(convolution), block_(samples_per_block(convolution)) {}
+      : pass_(pass), convolution_(convolution), block_(samples_per_block(pass, convolution)) {}
 
   std::int64_t workspace_bytes() const override {
     return static_cast<std::int64_t>(sizeof(T)) *
@@ -132,19 +137,16 @@ class GemmConvolution final : public Kernel {
     }
     T* patches = reinterpret_cast<T*>(workspace.data());
     for (std::int64_t n = 0; n < convolution_.batch; n += block_) {
-      const std::int64_t samples = std::min(block_, convolution_.batch - n);
       switch (pass_) {
         case ConvolutionPass::kForward:
-          forward(samples, first + n * input_size(), second, output.data() + n * output_size(),
-                  patches);
+          forward(first + n * input_size(), second, output.data() + n * output_size(), patches);
           break;
         case ConvolutionPass::kBackwardInput:
-          backward_input(samples, first + n * output_size(), second,
-                         output.data() + n * input_size(), patches);
+          backward_input(first + n * output_size(), second, output.data() + n * input_size(),
+                         patches);
           break;
         case ConvolutionPass::kBackwardFilter:
-          backward_filter(samples, first + n * input_size(), second + n * output_size(), n == 0,
-                          output, patches);
+          backward_filter(n, first + n * input_size(), second + n * output_size(), output, patches);
           break;
       }
     }
@@ -180,39 +182,34 @@ class GemmConvolution final : public Kernel {
     return columns_buffer;
   }
 
-  void forward(std::int64_t samples, const T* x, const T* filter, T* y, T* patches) const {
-    T* product = samples == 1 ? y : patches + patch_elements();
-    unfold(convolution_, samples, x, patches);
-    gemm_eigen(
-        {.m = convolution_.out_channels, .n = columns(samples), .k = convolution_.patch_size()},
-        filter, patches, product);
-    if (samples > 1) {
-      swap_leading_axes(convolution_.out_channels, samples, convolution_.window.output_plane(),
-                        product, y);
-    }
+  void forward(const T* x, const T* filter, T* y, T* patches) const {
+    unfold(convolution_, 1, x, patches);
+    gemm_eigen({.m = convolution_.out_channels, .n = columns(1), .k = convolution_.patch_size()},
+               filter, patches, y);
   }
 
-  void backward_input(std::int64_t samples, const T* dy, const T* filter, T* dx, T* patches) const {
-    const T* right = gathered(samples, dy, patches + patch_elements());
+  void backward_input(const T* dy, const T* filter, T* dx, T* patches) const {
     gemm_eigen({.m = convolution_.patch_size(),
-                .n = columns(samples),
+                .n = columns(1),
                 .k = convolution_.out_channels,
                 .transpose_a = true},
-               filter, right, patches);
-    fold(convolution_, samples, patches, dx);
+               filter, dy, patches);
+    fold(convolution_, patches, dx);
   }
 
-  void backward_filter(std::int64_t samples, const T* x, const T* dy, bool first_block,
-                       std::span<T> dfilter, T* patches) const {
+  // Of the block that starts at sample n; x and dy point to it.
+  void backward_filter(std::int64_t n, const T* x, const T* dy, std::span<T> dfilter,
+                       T* patches) const {
+    const std::int64_t samples = std::min(block_, convolution_.batch - n);
     const T* left = gathered(samples, dy, patches + patch_elements());
-    T* product = first_block ? dfilter.data() : patches + patch_elements() + column_elements();
+    T* product = n == 0 ? dfilter.data() : patches + patch_elements() + column_elements();
     unfold(convolution_, samples, x, patches);
     gemm_eigen({.m = convolution_.out_channels,
                 .n = convolution_.patch_size(),
                 .k = columns(samples),
                 .transpose_b = true},
                left, patches, product);
-    if (!first_block) {
+    if (n != 0) {
       std::transform(dfilter.begin(), dfilter.end(), product, dfilter.begin(),
                      [](T a, T b) { return a + b; });
     }

@@ -9,10 +9,11 @@
 // kBackwardInput (dy, filter) -> dx and kBackwardFilter (x, dy) -> dfilter. Costs 2 N O OH OW C KH
 // KW flops each.
 //
-// make_gemm_convolution unfolds blocks of samples into a matrix (im2col) and multiplies: any shape,
-// float32 and float64, Eigen. The block size is a function of the shape. The filter gradient adds
-// the blocks in order; the input gradient adds the taps in order. The workspace holds the unfolded
-// block.
+// make_gemm_convolution unfolds samples into a matrix (im2col) and multiplies: any shape, float32
+// and float64, Eigen. Forward and input gradient go sample by sample, so that a sample's bits
+// depend neither on its place in the batch nor on the batch. The filter gradient takes blocks of
+// samples, sized by the shape, and adds them in order; the input gradient adds the taps in order.
+// The workspace holds the unfolded block.
 #pragma once
 
 #include <memory>

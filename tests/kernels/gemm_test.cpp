@@ -1,0 +1,162 @@
+#include "kernels/gemm.h"
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+#include <thread>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "kernels/threads.h"
+#include "tests/kernels/heavy_op_checks.h"
+
+namespace superstep::testing {
+namespace {
+
+using kernels::DType;
+using kernels::GemmShape;
+using kernels::Shape;
+using kernels::Tensor;
+
+template <typename T>
+using Gemm = void (*)(const GemmShape&, const T*, const T*, T*);
+
+Shape shape_of_a(const GemmShape& s) {
+  return s.transpose_a ? Shape{s.k, s.m} : Shape{s.m, s.k};
+}
+Shape shape_of_b(const GemmShape& s) {
+  return s.transpose_b ? Shape{s.n, s.k} : Shape{s.k, s.n};
+}
+
+std::vector<GemmShape> shapes() {
+  std::vector<GemmShape> all;
+  for (const bool ta : {false, true}) {
+    for (const bool tb : {false, true}) {
+      for (const auto& [m, n, k] : std::vector<std::array<std::int64_t, 3>>{{1, 1, 1},
+                                                                            {2, 3, 4},
+                                                                            {7, 5, 3},
+                                                                            {1, 64, 33},
+                                                                            {64, 1, 33},
+                                                                            {16, 10, 200},
+                                                                            {33, 65, 129},
+                                                                            {8, 256, 19}}) {
+        all.push_back({m, n, k, ta, tb});
+      }
+    }
+  }
+  return all;
+}
+
+template <typename T>
+Tensor product(Gemm<T> gemm, const GemmShape& shape, const Tensor& a, const Tensor& b) {
+  Tensor c =
+      Tensor::full(Shape{shape.m, shape.n}, a.dtype(), std::numeric_limits<double>::quiet_NaN());
+  gemm(shape, a.data<T>().data(), b.data<T>().data(), c.mutable_data<T>().data());
+  return c;
+}
+
+template <typename T>
+void expect_products_match(Gemm<T> gemm) {
+  const DType dtype = kernels::dtype_of<T>();
+  for (const GemmShape& shape : shapes()) {
+    const std::vector<Tensor> inputs = {random_tensor({dtype, shape_of_a(shape)}, 1),
+                                        random_tensor({dtype, shape_of_b(shape)}, 2)};
+    const kernels::Attributes attributes = {{"transpose_a", shape.transpose_a},
+                                            {"transpose_b", shape.transpose_b}};
+    const std::vector<ReferenceTensor> want =
+        heavy_reference("matmul")(to_reference(inputs), attributes);
+    const Tensor got = product<T>(gemm, shape, inputs[0], inputs[1]);
+    EXPECT_LE(largest_difference(got, want[0]),
+              rounding_of_sum(dtype, static_cast<double>(shape.k)))
+        << shape.m << " " << shape.n << " " << shape.k << " " << shape.transpose_a
+        << shape.transpose_b;
+  }
+}
+
+TEST(Gemm, MatchesTheReferenceAndOverwritesWhatWasThere) {
+  expect_products_match<float>(&kernels::gemm);
+  expect_products_match<double>(&kernels::gemm);
+  expect_products_match<float>(&kernels::gemm_eigen);
+  expect_products_match<double>(&kernels::gemm_eigen);
+}
+
+TEST(Gemm, GivesZerosForAnEmptySumAndNothingForAnEmptyResult) {
+  std::vector<float> c(6, 7.0F);
+  kernels::gemm({.m = 2, .n = 3, .k = 0}, nullptr, nullptr, c.data());
+  EXPECT_THAT(c, ::testing::Each(0.0F));
+  std::vector<double> d(6, 7.0);
+  kernels::gemm({.m = 2, .n = 3, .k = 0}, nullptr, nullptr, d.data());
+  EXPECT_THAT(d, ::testing::Each(0.0));
+  kernels::gemm({.m = 0, .n = 3, .k = 4}, nullptr, nullptr, c.data());
+  EXPECT_THAT(c, ::testing::Each(0.0F));
+}
+
+// Views into larger buffers start anywhere; 64-byte alignment is only promised for whole tensors.
+template <typename T>
+void expect_same_bits_when_shifted(Gemm<T> gemm) {
+  for (const GemmShape& shape : shapes()) {
+    const DType dtype = kernels::dtype_of<T>();
+    const Tensor a = random_tensor({dtype, shape_of_a(shape)}, 1);
+    const Tensor b = random_tensor({dtype, shape_of_b(shape)}, 2);
+    const Tensor c = product<T>(gemm, shape, a, b);
+    for (const std::size_t shift : {1, 3, 7}) {
+      std::vector<T> a_moved(shift, T{0});
+      a_moved.insert(a_moved.end(), a.data<T>().begin(), a.data<T>().end());
+      std::vector<T> b_moved(shift, T{0});
+      b_moved.insert(b_moved.end(), b.data<T>().begin(), b.data<T>().end());
+      std::vector<T> c_moved(c.data<T>().size() + shift);
+      gemm(shape, a_moved.data() + shift, b_moved.data() + shift, c_moved.data() + shift);
+      EXPECT_EQ(
+          std::memcmp(c.bytes(), c_moved.data() + shift, static_cast<std::size_t>(c.num_bytes())),
+          0)
+          << shape.m << " " << shape.n << " " << shape.k << " shift " << shift;
+    }
+  }
+}
+
+TEST(Gemm, HasTheSameBitsWhereverTheBuffersLie) {
+  expect_same_bits_when_shifted<float>(&kernels::gemm);
+  expect_same_bits_when_shifted<float>(&kernels::gemm_eigen);
+  expect_same_bits_when_shifted<double>(&kernels::gemm_eigen);
+}
+
+TEST(Gemm, HasTheSameBitsInAFreshThread) {
+  const GemmShape shape{.m = 128, .n = 200, .k = 784};
+  const Tensor a = random_tensor({DType::kFloat32, shape_of_a(shape)}, 1);
+  const Tensor b = random_tensor({DType::kFloat32, shape_of_b(shape)}, 2);
+  const Tensor here = product<float>(&kernels::gemm, shape, a, b);
+  Tensor there;
+  std::thread([&] { there = product<float>(&kernels::gemm, shape, a, b); }).join();
+  EXPECT_TRUE(same_bits(here, there));
+  std::thread([&] {
+    kernels::set_team_size(1);
+    there = product<float>(&kernels::gemm, shape, a, b);
+  }).join();
+  EXPECT_TRUE(same_bits(here, there));
+}
+
+TEST(TeamSize, BelongsToTheThreadAndIsOneUntilSet) {
+  int fresh = 0;
+  int after = 0;
+  std::thread([&] {
+    fresh = kernels::team_size();
+    kernels::set_team_size(3);
+    after = kernels::team_size();
+  }).join();
+  EXPECT_EQ(fresh, 1);
+  EXPECT_EQ(after, 3);
+  EXPECT_EQ(kernels::team_size(), 1);
+}
+
+TEST(TeamSize, RefusesImpossibleCounts) {
+  EXPECT_THAT(message_of<InvalidArgument>([] { kernels::set_team_size(0); }),
+              ::testing::HasSubstr("got 0, expected 1"));
+  EXPECT_THAT(message_of<InvalidArgument>([] { kernels::set_team_size(-2); }),
+              ::testing::HasSubstr("got -2"));
+}
+
+}  // namespace
+}  // namespace superstep::testing
