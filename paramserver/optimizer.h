@@ -49,7 +49,7 @@ OptimizerKind optimizer_kind(
 void validate(const OptimizerSpec& spec);  // throws InvalidArgument naming key and range
 
 struct StateArray {
-  std::string name;  // "momentum"
+  std::string name = {};  // "momentum"
   double initial_value = 0.0;
 };
 // In the order of the algorithm: "momentum" | "accumulator" | "first_moment", "second_moment".
