@@ -178,6 +178,9 @@ void MessageStore::deliver(World::State& state, PendingMessages agreed) {
     answer_gets(state, received);
   }
   apply(received);
+  for (const auto& [id, target] : targets_) {
+    target->end_delivery();
+  }
   pending_ = {};
   outgoing_.clear();
   awaited_.clear();

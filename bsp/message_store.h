@@ -16,6 +16,7 @@
 #include <span>
 #include <vector>
 
+#include "bsp/future.h"
 #include "bsp/team.h"
 #include "bsp/world.h"
 
@@ -30,25 +31,19 @@ class MessageTarget {
 
   // The memory that puts write and gets read; empty for a queue.
   virtual std::span<std::byte> memory() = 0;
-  // A superstep ends: the messages of the one before are gone.
-  virtual void clear_messages() {}
-  virtual void receive(int /*source*/, std::span<const std::byte> /*bytes*/) {}
+  // A superstep ends: the messages of the one before are gone, those of this one come, in order.
+  virtual void clear_messages() = 0;
+  virtual void receive(int source, std::span<const std::byte> bytes) = 0;
+  virtual void end_delivery() = 0;
 
  protected:
   ~MessageTarget() = default;
-};
-
-// Where the answer to a get goes; shared by the store and the Future.
-struct GetAnswer {
-  std::vector<std::byte> bytes;
-  bool ready = false;
 };
 
 class MessageStore {
  public:
   // Not thread-safe; the target must remain valid until remove().
   std::uint32_t add(MessageTarget& target);
-  void replace(std::uint32_t id, MessageTarget& target) { targets_[id] = &target; }
   void remove(std::uint32_t id) { targets_.erase(id); }
 
   void put(int to, std::uint32_t id, std::int64_t offset_bytes, std::span<const std::byte> bytes);

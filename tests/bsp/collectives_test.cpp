@@ -17,7 +17,9 @@ std::vector<std::int64_t> interesting_counts(int num_ranks) {
 }
 
 // What rank `rank` contributes at index i: small integers, so that every sum is exact.
-double value_of(int rank, std::int64_t i) { return static_cast<double>((rank + 1) * (i % 97 + 1)); }
+double value_of(int rank, std::int64_t i) {
+  return static_cast<double>((rank + 1) * (i % 97 + 1));
+}
 
 double sum_over_ranks(int num_ranks, std::int64_t i) {
   return static_cast<double>(num_ranks) * (num_ranks + 1) / 2 * static_cast<double>(i % 97 + 1);
@@ -54,7 +56,8 @@ SUPERSTEP_WORLD_TEST_ON_NODES(Allreduce, SumsOverRanks) {
     std::vector<double> out(in.size(), -1.0);
     world.allreduce(std::span<const double>(in), std::span(out), ReduceOp::kSum);
     for (std::int64_t i = 0; i < n; ++i) {
-      ASSERT_EQ(out[static_cast<std::size_t>(i)], sum_over_ranks(world.size(), i)) << "n " << n << " i " << i;
+      ASSERT_EQ(out[static_cast<std::size_t>(i)], sum_over_ranks(world.size(), i))
+          << "n " << n << " i " << i;
     }
   }
 }
@@ -64,7 +67,8 @@ SUPERSTEP_WORLD_TEST(Allreduce, WorksInPlace) {
     std::vector<double> data = contribution(world.rank(), n);
     world.allreduce(std::span<const double>(data), std::span(data), ReduceOp::kSum);
     for (std::int64_t i = 0; i < n; ++i) {
-      ASSERT_EQ(data[static_cast<std::size_t>(i)], sum_over_ranks(world.size(), i)) << "n " << n << " i " << i;
+      ASSERT_EQ(data[static_cast<std::size_t>(i)], sum_over_ranks(world.size(), i))
+          << "n " << n << " i " << i;
     }
   }
 }
@@ -74,7 +78,8 @@ void expect_extremes(World& world) {
   const T mine = static_cast<T>(world.rank() + 3);
   EXPECT_EQ(world.allreduce(mine, ReduceOp::kMin), T{3});
   EXPECT_EQ(world.allreduce(mine, ReduceOp::kMax), static_cast<T>(world.size() + 2));
-  EXPECT_EQ(world.allreduce(mine, ReduceOp::kSum), static_cast<T>(world.size() * (world.size() + 5) / 2));
+  EXPECT_EQ(world.allreduce(mine, ReduceOp::kSum),
+            static_cast<T>(world.size() * (world.size() + 5) / 2));
 }
 
 SUPERSTEP_WORLD_TEST(Allreduce, KnowsEveryElementType) {
@@ -104,9 +109,11 @@ SUPERSTEP_WORLD_TEST_ON_NODES(ReduceScatter, GivesEveryRankItsPartOfTheSum) {
   for (const std::int64_t extra : interesting_counts(world.size())) {
     const std::vector<std::int64_t> counts = uneven_counts(world.size(), extra);
     const std::int64_t n = std::accumulate(counts.begin(), counts.end(), std::int64_t{0});
-    const std::int64_t first = std::accumulate(counts.begin(), counts.begin() + world.rank(), std::int64_t{0});
+    const std::int64_t first =
+        std::accumulate(counts.begin(), counts.begin() + world.rank(), std::int64_t{0});
     const std::vector<double> in = contribution(world.rank(), n);
-    std::vector<double> out(static_cast<std::size_t>(counts[static_cast<std::size_t>(world.rank())]));
+    std::vector<double> out(
+        static_cast<std::size_t>(counts[static_cast<std::size_t>(world.rank())]));
     world.reduce_scatter(std::span<const double>(in), std::span(out), counts, ReduceOp::kSum);
     for (std::size_t i = 0; i < out.size(); ++i) {
       ASSERT_EQ(out[i], sum_over_ranks(world.size(), first + static_cast<std::int64_t>(i)));
@@ -123,7 +130,8 @@ SUPERSTEP_WORLD_TEST_ON_NODES(Allgather, ConcatenatesInRankOrder) {
       const std::vector<double> part = contribution(rank, counts[static_cast<std::size_t>(rank)]);
       expected.insert(expected.end(), part.begin(), part.end());
     }
-    const std::vector<double> in = contribution(world.rank(), counts[static_cast<std::size_t>(world.rank())]);
+    const std::vector<double> in =
+        contribution(world.rank(), counts[static_cast<std::size_t>(world.rank())]);
     std::vector<double> out(expected.size());
     world.allgather(std::span<const double>(in), std::span(out), counts);
     EXPECT_EQ(out, expected);
@@ -138,7 +146,8 @@ SUPERSTEP_WORLD_TEST_ON_NODES(Gather, ConcatenatesAtEveryPossibleRoot) {
       const std::vector<double> part = contribution(rank, counts[static_cast<std::size_t>(rank)]);
       expected.insert(expected.end(), part.begin(), part.end());
     }
-    const std::vector<double> in = contribution(world.rank(), counts[static_cast<std::size_t>(world.rank())]);
+    const std::vector<double> in =
+        contribution(world.rank(), counts[static_cast<std::size_t>(world.rank())]);
     std::vector<double> out(world.rank() == root ? expected.size() : 0);
     world.gather(std::span<const double>(in), std::span(out), counts, root);
     if (world.rank() == root) {
@@ -167,7 +176,9 @@ SUPERSTEP_WORLD_TEST_ON_NODES(Alltoallv, DeliversWhatEachRankSentToEach) {
 }
 
 SUPERSTEP_WORLD_TEST_ON_NODES(AllgatherString, KeepsLengthsAndBytes) {
-  const auto text_of = [](int rank) { return std::string(static_cast<std::size_t>(rank) * 1'000, static_cast<char>('a' + rank)); };
+  const auto text_of = [](int rank) {
+    return std::string(static_cast<std::size_t>(rank) * 1'000, static_cast<char>('a' + rank));
+  };
   const std::vector<std::string> texts = world.allgather_string(text_of(world.rank()));
   for (int rank = 0; rank < world.size(); ++rank) {
     EXPECT_EQ(texts[static_cast<std::size_t>(rank)], text_of(rank));
@@ -185,7 +196,8 @@ SUPERSTEP_WORLD_TEST_ON_NODES(Exchange, KeepsTheOrderOfMessagesBetweenTwoRanks) 
   std::vector<Incoming> incoming;
   for (int i = 0; i < kMessages; ++i) {
     for (int peer = 0; peer < world.size(); ++peer) {
-      outgoing.push_back({peer, std::as_bytes(std::span(sent)).subspan(static_cast<std::size_t>(i) * 4, 4)});
+      outgoing.push_back(
+          {peer, std::as_bytes(std::span(sent)).subspan(static_cast<std::size_t>(i) * 4, 4)});
     }
   }
   for (int peer = world.size() - 1; peer >= 0; --peer) {
@@ -211,13 +223,16 @@ SUPERSTEP_WORLD_TEST(Exchange, RefusesRanksThatDoNotExist) {
 SUPERSTEP_WORLD_TEST(Collectives, RefuseWrongSizesBeforeCommunicating) {
   std::vector<float> two(2);
   std::vector<float> three(3);
-  EXPECT_THROW(world.allreduce(std::span<const float>(two), std::span(three), ReduceOp::kSum), InvalidArgument);
+  EXPECT_THROW(world.allreduce(std::span<const float>(two), std::span(three), ReduceOp::kSum),
+               InvalidArgument);
   EXPECT_THROW(world.broadcast(std::span(two), world.size()), InvalidArgument);
   EXPECT_THROW(world.broadcast(std::span(two), -1), InvalidArgument);
   const std::vector<std::int64_t> too_few(static_cast<std::size_t>(world.size()) - 1, 1);
-  EXPECT_THROW(world.allgather(std::span<const float>(two), std::span(three), too_few), InvalidArgument);
+  EXPECT_THROW(world.allgather(std::span<const float>(two), std::span(three), too_few),
+               InvalidArgument);
   const std::vector<std::int64_t> negative(static_cast<std::size_t>(world.size()), -1);
-  EXPECT_THROW(world.allgather(std::span<const float>(two), std::span(three), negative), InvalidArgument);
+  EXPECT_THROW(world.allgather(std::span<const float>(two), std::span(three), negative),
+               InvalidArgument);
   world.sync();
 }
 

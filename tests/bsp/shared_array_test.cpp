@@ -29,16 +29,23 @@ void expect_shared(World& world, Level level) {
   const auto sharing = world.ranks_at(level);
   for (int rank = 0; rank < world.size(); ++rank) {
     const bool shares = std::find(sharing.begin(), sharing.end(), rank) != sharing.end();
-    EXPECT_EQ(array.span()[static_cast<std::size_t>(rank * 100 + 7)], shares ? rank + 1 : 0) << "rank " << rank;
+    EXPECT_EQ(array.span()[static_cast<std::size_t>(rank * 100 + 7)], shares ? rank + 1 : 0)
+        << "rank " << rank;
   }
   world.sync();
 }
 
-SUPERSTEP_WORLD_TEST_ON_NODES(SharedArray, IsOneMemoryForTheRanksOfANode) { expect_shared(world, Level::kNode); }
+SUPERSTEP_WORLD_TEST_ON_NODES(SharedArray, IsOneMemoryForTheRanksOfANode) {
+  expect_shared(world, Level::kNode);
+}
 
-SUPERSTEP_WORLD_TEST_ON_NODES(SharedArray, IsOneMemoryForTheRanksOfAProcess) { expect_shared(world, Level::kProcess); }
+SUPERSTEP_WORLD_TEST_ON_NODES(SharedArray, IsOneMemoryForTheRanksOfAProcess) {
+  expect_shared(world, Level::kProcess);
+}
 
-SUPERSTEP_WORLD_TEST(SharedArray, SpansTheWorldOnOneNode) { expect_shared(world, Level::kWorld); }
+SUPERSTEP_WORLD_TEST(SharedArray, SpansTheWorldOnOneNode) {
+  expect_shared(world, Level::kWorld);
+}
 
 SUPERSTEP_WORLD_TEST_ON_NODES(SharedArray, OfTheWorldNeedsOneNode) {
   if (world.num_nodes() > 1) {
@@ -53,7 +60,8 @@ SUPERSTEP_WORLD_TEST(SharedArray, HasTheSameAddressInEveryLaneOfAProcess) {
   const SharedArray<double> array(world, 10, Level::kProcess);
   const auto addresses = world.allgather(reinterpret_cast<std::uint64_t>(array.span().data()));
   for (const int rank : world.ranks_at(Level::kProcess)) {
-    EXPECT_EQ(addresses[static_cast<std::size_t>(rank)], addresses[static_cast<std::size_t>(world.rank())]);
+    EXPECT_EQ(addresses[static_cast<std::size_t>(rank)],
+              addresses[static_cast<std::size_t>(world.rank())]);
   }
 }
 
@@ -80,13 +88,16 @@ SUPERSTEP_WORLD_TEST(SharedArray, SaysHowMuchSharedMemoryIsMissing) {
   struct statvfs status {};
   ASSERT_EQ(statvfs("/dev/shm", &status), 0);
   const auto free = static_cast<std::int64_t>(status.f_bavail * status.f_frsize);
-  const std::int64_t too_much = world.num_processes() > 1 ? free + (std::int64_t{1} << 30) : std::int64_t{1} << 60;
+  const std::int64_t too_much =
+      world.num_processes() > 1 ? free + (std::int64_t{1} << 30) : std::int64_t{1} << 60;
   try {
     const SharedArray<std::uint8_t> array(world, too_much, Level::kNode);
     ADD_FAILURE() << "a mapping of " << too_much << " bytes was made";
   } catch (const InvalidArgument& error) {
     EXPECT_EQ(error.exit_code(), ExitCode::kUsage);
-    EXPECT_THAT(error.what(), ::testing::HasSubstr("needed " + std::to_string((too_much + 63) / 64 * 64) + " bytes"));
+    EXPECT_THAT(
+        error.what(),
+        ::testing::HasSubstr("needed " + std::to_string((too_much + 63) / 64 * 64) + " bytes"));
     if (world.num_processes() > 1) {
       EXPECT_THAT(error.what(), ::testing::HasSubstr("/dev/shm"));
     }
