@@ -1,0 +1,142 @@
+// The configuration of a run: what a TOML file and the command line say, with every default filled
+// in.
+//
+//   [model]      preset = "mcmahan_cnn"                 # or [[model.layers]]
+//   [train]      epochs = 6
+//                global_batch = 128
+//
+// Fields hold what the file says, in the file's own words and units; cluster/setup.h turns them
+// into the options of the trainer. Every field has one row in the table of keys
+// (cluster/config_keys.h), which knows its name, range and help; the defaults are the initialisers
+// below. Reading: cluster/config_reader.h.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+namespace superstep::cluster {
+
+struct ModelSection {
+  std::string preset;  // empty when layers are given
+  // [[model.layers]] as TOML text in the worker's own wording; empty when a preset is given.
+  std::string layers;
+
+  friend bool operator==(const ModelSection&, const ModelSection&) = default;
+};
+
+struct DataSection {
+  std::string format = "idx";
+  std::string directory;
+  std::int64_t num_classes = 10;
+  std::string normalization = "mean_std";
+  double validation_fraction = 0.0;
+  bool shuffle = true;
+  std::int64_t num_train = 512;
+  std::int64_t num_test = 128;
+  std::vector<std::int64_t> sample_shape = {3, 32, 32};
+  double noise = 0.5;
+  std::int64_t seed = 1;
+
+  friend bool operator==(const DataSection&, const DataSection&) = default;
+};
+
+struct TrainSection {
+  std::int64_t epochs = 1;
+  std::int64_t max_supersteps = 0;
+  std::int64_t global_batch = 128;
+  std::int64_t microbatches = 8;
+  std::int64_t seed = 1;
+  std::int64_t evaluation_batch = 1000;
+  std::int64_t evaluate_every_epochs = 1;
+  std::int64_t early_stopping_patience = 0;
+  double early_stopping_min_delta = 0.0;
+  std::int64_t wall_time_limit_seconds = 0;
+  std::string slot_placement = "contiguous";
+  std::string warm_start;
+  std::int64_t prefetch_depth = 2;
+  std::int64_t log_every_supersteps = 1;
+
+  friend bool operator==(const TrainSection&, const TrainSection&) = default;
+};
+
+struct ScheduleSection {
+  std::string kind = "constant";
+  double warmup_epochs = 0.0;
+  std::vector<double> boundaries_epochs;
+  double gamma = 0.1;
+  double power = 1.0;
+  double final_factor = 0.0;
+
+  friend bool operator==(const ScheduleSection&, const ScheduleSection&) = default;
+};
+
+struct OptimizerSection {
+  std::string kind = "momentum";
+  double learning_rate = 0.05;
+  double momentum = 0.9;
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double epsilon = 1e-8;
+  double weight_decay = 0.0;
+  double initial_accumulator = 0.0;
+  double clip_value = 0.0;
+  double clip_global_norm = 0.0;
+  ScheduleSection schedule;
+
+  friend bool operator==(const OptimizerSection&, const OptimizerSection&) = default;
+};
+
+struct ServerSection {
+  std::string policy = "bsp";
+  std::int64_t bucket_bytes = 0;
+
+  friend bool operator==(const ServerSection&, const ServerSection&) = default;
+};
+
+struct CheckpointSection {
+  std::int64_t every_supersteps = 200;
+  std::int64_t keep = 3;
+  bool keep_best = true;
+
+  friend bool operator==(const CheckpointSection&, const CheckpointSection&) = default;
+};
+
+struct BspSection {
+  std::int64_t lanes = 1;
+  std::int64_t ranks_per_node = 0;
+  double sync_deadline_seconds = 60.0;
+
+  friend bool operator==(const BspSection&, const BspSection&) = default;
+};
+
+struct RunConfig {
+  ModelSection model;
+  DataSection data;
+  TrainSection train;
+  OptimizerSection optimizer;
+  ServerSection server;
+  CheckpointSection checkpoint;
+  BspSection bsp;
+
+  friend bool operator==(const RunConfig&, const RunConfig&) = default;
+};
+
+// The whole configuration as TOML, every default included. Reading it gives an equal RunConfig.
+std::string to_toml(const RunConfig& config);
+
+// Key path ("train.epochs") to value as TOML, in the order of the table of keys; "model.layers" is
+// last.
+std::vector<std::pair<std::string, std::string>> flatten(const RunConfig& config);
+
+// Contradictions between keys that are fine by themselves: key path to complaint, without its
+// place.
+std::vector<std::pair<std::string, std::string>> contradictions(const RunConfig& config);
+
+// What a resumed run may not change: one line per key that differs and has to be equal, with both
+// values.
+std::vector<std::string> differences_refused_on_resume(const RunConfig& before,
+                                                       const RunConfig& now);
+
+}  // namespace superstep::cluster

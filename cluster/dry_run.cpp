@@ -1,0 +1,110 @@
+#include "cluster/dry_run.h"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "base/text.h"
+#include "bsp/slot_tree.h"
+#include "bsp/tree_reduce.h"
+#include "paramserver/gradient_stack.h"
+
+namespace superstep::cluster {
+
+namespace {
+
+constexpr auto kFloatBytes = static_cast<std::int64_t>(sizeof(float));
+
+std::vector<std::vector<int>> slots_by_rank(int num_slots, const WorldShape& shape) {
+  return bsp::slots_of_ranks(bsp::contiguous_placement(num_slots, shape.ranks), shape.ranks);
+}
+
+// Assembled batches: those ahead, the one in use and the one whose validity next() still
+// guarantees.
+std::int64_t batch_bytes_of_largest_node(const RunSetup& setup, const WorldShape& shape) {
+  const TrainSection& train = setup.config.train;
+  const auto num_slots = static_cast<int>(train.microbatches);
+  const std::int64_t sample_bytes = setup.model.sample_shape().num_elements() * kFloatBytes +
+                                    2 * std::int64_t{sizeof(std::int64_t)};
+  std::vector<std::int64_t> by_node(static_cast<std::size_t>(shape.nodes));
+  const std::vector<std::vector<int>> slots = slots_by_rank(num_slots, shape);
+  for (std::size_t rank = 0; rank < slots.size(); ++rank) {
+    for (const int slot : slots[rank]) {
+      const bsp::SampleRange range = bsp::samples_of_slot(slot, num_slots, train.global_batch);
+      by_node[static_cast<std::size_t>(shape.node_of_rank[rank])] +=
+          (range.end - range.begin) * sample_bytes * (train.prefetch_depth + 2);
+    }
+  }
+  return *std::max_element(by_node.begin(), by_node.end());
+}
+
+std::string slots_text(int num_slots, const WorldShape& shape) {
+  std::string text;
+  const std::vector<std::vector<int>> slots = slots_by_rank(num_slots, shape);
+  for (std::size_t rank = 0; rank < slots.size(); ++rank) {
+    text += slots[rank].empty()
+                ? fmt::format("  rank {}: no slots\n", rank)
+                : fmt::format("  rank {} (node {}): slots {}-{}\n", rank, shape.node_of_rank[rank],
+                              slots[rank].front(), slots[rank].back());
+  }
+  return text;
+}
+
+std::string memory_line(std::string_view what, std::int64_t bytes) {
+  return fmt::format("  {:<28} {:>16} bytes  ({})\n", what, bytes, human_bytes(bytes));
+}
+
+std::string data_text(const RunSetup& setup) {
+  const worker::TrainingData& parts = setup.data.parts;
+  const std::int64_t per_epoch = steps_per_epoch(setup);
+  const std::int64_t rest = parts.train->size() % setup.config.train.global_batch;
+  return fmt::format(
+      "data: {} training, {} validation, {} test samples of {}\n"
+      "steps: {} per epoch ({} samples each{}), {} in all\n",
+      grouped(parts.train->size()), grouped(parts.validation ? parts.validation->size() : 0),
+      grouped(parts.test ? parts.test->size() : 0), setup.model.sample_shape().to_string(),
+      grouped(per_epoch), grouped(setup.config.train.global_batch),
+      rest == 0 ? std::string() : fmt::format(", {} in the last", rest),
+      grouped(total_supersteps(setup)));
+}
+
+}  // namespace
+
+paramserver::MemoryUse predicted_memory(const paramserver::ParameterLayout& layout,
+                                        const paramserver::OptimizerSpec& optimizer, int num_slots,
+                                        const WorldShape& shape) {
+  std::vector<std::int64_t> buffers(static_cast<std::size_t>(shape.nodes));
+  const std::vector<std::vector<int>> slots = slots_by_rank(num_slots, shape);
+  for (std::size_t rank = 0; rank < slots.size(); ++rank) {
+    buffers[static_cast<std::size_t>(shape.node_of_rank[rank])] +=
+        paramserver::GradientStack::capacity(num_slots, slots[rank]);
+  }
+  const std::int64_t bytes = layout.size() * kFloatBytes;
+  const auto num_states = static_cast<std::int64_t>(paramserver::state_arrays(optimizer).size());
+  return {.parameters_per_node = bytes,
+          .gradients_per_node = *std::max_element(buffers.begin(), buffers.end()) * bytes,
+          .optimizer_state_per_world = num_states * bytes};
+}
+
+std::string dry_run_text(const RunSetup& setup, const WorldShape& shape) {
+  const auto num_slots = static_cast<int>(setup.config.train.microbatches);
+  const paramserver::MemoryUse memory =
+      predicted_memory(setup.model.layout(), server_options(setup).optimizer, num_slots, shape);
+  std::string text = fmt::format("world: {}\n", to_text(shape));
+  text += data_text(setup);
+  text += fmt::format("slots: {} of up to {} samples, the same for any number of ranks\n{}",
+                      num_slots, (setup.config.train.global_batch + num_slots - 1) / num_slots,
+                      slots_text(num_slots, shape));
+  text += fmt::format("model: {} parameters\n{}", grouped(setup.model.layout().num_parameters()),
+                      setup.model.summary());
+  text += "memory:\n";
+  text += memory_line("parameters, per node", memory.parameters_per_node);
+  text += memory_line("gradients, largest node", memory.gradients_per_node);
+  text += memory_line("optimizer state, world", memory.optimizer_state_per_world);
+  text += memory_line("batches, largest node", batch_bytes_of_largest_node(setup, shape));
+  return text;
+}
+
+}  // namespace superstep::cluster

@@ -1,0 +1,77 @@
+#include <cstdio>
+#include <memory>
+
+#include <fmt/format.h>
+
+#include "base/hash.h"
+#include "cluster/commands.h"
+#include "cluster/handshake.h"
+#include "cluster/run_model.h"
+#include "cluster/setup.h"
+#include "kernels/threads.h"
+#include "worker/evaluator.h"
+
+namespace superstep::cluster {
+
+namespace {
+
+// Shared by the lanes of a process, read-only.
+struct Evaluating {
+  RunModel run;
+  LoadedData data;
+};
+
+// The run's configuration with the data of the command line.
+ParsedConfig data_config(const RunModel& run, const EvaluateArguments& arguments) {
+  ParsedConfig parsed;
+  parsed.config = run.config;
+  if (!arguments.data_directory.empty()) {
+    parsed.config.data.format = "idx";
+    parsed.config.data.directory = arguments.data_directory;
+    parsed.places["data.directory"] = "--data";
+  }
+  return parsed;
+}
+
+void evaluate_on_rank(bsp::World& world, const Evaluating& work, bool is_root_process) {
+  kernels::set_team_size(1);
+  require_same_program(world);
+  world.require_same("checkpoint", to_text(work.run.manifest.state_hash));
+  world.require_same("data", work.data.fingerprint);
+  worker::StepPrograms programs(work.run.model, work.run.parameters.span(), 0);
+  const worker::Evaluation test =
+      worker::evaluate(world, programs, *work.data.parts.test,
+                       {.batch = work.run.config.train.evaluation_batch,
+                        .normalization = work.run.provenance.normalization});
+  if (is_root_process && world.lane() == 0) {
+    fmt::print("{}: superstep {}\n", work.run.checkpoint.string(),
+               work.run.manifest.position.superstep);
+    fmt::print("evaluation: test_accuracy={:.4f} test_loss={:.4f} samples={} parameters_hash={}\n",
+               test.accuracy, test.loss, test.num_samples,
+               to_text(work.run.manifest.parameters_hash));
+  }
+}
+
+}  // namespace
+
+Work prepare_evaluate(bsp::Environment& environment, const EvaluateArguments& arguments) {
+  auto work = std::make_shared<Evaluating>();
+  work->run = load_run_model(RunDirectory(arguments.run_directory), arguments.checkpoint);
+  work->data = load_data(data_config(work->run, arguments));
+  const kernels::Shape shape = work->data.parts.test->sample_shape();
+  if (shape != work->run.model.sample_shape()) {
+    throw InvalidArgument(
+        "evaluate", fmt::format("the data do not fit the model: got samples of {}, "
+                                "expected {}",
+                                shape.to_string(), work->run.model.sample_shape().to_string()));
+  }
+  bsp::EnvironmentOptions options = environment_options(work->run.config);
+  options.lanes = arguments.lanes.value_or(1);
+  return [work, options, &environment] {
+    return environment.run(options, [&](bsp::World& world) {
+      evaluate_on_rank(world, *work, environment.is_root_process());
+    });
+  };
+}
+
+}  // namespace superstep::cluster

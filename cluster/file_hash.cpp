@@ -1,0 +1,31 @@
+#include "cluster/file_hash.h"
+
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
+#include <fstream>
+#include <span>
+#include <vector>
+
+#include "base/error.h"
+
+namespace superstep::cluster {
+
+Hash128 hash_file(const std::filesystem::path& path) {
+  constexpr std::size_t kPieceBytes = std::size_t{1} << 20;
+  std::ifstream file(path, std::ios::binary);
+  if (!file) {
+    throw DataError("hash_file", path.string(), -1, std::strerror(errno));
+  }
+  Hasher hasher;
+  std::vector<char> piece(kPieceBytes);
+  while (file.read(piece.data(), static_cast<std::streamsize>(piece.size())) || file.gcount() > 0) {
+    hasher.update(std::as_bytes(std::span(piece.data(), static_cast<std::size_t>(file.gcount()))));
+  }
+  if (file.bad()) {
+    throw DataError("hash_file", path.string(), -1, "cannot be read to its end");
+  }
+  return hasher.digest();
+}
+
+}  // namespace superstep::cluster

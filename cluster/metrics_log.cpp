@@ -1,0 +1,115 @@
+#include "cluster/metrics_log.h"
+
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <string>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+
+namespace superstep::cluster {
+
+namespace {
+
+// JSON has no NaN and no infinity.
+std::string number(double value) {
+  return std::isfinite(value) ? fmt::format("{}", value) : std::string("null");
+}
+
+std::string evaluation_fields(std::string_view part,
+                              const std::optional<worker::Evaluation>& result) {
+  if (!result) {
+    return {};
+  }
+  return fmt::format(R"(,"{0}_loss":{1},"{0}_accuracy":{2})", part, number(result->loss),
+                     number(result->accuracy));
+}
+
+// Whether the line is whole and belongs to the first `superstep` supersteps.
+bool is_kept(const std::string& line, std::int64_t superstep) {
+  const nlohmann::json entry = nlohmann::json::parse(line, nullptr, false);
+  if (!entry.is_object()) {
+    return false;
+  }
+  const auto at = entry.find("superstep");
+  return at != entry.end() && at->is_number_integer() && at->get<std::int64_t>() <= superstep;
+}
+
+}  // namespace
+
+MetricsLog::MetricsLog(const std::filesystem::path& file, std::int64_t every_supersteps)
+    : file_(std::fopen(file.c_str(), "ae")), path_(file.string()), every_(every_supersteps) {
+  if (file_ == nullptr) {
+    throw DataError("MetricsLog", path_, -1,
+                    fmt::format("cannot be written: {}", std::strerror(errno)), ExitCode::kFailure);
+  }
+}
+
+void MetricsLog::write(std::string_view line) {
+  const bool written = std::fwrite(line.data(), 1, line.size(), file_.get()) == line.size();
+  if (!written || std::fflush(file_.get()) != 0) {
+    throw DataError("MetricsLog", path_, -1,
+                    fmt::format("cannot be written: {}", std::strerror(errno)), ExitCode::kFailure);
+  }
+}
+
+void MetricsLog::on_step(const worker::StepReport& report) {
+  if (report.superstep % every_ != 0) {
+    return;
+  }
+  const paramserver::SlotSummary& total = report.result.total;
+  const auto samples = static_cast<double>(total.num_samples);
+  const bsp::SuperstepRecord& record = report.record;
+  write(fmt::format(
+      R"({{"type":"superstep","superstep":{},"epoch":{},"step_in_epoch":{},"samples":{},"loss":{},)"
+      R"("accuracy":{},"learning_rate":{},"gradient_norm":{},"seconds":{{"total":{},"compute":{},)"
+      R"("input_wait":{},"exchange":{},"sync_wait":{}}},"bytes_sent":{},"bytes_received":{}}})"
+      "\n",
+      report.superstep, report.epoch, report.step_in_epoch, total.num_samples,
+      number(total.loss_sum / samples), number(static_cast<double>(total.num_correct) / samples),
+      number(report.result.learning_rate), number(report.result.gradient_norm),
+      number(record.total_seconds), number(record.compute_seconds),
+      number(record.input_wait_seconds), number(record.exchange_seconds),
+      number(record.sync_wait_seconds), record.bytes_sent, record.bytes_received));
+}
+
+void MetricsLog::on_epoch(const worker::EpochReport& report) {
+  write(fmt::format(
+      R"({{"type":"epoch","epoch":{},"superstep":{},"train_loss":{},"train_accuracy":{},)"
+      R"("seconds":{},"samples_per_second":{}{}{}}})"
+      "\n",
+      report.epoch, report.superstep, number(report.train_loss), number(report.train_accuracy),
+      number(report.seconds), number(report.samples_per_second),
+      evaluation_fields("validation", report.validation), evaluation_fields("test", report.test)));
+}
+
+void MetricsLog::on_checkpoint(const std::filesystem::path& directory, std::int64_t superstep,
+                               double seconds) {
+  const nlohmann::json path = "checkpoints/" + directory.filename().string();
+  write(fmt::format(R"({{"type":"checkpoint","superstep":{},"path":{},"seconds":{}}})"
+                    "\n",
+                    superstep, path.dump(), number(seconds)));
+}
+
+void truncate_metrics(const std::filesystem::path& file, std::int64_t superstep) {
+  std::ifstream input(file);
+  if (!input) {
+    return;
+  }
+  AtomicFile output(file);
+  std::string line;
+  while (std::getline(input, line)) {
+    const bool torn = input.eof();  // a line without its end
+    if (!torn && is_kept(line, superstep)) {
+      output.write(line + "\n");
+    }
+  }
+  output.commit();
+}
+
+}  // namespace superstep::cluster

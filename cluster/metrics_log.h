@@ -1,0 +1,47 @@
+// metrics.jsonl: what happened, one JSON object a line, written as it happens.
+//
+//   {"type":"superstep","superstep":12,"epoch":0,"step_in_epoch":11,"loss":0.71,"accuracy":0.75,...}
+//   {"type":"epoch","epoch":1,"superstep":469,"train_loss":0.55,"test_loss":0.41,"test_accuracy":0.85,...}
+//   {"type":"checkpoint","superstep":469,"path":"checkpoints/step-00000469","seconds":0.01}
+//
+// Every line is flushed, so a killed run leaves whole lines and at most one torn one. Numbers that
+// are not finite are null. The fields are documented in docs/summary.md.
+#pragma once
+
+#include <cstdint>
+#include <cstdio>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "worker/trainer.h"
+
+namespace superstep::cluster {
+
+class MetricsLog {
+ public:
+  // Appends to the file. Throws DataError when that is impossible.
+  MetricsLog(const std::filesystem::path& file, std::int64_t every_supersteps);
+
+  void on_step(const worker::StepReport& report);
+  void on_epoch(const worker::EpochReport& report);
+  void on_checkpoint(const std::filesystem::path& directory, std::int64_t superstep,
+                     double seconds);
+
+ private:
+  void write(std::string_view line);
+
+  struct Close {
+    void operator()(std::FILE* file) const { std::fclose(file); }
+  };
+  std::unique_ptr<std::FILE, Close> file_;
+  std::string path_;
+  std::int64_t every_;
+};
+
+// Removes everything after `superstep`, and torn lines: a resumed run will write those again. A
+// missing file is fine.
+void truncate_metrics(const std::filesystem::path& file, std::int64_t superstep);
+
+}  // namespace superstep::cluster

@@ -1,0 +1,107 @@
+#include "cluster/program.h"
+
+#include <cstdio>
+#include <exception>
+#include <optional>
+#include <string>
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "cluster/command_line.h"
+#include "cluster/commands.h"
+
+namespace superstep::cluster {
+
+namespace {
+
+struct Failure {
+  std::string message;
+  int exit_code = static_cast<int>(ExitCode::kFailure);
+};
+
+// What a call that throws says, or nothing.
+template <typename Call>
+std::optional<Failure> failure_of(const Call& call) {
+  try {
+    call();
+    return std::nullopt;
+  } catch (const Error& error) {
+    return Failure{error.what(), static_cast<int>(error.exit_code())};
+  } catch (const std::exception& error) {
+    return Failure{error.what()};
+  }
+}
+
+std::string joined(int argc, const char* const* argv) {
+  std::string text;
+  for (int i = 0; i < argc; ++i) {
+    text += fmt::format("{}{}", i == 0 ? "" : " ", argv[i]);
+  }
+  return text;
+}
+
+Work print(const PrintArguments& arguments) {
+  return [text = arguments.text] {
+    fmt::print("{}", text);
+    return 0;
+  };
+}
+
+class Preparer {
+ public:
+  Preparer(bsp::Environment& environment, std::string command_line)
+      : environment_(environment), command_line_(std::move(command_line)) {}
+
+  Work operator()(const TrainArguments& arguments) const {
+    return prepare_train(environment_, arguments, command_line_);
+  }
+  Work operator()(const EvaluateArguments& arguments) const {
+    return prepare_evaluate(environment_, arguments);
+  }
+  Work operator()(const PredictArguments& arguments) const {
+    return on_root([&] { return prepare_predict(arguments); });
+  }
+  Work operator()(const InspectArguments& arguments) const {
+    return on_root([&] { return prepare_inspect(arguments); });
+  }
+  Work operator()(const ExportArguments& arguments) const {
+    return on_root([&] { return prepare_export(arguments); });
+  }
+  Work operator()(const PrintArguments& arguments) const {
+    return on_root([&] { return print(arguments); });
+  }
+
+ private:
+  template <typename Prepare>
+  Work on_root(const Prepare& prepare) const {
+    return environment_.is_root_process() ? prepare() : Work([] { return 0; });
+  }
+
+  bsp::Environment& environment_;
+  std::string command_line_;
+};
+
+}  // namespace
+
+int run_program(bsp::Environment& environment, int argc, const char* const* argv) {
+  Work work;
+  const std::optional<Failure> unprepared = failure_of([&] {
+    work = std::visit(Preparer(environment, joined(argc, argv)), parse_command_line(argc, argv));
+  });
+  const std::optional<std::string> message =
+      unprepared ? std::optional(unprepared->message) : std::nullopt;
+  if (!environment.agree_on_setup(message)) {
+    // A process without a fault of its own leaves the exit code to the others.
+    return unprepared ? unprepared->exit_code : 0;
+  }
+  int exit_code = 0;
+  const std::optional<Failure> failed = failure_of([&] { exit_code = work(); });
+  if (failed) {
+    fmt::print(stderr, "superstep: {}\n", failed->message);
+    return failed->exit_code;
+  }
+  return exit_code;
+}
+
+}  // namespace superstep::cluster

@@ -1,0 +1,118 @@
+#include "cluster/run_directory.h"
+
+#include <cerrno>
+#include <cstring>
+#include <string>
+#include <system_error>
+#include <utility>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+
+namespace superstep::cluster {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+// A word for a POSIX shell.
+std::string shell_word(const std::string& text) {
+  const bool plain = !text.empty() && text.find_first_not_of(
+                                          "abcdefghijklmnopqrstuvwxyz"
+                                          "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                          "0123456789_-./=:,+@%") == std::string::npos;
+  if (plain) {
+    return text;
+  }
+  std::string word = "'";
+  for (const char c : text) {
+    word += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  }
+  return word + "'";
+}
+
+}  // namespace
+
+void RunDirectory::require_new_or_empty() const {
+  std::error_code error;
+  const fs::file_status status = fs::status(root_, error);
+  if (!fs::exists(status) || (fs::is_directory(status) && fs::is_empty(root_, error))) {
+    return;
+  }
+  const bool is_run = fs::exists(config(), error);
+  throw InvalidArgument(
+      "train", fmt::format("--out {} exists and is not an empty directory: {}", root_.string(),
+                           is_run ? fmt::format("it holds a run. To continue that run:\n  {}",
+                                                resume_command(1))
+                                  : "choose another directory"));
+}
+
+void RunDirectory::require_run() const {
+  if (!fs::is_directory(root_)) {
+    throw InvalidArgument("run directory", fmt::format("{}: no such directory", root_.string()));
+  }
+  if (!fs::exists(config())) {
+    throw InvalidArgument(
+        "run directory",
+        fmt::format("{} is no run directory: it has no config.toml", root_.string()));
+  }
+}
+
+RunConfig RunDirectory::read_config() const {
+  return require_valid(cluster::read_config(config()));
+}
+
+void RunDirectory::create() const {
+  std::error_code error;
+  fs::create_directories(checkpoints(), error);
+  if (error) {
+    throw DataError("train", root_.string(), -1,
+                    fmt::format("cannot make the run directory: {}", error.message()),
+                    ExitCode::kFailure);
+  }
+}
+
+std::string RunDirectory::resume_command(int num_processes) const {
+  const std::string launcher = num_processes > 1 ? fmt::format("mpirun -n {} ", num_processes) : "";
+  return fmt::format("{}superstep train {} --out {} --resume", launcher,
+                     shell_word(config().string()), shell_word(root_.string()));
+}
+
+fs::path default_run_directory(const fs::path& config, std::chrono::system_clock::time_point now) {
+  const std::string name = fmt::format("{}-{}", config.stem().string(), utc_compact(now));
+  fs::path path = fs::path("runs") / name;
+  for (int copy = 2; fs::exists(path); ++copy) {
+    path = fs::path("runs") / fmt::format("{}-{}", name, copy);
+  }
+  return path;
+}
+
+RunLock::RunLock(const RunDirectory& run)
+    : file_(::open(run.root().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+  if (file_ < 0) {
+    throw DataError("train", run.root().string(), -1,
+                    fmt::format("cannot open the run directory: {}", std::strerror(errno)),
+                    ExitCode::kFailure);
+  }
+  // Some network file systems have no flock; a run there is not protected rather than refused.
+  if (::flock(file_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {
+    ::close(file_);
+    throw InvalidArgument("train", fmt::format("{} is in use: another process is training this run",
+                                               run.root().string()));
+  }
+}
+
+RunLock::RunLock(RunLock&& other) noexcept : file_(std::exchange(other.file_, -1)) {}
+
+RunLock::~RunLock() {
+  if (file_ >= 0) {
+    ::close(file_);
+  }
+}
+
+}  // namespace superstep::cluster

@@ -1,0 +1,65 @@
+// A run's directory: everything a run leaves behind, and everything it needs to go on.
+//
+//   runs/fashion_mnist_cnn-20260501-093000/
+//     config.toml       the resolved configuration, every default included
+//     provenance.json   what program on which machines wrote this, one entry per start
+//     metrics.jsonl     one line per logged superstep, epoch and checkpoint
+//     checkpoints/      paramserver/checkpoint.h
+//     summary.json      docs/summary.md; written at the end
+#pragma once
+
+#include <chrono>
+#include <filesystem>
+#include <string>
+
+#include "cluster/config_reader.h"
+
+namespace superstep::cluster {
+
+class RunDirectory {
+ public:
+  explicit RunDirectory(std::filesystem::path root) : root_(std::move(root)) {}
+
+  const std::filesystem::path& root() const { return root_; }
+  std::filesystem::path config() const { return root_ / "config.toml"; }
+  std::filesystem::path provenance() const { return root_ / "provenance.json"; }
+  std::filesystem::path metrics() const { return root_ / "metrics.jsonl"; }
+  std::filesystem::path checkpoints() const { return root_ / "checkpoints"; }
+  std::filesystem::path summary() const { return root_ / "summary.json"; }
+
+  // Throws InvalidArgument unless the path is free or an empty directory; the message holds the
+  // command that resumes when a run is there.
+  void require_new_or_empty() const;
+  // Throws InvalidArgument unless a run was started here.
+  void require_run() const;
+  // The configuration of the run; throws InvalidArgument when it is damaged.
+  RunConfig read_config() const;
+  // Makes the directories.
+  void create() const;
+
+  // The command line that continues this run, for `num_processes` processes.
+  std::string resume_command(int num_processes) const;
+
+ private:
+  std::filesystem::path root_;
+};
+
+// runs/<stem of the configuration's name>-<UTC time>, with -2, -3, ... when that exists.
+std::filesystem::path default_run_directory(const std::filesystem::path& config,
+                                            std::chrono::system_clock::time_point now);
+
+// Holds the run while it trains, so that two programs never write to one run. The lock ends with
+// the process, however it ends.
+class RunLock {
+ public:
+  // Throws InvalidArgument when another process holds the run.
+  explicit RunLock(const RunDirectory& run);
+  RunLock(RunLock&& other) noexcept;
+  RunLock& operator=(RunLock&&) = delete;
+  ~RunLock();
+
+ private:
+  int file_ = -1;
+};
+
+}  // namespace superstep::cluster

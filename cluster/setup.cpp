@@ -1,0 +1,207 @@
+#include "cluster/setup.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <filesystem>
+#include <string>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/checked_cast.h"
+#include "base/error.h"
+#include "cluster/model_section.h"
+#include "worker/data/batches.h"
+#include "worker/data/dataset.h"
+
+namespace superstep::cluster {
+
+namespace {
+
+void require_path(const ParsedConfig& parsed, const std::string& key, const std::string& path,
+                  bool is_directory) {
+  const std::filesystem::file_status status = std::filesystem::status(path);
+  const bool fits = is_directory ? std::filesystem::is_directory(status)
+                                 : std::filesystem::is_regular_file(status);
+  if (!fits) {
+    throw InvalidArgument(
+        "configuration",
+        fmt::format("{}'{}' = \"{}\": {}", parsed.place_of(key), key, path,
+                    std::filesystem::exists(status)
+                        ? (is_directory ? "this is not a directory" : "this is not a file")
+                        : (is_directory ? "no such directory" : "no such file")));
+  }
+}
+
+LoadedData load_idx(const ParsedConfig& parsed) {
+  const DataSection& data = parsed.config.data;
+  require_path(parsed, "data.directory", data.directory, true);
+  const worker::LabelledData labelled =
+      worker::idx_directory(data.directory, checked_cast<int>(data.num_classes));
+  return {.parts = {.train = labelled.train, .validation = nullptr, .test = labelled.test},
+          .fingerprint = fmt::format("train: {}; test: {}", labelled.train->fingerprint(),
+                                     labelled.test->fingerprint())};
+}
+
+// Training and test samples are parts of one dataset, so that they share the prototypes of the
+// classes.
+LoadedData make_synthetic(const DataSection& data) {
+  const std::shared_ptr<const worker::Dataset> all =
+      worker::synthetic_dataset({.num_samples = data.num_train + data.num_test,
+                                 .sample_shape = kernels::Shape(data.sample_shape),
+                                 .num_classes = checked_cast<int>(data.num_classes),
+                                 .seed = static_cast<std::uint64_t>(data.seed),
+                                 .noise = static_cast<float>(data.noise)});
+  return {.parts = {.train = worker::subset(all, 0, data.num_train),
+                    .validation = nullptr,
+                    .test = worker::subset(all, data.num_train, all->size())},
+          .fingerprint = all->fingerprint()};
+}
+
+void hold_out_validation(const ParsedConfig& parsed, worker::TrainingData& parts) {
+  const double fraction = parsed.config.data.validation_fraction;
+  if (fraction == 0.0) {
+    return;
+  }
+  const std::int64_t size = parts.train->size();
+  const auto held_out = static_cast<std::int64_t>(std::floor(static_cast<double>(size) * fraction));
+  if (held_out == 0 || held_out == size) {
+    throw InvalidArgument(
+        "configuration", fmt::format("{}'data.validation_fraction' = {} of {} training samples "
+                                     "leaves {} for {}",
+                                     parsed.place_of("data.validation_fraction"), fraction, size, 0,
+                                     held_out == 0 ? "validation" : "training"));
+  }
+  const std::shared_ptr<const worker::Dataset> all = parts.train;
+  parts.train = worker::subset(all, 0, size - held_out);
+  parts.validation = worker::subset(all, size - held_out, size);
+}
+
+worker::Normalization normalization_of(const RunConfig& config, const worker::Dataset& train) {
+  using Kind = worker::Normalization::Kind;
+  if (config.data.normalization == "mean_std") {
+    return worker::mean_std_normalization(train);
+  }
+  if (config.data.normalization == "unit") {
+    return {.kind = Kind::kUnit};
+  }
+  return {.kind = Kind::kNone, .scale = 1.0F};
+}
+
+std::int64_t steps_of(double epochs, std::int64_t per_epoch) {
+  return std::llround(epochs * static_cast<double>(per_epoch));
+}
+
+worker::BatchOptions batch_options(const RunConfig& config) {
+  return {.global_batch = config.train.global_batch,
+          .microbatches = checked_cast<int>(config.train.microbatches),
+          .seed = static_cast<std::uint64_t>(config.train.seed),
+          .shuffled = config.data.shuffle};
+}
+
+paramserver::OptimizerSpec optimizer_spec(const OptimizerSection& optimizer) {
+  return {.kind = paramserver::optimizer_kind(optimizer.kind),
+          .learning_rate = optimizer.learning_rate,
+          .momentum = optimizer.momentum,
+          .beta1 = optimizer.beta1,
+          .beta2 = optimizer.beta2,
+          .epsilon = optimizer.epsilon,
+          .weight_decay = optimizer.weight_decay,
+          .initial_accumulator = optimizer.initial_accumulator};
+}
+
+paramserver::LearningRateSchedule schedule_of(const RunConfig& config, std::int64_t per_epoch) {
+  const ScheduleSection& schedule = config.optimizer.schedule;
+  paramserver::LearningRateSchedule result{
+      .kind = paramserver::schedule_kind(schedule.kind),
+      .warmup_steps = steps_of(schedule.warmup_epochs, per_epoch),
+      .total_steps = config.train.epochs * per_epoch,
+      .gamma = schedule.gamma,
+      .power = schedule.power,
+      .final_factor = schedule.final_factor};
+  for (const double epochs : schedule.boundaries_epochs) {
+    result.boundaries.push_back(steps_of(epochs, per_epoch));
+  }
+  return result;
+}
+
+}  // namespace
+
+LoadedData load_data(const ParsedConfig& parsed) {
+  LoadedData data =
+      parsed.config.data.format == "idx" ? load_idx(parsed) : make_synthetic(parsed.config.data);
+  hold_out_validation(parsed, data.parts);
+  return data;
+}
+
+worker::Model build_model(const RunConfig& config, const kernels::Shape& sample_shape) {
+  return worker::Model::build(layers_of(config), sample_shape,
+                              checked_cast<int>(config.data.num_classes));
+}
+
+RunSetup make_setup(const ParsedConfig& parsed) {
+  RunSetup setup;
+  setup.config = require_valid(parsed);
+  setup.data = load_data(parsed);
+  if (!setup.config.train.warm_start.empty()) {
+    require_path(parsed, "train.warm_start", setup.config.train.warm_start, false);
+  }
+  setup.normalization = normalization_of(setup.config, *setup.data.parts.train);
+  setup.model = build_model(setup.config, setup.data.parts.train->sample_shape());
+  return setup;
+}
+
+bsp::EnvironmentOptions environment_options(const RunConfig& config) {
+  bsp::EnvironmentOptions options;
+  options.lanes = checked_cast<int>(config.bsp.lanes);
+  options.ranks_per_node = checked_cast<int>(config.bsp.ranks_per_node);
+  options.sync_deadline =
+      std::chrono::milliseconds(std::llround(config.bsp.sync_deadline_seconds * 1000.0));
+  return options;
+}
+
+paramserver::CollocatedOptions server_options(const RunSetup& setup) {
+  paramserver::CollocatedOptions options;
+  options.optimizer = optimizer_spec(setup.config.optimizer);
+  options.schedule = schedule_of(setup.config, steps_per_epoch(setup));
+  options.clip = {.value = setup.config.optimizer.clip_value,
+                  .global_norm = setup.config.optimizer.clip_global_norm};
+  options.num_slots = checked_cast<int>(setup.config.train.microbatches);
+  options.bucket_bytes = setup.config.server.bucket_bytes;
+  return options;
+}
+
+worker::TrainOptions train_options(const RunSetup& setup) {
+  const RunConfig& config = setup.config;
+  worker::TrainOptions options;
+  options.epochs = config.train.epochs;
+  options.max_supersteps = config.train.max_supersteps;
+  options.batch = batch_options(config);
+  options.normalization = setup.normalization;
+  options.evaluation_batch = config.train.evaluation_batch;
+  options.evaluate_every_epochs = config.train.evaluate_every_epochs;
+  options.early_stopping = {.patience_epochs = config.train.early_stopping_patience,
+                            .min_delta = config.train.early_stopping_min_delta};
+  options.checkpoint.every_supersteps = config.checkpoint.every_supersteps;
+  options.checkpoint.keep = checked_cast<int>(config.checkpoint.keep);
+  options.checkpoint.keep_best = config.checkpoint.keep_best;
+  options.checkpoint.configuration = to_toml(config);
+  options.wall_time_limit = std::chrono::seconds(config.train.wall_time_limit_seconds);
+  options.prefetch_depth = checked_cast<int>(config.train.prefetch_depth);
+  options.random_placement = config.train.slot_placement == "random";
+  return options;
+}
+
+std::int64_t steps_per_epoch(const RunSetup& setup) {
+  return worker::BatchPlan(setup.data.parts.train->size(), batch_options(setup.config))
+      .steps_per_epoch();
+}
+
+std::int64_t total_supersteps(const RunSetup& setup) {
+  const std::int64_t all = setup.config.train.epochs * steps_per_epoch(setup);
+  const std::int64_t limit = setup.config.train.max_supersteps;
+  return limit > 0 ? std::min(all, limit) : all;
+}
+
+}  // namespace superstep::cluster

@@ -1,0 +1,45 @@
+// What a run is made of: datasets, model and options, made from a configuration.
+//
+// A RunSetup is made once per process, before the SPMD section, and shared read-only by its lanes:
+// data are in memory once per process.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "bsp/environment.h"
+#include "cluster/config_reader.h"
+#include "paramserver/collocated_server.h"
+#include "worker/model.h"
+#include "worker/trainer.h"
+
+namespace superstep::cluster {
+
+struct LoadedData {
+  worker::TrainingData parts;
+  std::string fingerprint;  // of everything that was read, before it was split
+};
+
+struct RunSetup {
+  RunConfig config;
+  LoadedData data;
+  worker::Normalization normalization;
+  worker::Model model;
+};
+
+// Throw InvalidArgument where the configuration names something impossible or missing (with the
+// place the name was given), DataError where a file holds something else than it must.
+LoadedData load_data(const ParsedConfig& parsed);
+worker::Model build_model(const RunConfig& config, const kernels::Shape& sample_shape);
+RunSetup make_setup(const ParsedConfig& parsed);
+
+bsp::EnvironmentOptions environment_options(const RunConfig& config);
+paramserver::CollocatedOptions server_options(const RunSetup& setup);
+// Without a checkpoint directory.
+worker::TrainOptions train_options(const RunSetup& setup);
+
+std::int64_t steps_per_epoch(const RunSetup& setup);
+// Of the whole run, also when it is resumed.
+std::int64_t total_supersteps(const RunSetup& setup);
+
+}  // namespace superstep::cluster

@@ -1,0 +1,77 @@
+#include "cluster/stop_signals.h"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstddef>
+
+#include <unistd.h>
+
+#include "worker/stop_request.h"
+
+namespace superstep::cluster {
+
+namespace {
+
+constexpr std::size_t kMaxNotice = 4000;
+
+struct Notice {
+  std::array<char, kMaxNotice> text{};
+  std::size_t length = 0;
+};
+
+// A handler may only read what no thread is writing: the setter fills the notice that is not
+// published and then publishes it. Signals belong to the process, and so does what their handler
+// says. NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables)
+std::array<Notice, 2> notices;
+// NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables)
+std::atomic<const Notice*> published{nullptr};
+static_assert(std::atomic<const Notice*>::is_always_lock_free);
+
+extern "C" void on_stop_signal(int signal) {
+  const int saved_errno = errno;
+  worker::request_stop();
+  if (const Notice* notice = published.exchange(nullptr); notice != nullptr) {
+    // Best effort: there is nothing to do about a closed standard error.
+    [[maybe_unused]] const ssize_t written =
+        ::write(STDERR_FILENO, notice->text.data(), notice->length);
+  }
+  if (signal == SIGINT) {
+    ::signal(SIGINT, SIG_DFL);
+  }
+  errno = saved_errno;
+}
+
+void handle(int signal) {
+  struct sigaction action {};
+  action.sa_handler = on_stop_signal;
+  action.sa_flags = SA_RESTART;
+  sigemptyset(&action.sa_mask);
+  sigaction(signal, &action, nullptr);
+}
+
+}  // namespace
+
+void install_stop_signals(HandleInterrupt interrupt) {
+  handle(SIGTERM);
+  handle(SIGUSR1);
+  if (interrupt == HandleInterrupt::kYes) {
+    handle(SIGINT);
+  }
+}
+
+void set_stop_notice(std::string_view notice) {
+  if (notice.empty()) {
+    published.store(nullptr);
+    return;
+  }
+  Notice& next = published.load() == &notices[0] ? notices[1] : notices[0];
+  next.length = std::min(notice.size(), kMaxNotice - 1);
+  std::copy_n(notice.data(), next.length, next.text.begin());
+  next.text[next.length++] = '\n';
+  published.store(&next);
+}
+
+}  // namespace superstep::cluster

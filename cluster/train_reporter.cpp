@@ -1,0 +1,71 @@
+#include "cluster/train_reporter.h"
+
+#include <cmath>
+#include <cstdio>
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "cluster/stop_signals.h"
+
+namespace superstep::cluster {
+
+void TrainReporter::speak(const ProgressOptions& options, std::int64_t log_every_supersteps,
+                          int num_processes) {
+  progress_ = std::make_unique<Progress>(options, stdout, stderr);
+  metrics_ = std::make_unique<MetricsLog>(directory_.metrics(), log_every_supersteps);
+  resume_command_ = directory_.resume_command(num_processes);
+}
+
+void TrainReporter::require_finite(const worker::StepReport& report) const {
+  const paramserver::SlotSummary& total = report.result.total;
+  if (!std::isfinite(total.loss_sum)) {
+    throw DataError(
+        "train", directory_.root().string(), -1,
+        fmt::format("the loss is {} at superstep {} (epoch {}, learning rate {}): the "
+                    "training diverged. Checkpoints of earlier supersteps are untouched; "
+                    "a lower learning rate, warm-up or clipping may help",
+                    total.loss_sum, report.superstep, report.epoch + 1,
+                    report.result.learning_rate),
+        ExitCode::kNumbers);
+  }
+}
+
+void TrainReporter::on_step(const worker::StepReport& report) {
+  totals_.add(report.record);
+  if (metrics_ != nullptr) {
+    metrics_->on_step(report);
+  }
+  require_finite(report);
+  if (progress_ != nullptr) {
+    progress_->on_step(report);
+  }
+}
+
+void TrainReporter::on_epoch(const worker::EpochReport& report) {
+  if (progress_ != nullptr) {
+    metrics_->on_epoch(report);
+    progress_->on_epoch(report);
+  }
+}
+
+void TrainReporter::on_checkpoint(const std::filesystem::path& directory, std::int64_t superstep,
+                                  double seconds) {
+  checkpoint_seconds_ += seconds;
+  ++checkpoints_written_;
+  if (metrics_ != nullptr) {
+    metrics_->on_checkpoint(directory, superstep, seconds);
+    set_stop_notice(
+        fmt::format("superstep: stopping after this superstep with a checkpoint; the newest "
+                    "one on disk is {}\nto continue:\n  {}",
+                    directory.string(), resume_command_));
+  }
+}
+
+void TrainReporter::say(const std::string& line) {
+  if (progress_ != nullptr) {
+    progress_->say(line);
+  }
+}
+
+}  // namespace superstep::cluster

@@ -1,0 +1,254 @@
+#include "cluster/train_run.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "base/aligned.h"
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "cluster/dry_run.h"
+#include "cluster/handshake.h"
+#include "cluster/metrics_log.h"
+#include "cluster/run_model.h"
+#include "cluster/stop_signals.h"
+#include "cluster/world_shape.h"
+#include "kernels/threads.h"
+#include "paramserver/npz.h"
+
+namespace superstep::cluster {
+
+namespace {
+
+ParsedConfig parse(const TrainArguments& arguments) {
+  std::vector<std::string> overrides = arguments.overrides;
+  if (arguments.lanes) {
+    overrides.push_back(fmt::format("bsp.lanes={}", *arguments.lanes));
+  }
+  ParsedConfig parsed = read_config(arguments.config, overrides);
+  require_valid(parsed);
+  return parsed;
+}
+
+// The one string of an allgather that the root rank gave; empty when it gave none.
+std::string from_root(bsp::World& world, const std::string& mine) {
+  for (const std::string& text : world.allgather_string(mine)) {
+    if (!text.empty()) {
+      return text;
+    }
+  }
+  return {};
+}
+
+bool is_stopped(worker::StopReason reason) {
+  return reason == worker::StopReason::kSignal || reason == worker::StopReason::kWallTime;
+}
+
+}  // namespace
+
+TrainRun::TrainRun(bsp::Environment& environment, const TrainArguments& arguments,
+                   std::string command_line)
+    : environment_(environment),
+      arguments_(arguments),
+      command_line_(std::move(command_line)),
+      setup_(make_setup(parse(arguments))) {
+  require_enough_slots();
+  if (arguments_.resume && arguments_.out.empty()) {
+    throw InvalidArgument("train",
+                          "--resume needs --out with the directory of the run to continue");
+  }
+  if (!environment_.is_root_process() || arguments_.dry_run) {
+    return;
+  }
+  if (arguments_.resume) {
+    prepare_resume();
+  } else {
+    choose_new_directory();
+  }
+}
+
+void TrainRun::require_enough_slots() const {
+  const std::int64_t ranks = environment_.num_processes() * setup_.config.bsp.lanes;
+  const std::int64_t slots = setup_.config.train.microbatches;
+  if (ranks > slots) {
+    throw InvalidArgument(
+        "train",
+        fmt::format("more ranks than slots: got {} ranks ({} processes x {} lanes), expected "
+                    "at most 'train.microbatches' = {}. Start fewer ranks; or raise "
+                    "train.microbatches (this changes the bits of the result)",
+                    ranks, environment_.num_processes(), setup_.config.bsp.lanes, slots));
+  }
+}
+
+void TrainRun::choose_new_directory() {
+  directory_ =
+      RunDirectory(arguments_.out.empty()
+                       ? default_run_directory(arguments_.config, std::chrono::system_clock::now())
+                       : std::filesystem::path(arguments_.out));
+  directory_.require_new_or_empty();
+  provenance_.run_id = new_run_id();
+  provenance_.data_fingerprint = setup_.data.fingerprint;
+  provenance_.normalization = setup_.normalization;
+  for (const std::int64_t size : setup_.model.sample_shape().sizes()) {
+    provenance_.sample_shape.push_back(size);
+  }
+}
+
+void TrainRun::prepare_resume() {
+  directory_ = RunDirectory(arguments_.out);
+  directory_.require_run();
+  lock_.emplace(directory_);
+  const std::vector<std::string> refused =
+      differences_refused_on_resume(directory_.read_config(), setup_.config);
+  if (!refused.empty()) {
+    throw InvalidArgument("train",
+                          fmt::format("the run in {} cannot continue with another "
+                                      "configuration:\n  {}",
+                                      directory_.root().string(), fmt::join(refused, "\n  ")));
+  }
+  provenance_ = read_provenance(directory_.provenance());
+  if (provenance_.data_fingerprint != setup_.data.fingerprint) {
+    throw DataError("train", setup_.config.data.directory, -1,
+                    fmt::format("the run in {} was trained on other data: got {}, expected {}",
+                                directory_.root().string(), setup_.data.fingerprint,
+                                provenance_.data_fingerprint));
+  }
+  if (const auto newest = checkpoint_to_resume(directory_, provenance_, setup_.model)) {
+    checkpoint_ = *newest;
+    resume_superstep_ = paramserver::CheckpointReader(*newest).manifest().position.superstep;
+  }
+}
+
+bool TrainRun::is_root_rank(const bsp::World& world) const {
+  return environment_.is_root_process() && world.lane() == 0;
+}
+
+int TrainRun::execute() {
+  const bsp::EnvironmentOptions options = environment_options(setup_.config);
+  if (arguments_.dry_run) {
+    return environment_.run(options, [this](bsp::World& world) { explain_on_rank(world); });
+  }
+  install_stop_signals(environment_.under_mpirun() ? HandleInterrupt::kNo : HandleInterrupt::kYes);
+  const int code = environment_.run(options, [this](bsp::World& world) { train_on_rank(world); });
+  return code != 0 ? code : exit_code_.load();
+}
+
+void TrainRun::explain_on_rank(bsp::World& world) const {
+  require_same_run(world, setup_);
+  if (is_root_rank(world)) {
+    fmt::print("{}", dry_run_text(setup_, shape_of(world)));
+  }
+}
+
+TrainRun::Decisions TrainRun::agree(bsp::World& world) const {
+  const bool root = is_root_rank(world);
+  return {.directory = RunDirectory(from_root(world, root ? directory_.root().string() : "")),
+          .run_id = from_root(world, root ? provenance_.run_id : ""),
+          .checkpoint = from_root(world, root ? checkpoint_.string() : "")};
+}
+
+// On the root rank: from here on the run exists on disk.
+void TrainRun::open_directory(const bsp::World& world) {
+  directory_.create();
+  if (!lock_) {
+    lock_.emplace(directory_);
+  }
+  const WorldShape shape = shape_of(world);
+  provenance_.starts.push_back({.time = utc_iso8601(),
+                                .command_line = command_line_,
+                                .ranks = shape.ranks,
+                                .processes = shape.processes,
+                                .lanes = shape.lanes,
+                                .hosts = shape.hosts,
+                                .from_superstep = std::max<std::int64_t>(resume_superstep_, 0)});
+  write_file_atomically(directory_.config(), to_toml(setup_.config));
+  write_provenance(directory_.provenance(), provenance_);
+  truncate_metrics(directory_.metrics(), std::max<std::int64_t>(resume_superstep_, 0));
+}
+
+void TrainRun::initialize(paramserver::CollocatedServer& server) const {
+  AlignedBuffer<float> parameters(setup_.model.layout().size());
+  setup_.model.initialize(static_cast<std::uint64_t>(setup_.config.train.seed), parameters.span());
+  if (!setup_.config.train.warm_start.empty()) {
+    paramserver::read_weights(setup_.config.train.warm_start, setup_.model.layout(),
+                              parameters.span());
+  }
+  server.load_parameters(parameters.span());
+}
+
+void TrainRun::train_on_rank(bsp::World& world) {
+  kernels::set_team_size(1);
+  require_same_run(world, setup_);
+  const Decisions decisions = agree(world);
+  TrainReporter reporter(decisions.directory);
+  worker::TrainOptions options = train_options(setup_);
+  if (is_root_rank(world)) {
+    open_directory(world);
+    reporter.speak({.style = progress_style(environment_.under_mpirun()),
+                    .epochs = setup_.config.train.epochs,
+                    .total_supersteps = total_supersteps(setup_)},
+                   setup_.config.train.log_every_supersteps, environment_.num_processes());
+    reporter.say(fmt::format("{}: {} parameters, {}", directory_.root().string(),
+                             setup_.model.layout().num_parameters(), to_text(shape_of(world))));
+  }
+  world.sync();
+  options.checkpoint.directory = decisions.directory.checkpoints();
+  options.checkpoint.run_id = decisions.run_id;
+  paramserver::CollocatedServer server(world, setup_.model.layout(), server_options(setup_));
+  if (decisions.checkpoint.empty()) {
+    initialize(server);
+  }
+  worker::Trainer trainer(world, setup_.model, server, options, &reporter);
+  if (!decisions.checkpoint.empty()) {
+    reporter.say(fmt::format("continuing from {}", decisions.checkpoint.string()));
+    trainer.restore(paramserver::CheckpointReader(decisions.checkpoint));
+  }
+  report_outcome(world, server, trainer.fit(setup_.data.parts), reporter);
+}
+
+void TrainRun::report_outcome(bsp::World& world, const paramserver::CollocatedServer& server,
+                              const worker::TrainResult& result, TrainReporter& reporter) {
+  const worker::TrainingData& parts = setup_.data.parts;
+  const int exit_code =
+      static_cast<int>(is_stopped(result.reason) ? ExitCode::kStoppedResumable : ExitCode::kDone);
+  const paramserver::MemoryUse memory = gather_memory(world, server.memory_use());
+  const std::vector<RankTotals> totals = gather_totals(world, reporter.totals());
+  exit_code_.store(exit_code);
+  if (!is_root_rank(world)) {
+    return;
+  }
+  const std::string& preset = setup_.config.model.preset;
+  write_file_atomically(
+      directory_.summary(),
+      summary_json({.run_id = provenance_.run_id,
+                    .model = preset.empty() ? "layers" : preset,
+                    .num_parameters = setup_.model.layout().num_parameters(),
+                    .data_fingerprint = setup_.data.fingerprint,
+                    .train_samples = parts.train->size(),
+                    .validation_samples = parts.validation ? parts.validation->size() : 0,
+                    .test_samples = parts.test ? parts.test->size() : 0,
+                    .world = shape_of(world),
+                    .resumed_from_superstep = resume_superstep_,
+                    .result = result,
+                    .exit_code = exit_code,
+                    .memory = memory,
+                    .wall_seconds = since_start_.seconds(),
+                    .checkpoint_seconds = reporter.checkpoint_seconds(),
+                    .checkpoints_written = reporter.checkpoints_written(),
+                    .rank_totals = totals}));
+  set_stop_notice("");
+  if (is_stopped(result.reason)) {
+    reporter.say(fmt::format("stopped ({}) after superstep {}; checkpoint {}\nto continue:\n  {}",
+                             worker::name_of(result.reason), result.supersteps,
+                             result.last_checkpoint.string(),
+                             directory_.resume_command(environment_.num_processes())));
+  } else {
+    reporter.say(final_line(result));
+  }
+}
+
+}  // namespace superstep::cluster

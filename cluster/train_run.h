@@ -1,0 +1,69 @@
+// One training as the program runs it: prepared once per process, executed by every rank.
+//
+// Preparing reads and checks everything (configuration, data, model, the run directory); executing
+// makes the run directory, trains, and writes what a run leaves behind (cluster/run_directory.h).
+#pragma once
+
+#include <atomic>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "base/clock.h"
+#include "bsp/environment.h"
+#include "bsp/world.h"
+#include "cluster/command_line.h"
+#include "cluster/provenance.h"
+#include "cluster/run_directory.h"
+#include "cluster/setup.h"
+#include "cluster/summary.h"
+#include "cluster/train_reporter.h"
+
+namespace superstep::cluster {
+
+class TrainRun {
+ public:
+  // `environment` must outlive this object. Throws one of the project's errors.
+  TrainRun(bsp::Environment& environment, const TrainArguments& arguments,
+           std::string command_line);
+
+  int execute();
+
+ private:
+  // What the root process decides and every rank is told.
+  struct Decisions {
+    RunDirectory directory;
+    std::string run_id;
+    std::filesystem::path checkpoint;  // to continue from; empty: from the start
+  };
+
+  void require_enough_slots() const;
+  void choose_new_directory();
+  void prepare_resume();
+  bool is_root_rank(const bsp::World& world) const;
+
+  void explain_on_rank(bsp::World& world) const;  // --dry-run
+  void train_on_rank(bsp::World& world);
+  Decisions agree(bsp::World& world) const;
+  void open_directory(const bsp::World& world);
+  void initialize(paramserver::CollocatedServer& server) const;
+  void report_outcome(bsp::World& world, const paramserver::CollocatedServer& server,
+                      const worker::TrainResult& result, TrainReporter& reporter);
+
+  bsp::Environment& environment_;
+  const TrainArguments arguments_;
+  const std::string command_line_;
+  const Stopwatch since_start_;
+  RunSetup setup_;
+
+  // Of the root process; the others learn them in agree().
+  RunDirectory directory_{{}};
+  Provenance provenance_;
+  std::filesystem::path checkpoint_;
+  std::int64_t resume_superstep_ = -1;
+  std::optional<RunLock> lock_;
+
+  std::atomic<int> exit_code_{0};  // the same from every rank
+};
+
+}  // namespace superstep::cluster
