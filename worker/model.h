@@ -32,10 +32,10 @@ namespace superstep::worker {
 enum class Mode : std::uint8_t { kTraining, kEvaluation };
 
 struct ForwardInputs {
-  std::span<const kernels::Tensor> parameters;  // one per layout entry, in order
-  kernels::Tensor images;                       // (N, sample shape...)
-  kernels::Tensor sample_ids;                   // int64 (N): keys of dropout; training only
-  kernels::Tensor random_key;                   // int64 (2): seed, epoch; training only
+  std::span<const kernels::Tensor> parameters = {};  // one per layout entry, in order
+  kernels::Tensor images = {};                       // (N, sample shape...)
+  kernels::Tensor sample_ids = {};                   // int64 (N): keys of dropout; training only
+  kernels::Tensor random_key = {};                   // int64 (2): seed, epoch; training only
 };
 
 struct ForwardOutputs {

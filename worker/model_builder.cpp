@@ -49,6 +49,9 @@ class Builder {
   }
 
   BuiltNodes finish(Nodes nodes) {
+    if (built_.initializers.empty()) {
+      throw InvalidArgument("Model::build", "no layer has parameters: there is nothing to train");
+    }
     built_.nodes = std::move(nodes);
     built_.layout.freeze();
     return std::move(built_);
@@ -168,7 +171,8 @@ class Builder {
       fail(fmt::format("residual layers are nested more than {} deep", kMaxNesting));
     }
     const std::string path = path_;
-    node.body = build_list(layer.body, node.input, prefix_, path + ", ", nesting_ + 1);
+    const std::string prefix = prefix_;
+    node.body = build_list(layer.body, node.input, prefix, path + ", ", nesting_ + 1);
     path_ = path;
     node.output = node.body.back()->output;
     check_shortcut(node);

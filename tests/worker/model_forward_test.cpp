@@ -1,5 +1,6 @@
+#include <algorithm>
 #include <cmath>
-#include <cstring>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -35,6 +36,34 @@ std::vector<T> counting(std::size_t count) {
     values[i] = static_cast<T>(i + 1);
   }
   return values;
+}
+
+// What layers without parameters make of x (N, sample...): a model of theirs and a last dense layer
+// whose weight is the identity, which changes no bit.
+Model identity_model(std::vector<Layer> layers, const Shape& sample, int outputs) {
+  layers.emplace_back(Flatten{});
+  layers.emplace_back(Dense{.units = outputs, .bias = false});
+  return Model::build(Sequential(std::move(layers)), sample, outputs);
+}
+
+template <typename T>
+std::vector<Tensor> identity_parameters(int outputs) {
+  const auto size = static_cast<std::size_t>(outputs);
+  std::vector<T> weight(size * size, T{0});
+  for (std::size_t i = 0; i < size; ++i) {
+    weight[i * size + i] = T{1};
+  }
+  return {tensor_of<T>({outputs, outputs}, weight)};
+}
+
+template <typename T>
+std::vector<T> outputs_of(std::vector<Layer> layers, const Tensor& x, int outputs) {
+  const Shape sample(
+      std::vector<std::int64_t>(x.shape().sizes().begin() + 1, x.shape().sizes().end()));
+  const Model model = identity_model(std::move(layers), sample, outputs);
+  return values_of<T>(
+      model.forward({.parameters = identity_parameters<T>(outputs), .images = x}, Mode::kTraining)
+          .logits);
 }
 
 template <typename T>
@@ -75,16 +104,12 @@ TYPED_TEST(ModelForward, PadsSameConvolutionsMoreAfterThanBefore) {
 
 TYPED_TEST(ModelForward, PoolsByHand) {
   using T = TypeParam;
-  const Tensor images = tensor_of<T>({1, 1, 3, 4}, counting<T>(12));
-  const auto logits = [&](Layer pool, int outputs) {
-    const Model model = Model::build({std::move(pool), Flatten{}}, {1, 3, 4}, outputs);
-    return values_of<T>(
-        model.forward({.parameters = {}, .images = images}, Mode::kTraining).logits);
-  };
-  EXPECT_THAT(logits(MaxPool{}, 2), ElementsAre(6, 8));
-  EXPECT_THAT(logits(MaxPool{.kernel = 2, .stride = 1}, 6), ElementsAre(6, 7, 8, 10, 11, 12));
-  EXPECT_THAT(logits(AveragePool{}, 2), ElementsAre(3.5, 5.5));
-  EXPECT_THAT(logits(GlobalAveragePool{}, 1), ElementsAre(6.5));
+  const Tensor x = tensor_of<T>({1, 1, 3, 4}, counting<T>(12));
+  EXPECT_THAT(outputs_of<T>({MaxPool{}}, x, 2), ElementsAre(6, 8));
+  EXPECT_THAT(outputs_of<T>({MaxPool{.kernel = 2, .stride = 1}}, x, 6),
+              ElementsAre(6, 7, 8, 10, 11, 12));
+  EXPECT_THAT(outputs_of<T>({AveragePool{}}, x, 2), ElementsAre(3.5, 5.5));
+  EXPECT_THAT(outputs_of<T>({GlobalAveragePool{}}, x, 1), ElementsAre(6.5));
 }
 
 TYPED_TEST(ModelForward, ShortcutTakesEverySecondPixelAndPadsChannels) {
@@ -102,24 +127,20 @@ TYPED_TEST(ModelForward, ShortcutTakesEverySecondPixelAndPadsChannels) {
 
 TYPED_TEST(ModelForward, ResidualAddsItsInput) {
   using T = TypeParam;
-  const Model model = Model::build({Residual{{Relu{}}}}, {3}, 3);
   const Tensor x = tensor_of<T>({2, 3}, {1, -2, 3, -4, 5, -6});
-  EXPECT_THAT(values_of<T>(model.forward({.parameters = {}, .images = x}, Mode::kTraining).logits),
-              ElementsAre(2, -2, 6, -4, 10, -6));
+  EXPECT_THAT(outputs_of<T>({Residual{{Relu{}}}}, x, 3), ElementsAre(2, -2, 6, -4, 10, -6));
 }
 
 TYPED_TEST(ModelForward, ActivatesByHand) {
   using T = TypeParam;
   const Tensor x = tensor_of<T>({1, 2}, {0, 2});
-  const auto logits = [&](Layer layer) {
-    const Model model = Model::build(Sequential(std::vector<Layer>{std::move(layer)}), {2}, 2);
-    return values_of<T>(model.forward({.parameters = {}, .images = x}, Mode::kTraining).logits);
-  };
   constexpr double kTolerance = 4 * std::numeric_limits<T>::epsilon();
-  EXPECT_EQ(logits(Tanh{})[0], 0);
-  EXPECT_NEAR(logits(Tanh{})[1], std::tanh(2.0), kTolerance);
-  EXPECT_EQ(logits(Sigmoid{})[0], T{0.5});
-  EXPECT_NEAR(logits(Sigmoid{})[1], 1.0 / (1.0 + std::exp(-2.0)), kTolerance);
+  const std::vector<T> hyperbolic = outputs_of<T>({Tanh{}}, x, 2);
+  EXPECT_EQ(hyperbolic[0], 0);
+  EXPECT_NEAR(hyperbolic[1], std::tanh(2.0), kTolerance);
+  const std::vector<T> logistic = outputs_of<T>({Sigmoid{}}, x, 2);
+  EXPECT_EQ(logistic[0], T{0.5});
+  EXPECT_NEAR(logistic[1], 1.0 / (1.0 + std::exp(-2.0)), kTolerance);
 }
 
 TYPED_TEST(ModelForward, BatchNormNormalisesBySlotAndReportsUnbiasedVariance) {
@@ -189,7 +210,7 @@ class DropoutForward : public ::testing::Test {
     const auto samples = static_cast<std::int64_t>(ids.size());
     const Tensor ones = Tensor::full({samples, kWidth}, kernels::DType::kFloat32, 1.0);
     return values_of<float>(model
-                                .forward({.parameters = {},
+                                .forward({.parameters = identity_parameters<float>(kWidth),
                                           .images = ones,
                                           .sample_ids = int64_tensor(ids),
                                           .random_key = int64_tensor({seed, epoch})},
@@ -197,17 +218,17 @@ class DropoutForward : public ::testing::Test {
                                 .logits);
   }
   static std::vector<float> row(const std::vector<float>& values, std::size_t index) {
-    const auto begin = values.begin() + static_cast<std::ptrdiff_t>(index * kWidth);
+    const auto begin = values.begin() + static_cast<std::ptrdiff_t>(index) * kWidth;
     return {begin, begin + kWidth};
   }
 
-  static constexpr std::int64_t kWidth = 400;
-  const Model model_ = Model::build(Sequential{Dropout{.rate = 0.25}}, {kWidth}, kWidth);
+  static constexpr int kWidth = 400;
+  const Model model_ = identity_model({Dropout{.rate = 0.25}}, {kWidth}, kWidth);
 };
 
 TEST_F(DropoutForward, KeepsEverythingInEvaluationAndAtRateZero) {
   EXPECT_THAT(logits(model_, {1, 2}, 1, 0, Mode::kEvaluation), ::testing::Each(1.0F));
-  const Model none = Model::build(Sequential{Dropout{.rate = 0.0}}, {kWidth}, kWidth);
+  const Model none = identity_model({Dropout{.rate = 0.0}}, {kWidth}, kWidth);
   EXPECT_THAT(logits(none, {1, 2}, 1, 0, Mode::kTraining), ::testing::Each(1.0F));
 }
 
@@ -230,16 +251,17 @@ TEST_F(DropoutForward, IsKeyedBySampleSeedEpochAndLayerNotByPlace) {
   EXPECT_NE(row(base, 0), row(base, 1));
   EXPECT_NE(logits(model_, {7, 8, 9}, 2, 0, Mode::kTraining), base);
   EXPECT_NE(logits(model_, {7, 8, 9}, 1, 1, Mode::kTraining), base);
-  // Two layers of a model, one of them nested, drop different elements: an element survives one of
-  // 1, 2 or 3 layers independently.
+  // Every layer of a model, nested ones too, drops elements of its own. With x = 1 the first layer
+  // makes 0 or 2, the residual one 2 + (0 or 4), the last one doubles or drops: 4 and 12 are
+  // equally likely and stay with probability 1/8 each.
   const Model three =
-      Model::build({Dropout{.rate = 0.5}, Residual{{Dropout{.rate = 0.5}}}, Dropout{.rate = 0.5}},
-                   {kWidth}, kWidth);
-  int survivors = 0;
-  for (const float value : logits(three, {1, 2, 3, 4, 5}, 1, 0, Mode::kTraining)) {
-    survivors += value != 0.0F ? 1 : 0;
-  }
-  EXPECT_NEAR(survivors, 2'000 / 4, 5 * 19.4);
+      identity_model({Dropout{.rate = 0.5}, Residual{{Dropout{.rate = 0.5}}}, Dropout{.rate = 0.5}},
+                     {kWidth}, kWidth);
+  const std::vector<float> values = logits(three, {1, 2, 3, 4, 5}, 1, 0, Mode::kTraining);
+  // 2,000 draws at 1/8: standard deviation 14.8.
+  EXPECT_NEAR(std::count(values.begin(), values.end(), 4.0F), 250, 5 * 14.8);
+  EXPECT_NEAR(std::count(values.begin(), values.end(), 12.0F), 250, 5 * 14.8);
+  EXPECT_NEAR(std::count(values.begin(), values.end(), 0.0F), 1'500, 5 * 19.4);
 }
 
 TEST(ModelForwardErrors, NameWhatDoesNotFit) {

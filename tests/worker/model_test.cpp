@@ -208,6 +208,8 @@ TEST(ModelBuild, RefusesAnOutputThatIsNotOneValuePerClass) {
   EXPECT_THAT(build_error({}, {4}, 10), HasSubstr("got (4), expected (10)"));
   EXPECT_THAT(build_error({Dense{.units = 1}}, {}, 1), HasSubstr("shape of a sample: got ()"));
   EXPECT_THAT(build_error({Dense{.units = 1}}, {0}, 1), HasSubstr("shape of a sample: got (0)"));
+  EXPECT_EQ(build_error({Relu{}}, {4}, 4),
+            "[Model::build] no layer has parameters: there is nothing to train");
   EXPECT_THAT(build_error({Dense{.units = 1}}, {4}, 0), HasSubstr("num_classes: got 0"));
 }
 
@@ -216,16 +218,16 @@ TEST(ModelSummary, ListsLayersShapesAndParameters) {
                                     MaxPool{}, Flatten{}, Dense{.units = 10}},
                                    {1, 28, 28}, 10);
   EXPECT_EQ(model.summary(),
-            "layer            output       parameters\n"
-            "input            (1, 28, 28)\n"
-            "conv1            (8, 28, 28)          80\n"
-            "residual1        (8, 28, 28)\n"
-            "  batch_norm1    (8, 28, 28)          16\n"
-            "  relu1          (8, 28, 28)\n"
-            "max_pool1        (8, 14, 14)\n"
-            "flatten1         (1568)\n"
-            "dense1           (10)             15,690\n"
-            "total                             15,786\n");
+            "layer          output       parameters\n"
+            "input          (1, 28, 28)\n"
+            "conv1          (8, 28, 28)          80\n"
+            "residual1      (8, 28, 28)\n"
+            "  batch_norm1  (8, 28, 28)          16\n"
+            "  relu1        (8, 28, 28)\n"
+            "max_pool1      (8, 14, 14)\n"
+            "flatten1       (1568)\n"
+            "dense1         (10)             15,690\n"
+            "total                           15,786\n");
 }
 
 class ModelInitialize : public ::testing::Test {
