@@ -1,0 +1,145 @@
+// A program in which one rank does something wrong; fault_test.py runs it and reads what it says.
+//
+//   fault_program SCENARIO LANES RANKS_PER_NODE CULPRIT sync|every_call
+#include <atomic>
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
+#include <map>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "bsp/environment.h"
+#include "bsp/world.h"
+
+namespace {
+
+using superstep::DataError;
+using superstep::bsp::CollectiveChecks;
+using superstep::bsp::Environment;
+using superstep::bsp::EnvironmentOptions;
+using superstep::bsp::ReduceOp;
+using superstep::bsp::World;
+
+using Scenario = std::function<void(World&, int culprit)>;
+
+void some_supersteps(World& world, int count) {
+  world.set_phase("warm-up");
+  for (int i = 0; i < count; ++i) {
+    world.allreduce(i, ReduceOp::kSum);
+    world.sync();
+  }
+}
+
+void compute_for_ever() {
+  const std::atomic<bool> done{false};
+  while (!done.load()) {
+  }
+}
+
+void endless(World& world, int culprit) {
+  some_supersteps(world, 3);
+  world.set_phase("backward");
+  if (world.rank() == culprit) {
+    compute_for_ever();
+  }
+  world.sync();
+}
+
+// The culprit's process stops as a whole.
+void stopped(World& world, int culprit) {
+  some_supersteps(world, 3);
+  world.set_phase("input");
+  if (world.rank() == culprit) {
+    std::raise(SIGSTOP);
+  }
+  world.sync();
+}
+
+void throws(World& world, int culprit) {
+  some_supersteps(world, 2);
+  if (world.rank() == culprit) {
+    throw DataError("Reader", "images.idx", 16, "label out of range: got 11, expected 0 to 9");
+  }
+  world.sync();
+}
+
+void returns_early(World& world, int culprit) {
+  some_supersteps(world, 2);
+  if (world.rank() != culprit) {
+    world.sync();
+  }
+}
+
+void other_count(World& world, int culprit) {
+  std::vector<float> data(world.rank() == culprit ? 4 : 8);
+  world.broadcast(std::span(data).first(0), 0);
+  // No byte is exchanged by either, so that the difference is seen at the sync.
+  world.broadcast(std::span(data).first(0), world.rank() == culprit && world.size() > 1 ? 1 : 0);
+  world.sync();
+}
+
+void other_operation(World& world, int culprit) {
+  some_supersteps(world, 1);
+  if (world.rank() == culprit) {
+    world.allgather(1.0F);
+  } else {
+    world.allreduce(1.0F, ReduceOp::kSum);
+  }
+  world.sync();
+}
+
+void skips_a_call(World& world, int culprit) {
+  some_supersteps(world, 1);
+  if (world.rank() != culprit) {
+    world.allreduce(1.0F, ReduceOp::kSum);
+  }
+  world.sync();
+}
+
+void other_value(World& world, int culprit) {
+  world.require_same("learning_rate", world.rank() == culprit ? "0.1" : "0.2");
+}
+
+void healthy(World& world, int /*culprit*/) { some_supersteps(world, 200); }
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const std::map<std::string, Scenario> scenarios = {
+      {"endless", endless},         {"stopped", stopped},           {"throws", throws},
+      {"returns_early", returns_early}, {"other_count", other_count}, {"other_operation", other_operation},
+      {"skips_a_call", skips_a_call},   {"other_value", other_value}, {"healthy", healthy},
+      {"other_options", healthy},   {"setup_fails", healthy}};
+  if (argc != 6 || !scenarios.contains(argv[1])) {
+    std::fprintf(stderr, "usage: fault_program SCENARIO LANES RANKS_PER_NODE CULPRIT sync|every_call\n");
+    return 2;
+  }
+  const std::string scenario = argv[1];
+  const int culprit = std::atoi(argv[4]);
+  EnvironmentOptions options;
+  options.lanes = std::atoi(argv[2]);
+  options.ranks_per_node = std::atoi(argv[3]);
+  options.sync_deadline = std::chrono::milliseconds(1'500);
+  options.checks = std::string(argv[5]) == "every_call" ? CollectiveChecks::kEveryCall : CollectiveChecks::kAtSync;
+  Environment environment;
+  if (scenario == "other_options" && environment.process() == culprit) {
+    options.sync_deadline *= 2;
+  }
+  if (scenario == "setup_fails") {
+    const bool fails = environment.process() == culprit;
+    if (!environment.agree_on_setup(fails ? std::optional<std::string>("data directory missing") : std::nullopt)) {
+      return 3;
+    }
+  }
+  const int code = environment.run(options, [&](World& world) { scenarios.at(scenario)(world, culprit); });
+  if (code == 0 && environment.is_root_process()) {
+    std::puts("COMPLETE");
+  }
+  return code;
+}
