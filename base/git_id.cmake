@@ -12,7 +12,7 @@ if(EXISTS ${SOURCE}/.git)
 elseif(EXISTS ${SOURCE}/.git-archive-id)
   file(STRINGS ${SOURCE}/.git-archive-id line LIMIT_COUNT 1)
   if(line MATCHES "^[0-9a-f]+$")
-    set(id ${line})
+    string(SUBSTRING ${line} 0 12 id)
   endif()
 endif()
 
