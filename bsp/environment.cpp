@@ -174,6 +174,7 @@ int Environment::run(const EnvironmentOptions& options, const std::function<void
     return static_cast<int>(ExitCode::kUsage);
   }
   parts.board = state_->make_board(*parts.topology);
+  parts.all_processes = state_->setup.get();
   if (state_->session) {
     parts.transport = state_->session->transport(*context);
     parts.abort = [this](ExitCode exit_code) { state_->session->abort(exit_code); };

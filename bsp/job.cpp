@@ -29,7 +29,9 @@ int ranks_on_machine_of(const Topology& topology, int process) {
 
 }  // namespace
 
-Job::Job(Parts parts) : parts_(std::move(parts)) {
+Job::Job(Parts parts)
+    : parts_(std::move(parts)),
+      statuses_(*parts_.all_processes, *parts_.board, parts_.topology->process_of) {
   const int process = parts_.transport->process();
   const bool oversubscribed =
       is_oversubscribed(parts_.options.lanes, ranks_on_machine_of(*parts_.topology, process));
@@ -48,9 +50,8 @@ std::unique_ptr<World> Job::make_world(int rank, int lane) {
   state->rank = rank;
   state->is_root_world = true;
   state->deadline = parts_.options.sync_deadline;
-  state->rank_context = std::make_shared<RankContext>(
-      RankContext{&failure_, parts_.board.get(), StatusWriter(parts_.board->slot(rank)),
-                  parts_.options.checks});
+  state->rank_context = std::make_shared<RankContext>(RankContext{
+      &failure_, &statuses_, StatusWriter(parts_.board->slot(rank)), parts_.options.checks});
   state->rank_context->status.set_state(RankState::kComputing);
   return WorldAccess::make(std::move(state));
 }
@@ -71,9 +72,9 @@ ExitCode Job::run(const std::function<void(World&)>& body) {
     return failure_.exit_code();
   }
   // Whatever a rank does after its last sync may take as long as it likes.
-  Patience patience(team_->wait_policy(), kNeverExpires);
+  Patience patience(team_->wait_policy(), kNeverExpires, &statuses_);
   std::array<std::uint64_t, 1> word{};
-  team_->transport().synchronise(word, patience);
+  parts_.all_processes->synchronise(word, patience);
   return ExitCode::kDone;
 }
 

@@ -11,6 +11,7 @@
 #include "bsp/environment.h"
 #include "bsp/failure.h"
 #include "bsp/status_board.h"
+#include "bsp/status_service.h"
 #include "bsp/team.h"
 
 namespace superstep::bsp::internal {
@@ -23,6 +24,7 @@ class Job {
     std::unique_ptr<StatusBoard> board;
     std::unique_ptr<Transport> transport;
     std::uint32_t context = 0;
+    Transport* all_processes = nullptr;  // outlives the job; for control messages and the end
     // Ends all processes of the job; empty for one process.
     std::function<void(ExitCode)> abort;
   };
@@ -40,6 +42,7 @@ class Job {
 
   Parts parts_;
   Failure failure_;
+  StatusService statuses_;
   std::shared_ptr<Team> team_;
 
   std::mutex mutex_;

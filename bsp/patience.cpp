@@ -46,6 +46,9 @@ Pause Patience::pause_longer() {
     sleepy_ = waited > (policy_.oversubscribed ? kSleepAfterOversubscribed : kSleepAfter);
   }
   if (sleepy_) {
+    if (idle_task_ != nullptr) {
+      idle_task_->run_when_idle();
+    }
     return Pause::kSleep;
   }
   sched_yield();

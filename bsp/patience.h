@@ -25,6 +25,16 @@ struct DeadlinePassed {
 // kNeverExpires as deadline: wait for as long as it takes.
 inline constexpr std::chrono::milliseconds kNeverExpires{-1};
 
+// What a waiting leader does now and then; must be quick.
+class IdleTask {
+ public:
+  IdleTask() = default;
+  IdleTask(const IdleTask&) = delete;
+  IdleTask& operator=(const IdleTask&) = delete;
+  virtual ~IdleTask() = default;
+  virtual void run_when_idle() = 0;
+};
+
 // The same for all waits of a process.
 struct WaitPolicy {
   const Failure* failure = nullptr;  // must remain valid while any Patience lives
@@ -38,8 +48,10 @@ enum class Pause : std::uint8_t {
 
 class Patience {
  public:
-  Patience(const WaitPolicy& policy, std::chrono::milliseconds deadline)
-      : policy_(policy), deadline_(deadline) {}
+  // `idle_task` may be null; like the policy it must outlive this object.
+  Patience(const WaitPolicy& policy, std::chrono::milliseconds deadline,
+           IdleTask* idle_task = nullptr)
+      : policy_(policy), deadline_(deadline), idle_task_(idle_task) {}
 
   Pause pause();
 
@@ -51,6 +63,7 @@ class Patience {
 
   const WaitPolicy& policy_;
   std::chrono::milliseconds deadline_;
+  IdleTask* idle_task_;
   std::uint32_t rounds_ = 0;
   bool clock_started_ = false;
   bool sleepy_ = false;

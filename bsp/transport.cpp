@@ -23,6 +23,11 @@ class SingleProcessTransport : public Transport {
   }
   void synchronise(std::span<std::uint64_t> /*words*/, Patience& /*patience*/) override {}
 
+  void post_control(ControlMessage /*message*/) override {
+    SUPERSTEP_CHECK(false, "there is no other process");
+  }
+  std::optional<ControlMessage> poll_control() override { return std::nullopt; }
+
   std::uint32_t reserve_context() override { return next_context_->fetch_add(1); }
   std::unique_ptr<Transport> subset(std::span<const int> processes,
                                     std::uint32_t /*context*/) override {

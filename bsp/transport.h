@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -32,6 +33,12 @@ struct ProcessReceive {
   int to_rank = 0;
 };
 
+// A short text to or from another process, outside of the order of exchanges.
+struct ControlMessage {
+  int process = 0;
+  std::string text;
+};
+
 class Transport {
  public:
   Transport() = default;
@@ -50,6 +57,11 @@ class Transport {
   // A barrier: returns when every process has called it; `words` become their maxima over
   // processes.
   virtual void synchronise(std::span<std::uint64_t> words, Patience& patience) = 0;
+
+  // Control messages: sent without waiting, received when one has come. They belong to the job, not
+  // to a world, and processes are numbered as in the job. Thread-safe.
+  virtual void post_control(ControlMessage message) = 0;
+  virtual std::optional<ControlMessage> poll_control() = 0;
 
   // A number that no other reservation of any process of the job has: names a new world.
   virtual std::uint32_t reserve_context() = 0;

@@ -193,12 +193,9 @@ std::byte* World::State::scratch_bytes(std::int64_t num_bytes) {
 
 void World::State::fail_deadline(std::chrono::milliseconds waited) {
   const internal::Topology& topology = team->topology();
-  std::vector<internal::RankStatus> statuses;
-  for (const int root_rank : topology.root_rank_of) {
-    statuses.push_back(rank_context->board->read(root_rank));
-    if (!statuses.back().visible) {
-      statuses.back().superstep = superstep;
-    }
+  std::vector<internal::RankStatus> statuses = rank_context->statuses->ask(topology.root_rank_of);
+  for (internal::RankStatus& status : statuses) {
+    status.superstep = status.visible ? status.superstep : superstep;
   }
   const internal::MissingReport report = internal::report_missing(
       statuses, {.kind = log.last().kind, .context = team->context(), .calls = calls});

@@ -15,7 +15,7 @@
 #include "bsp/environment.h"
 #include "bsp/execute.h"
 #include "bsp/message_store.h"
-#include "bsp/status_board.h"
+#include "bsp/status_service.h"
 #include "bsp/team.h"
 #include "bsp/world.h"
 
@@ -26,7 +26,7 @@ namespace internal {
 // Shared by the worlds of one rank.
 struct RankContext {
   Failure* failure = nullptr;
-  const StatusBoard* board = nullptr;
+  StatusService* statuses = nullptr;
   StatusWriter status;
   CollectiveChecks checks = CollectiveChecks::kAtSync;
 };
@@ -117,11 +117,13 @@ class CollectiveCall {
 
 template <typename Operation>
 auto World::State::communicate(Operation&& operation) {
-  // The leader knows more about ranks of other nodes: it reports first.
-  constexpr std::chrono::milliseconds kLeaderFirst{500};
-  const bool waits_for_leader = lane != 0 && team->transport().num_processes() > 1;
+  // The leader can ask the processes of other nodes: it reports first.
+  constexpr std::chrono::milliseconds kLeaderFirst = 2 * internal::StatusService::kAnswerTime;
+  const bool is_leader = lane == 0;
+  const bool waits_for_leader = !is_leader && team->transport().num_processes() > 1;
   internal::Patience patience(team->wait_policy(),
-                              waits_for_leader ? deadline + kLeaderFirst : deadline);
+                              waits_for_leader ? deadline + kLeaderFirst : deadline,
+                              is_leader ? rank_context->statuses : nullptr);
   try {
     return operation(patience);
   } catch (const internal::DeadlinePassed& passed) {

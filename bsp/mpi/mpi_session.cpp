@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <list>
 #include <mutex>
 #include <numeric>
 #include <utility>
@@ -25,16 +26,23 @@ struct MpiHandles {
   int num_processes = 1;
   std::uint32_t max_context = 0;
   std::atomic<std::uint32_t> reservations{0};
+  std::list<std::pair<MPI_Request, std::string>> posted;  // control messages under way
 };
 
 namespace {
 
 // Two kinds of messages of one world never match each other.
-enum class Channel : int { kData = 0, kSynchronise = 1 };
-constexpr int kChannels = 2;
+enum class Channel : int { kData = 0, kSynchronise = 1, kControl = 2 };
+constexpr int kChannels = 3;
+// Names the set-up and control messages; worlds have contexts from 1 on.
+constexpr std::uint32_t kJobContext = 0;
 
 // Far below INT_MAX and a multiple of every element size.
 constexpr std::size_t kChunkBytes = std::size_t{1} << 30;
+
+int tag_of(std::uint32_t context, Channel channel) {
+  return static_cast<int>(context) * kChannels + static_cast<int>(channel);
+}
 
 // Ranks for the error message; -1: does not apply.
 struct Peers {
@@ -56,30 +64,35 @@ void check_mpi(int code, const char* routine, Peers peers = {}) {
                                        std::string_view(text, static_cast<std::size_t>(length))));
 }
 
+// Whether synchronise() calls MPI_Ibarrier: only the world of Environment::run does, because all
+// calls on the communicator must come in the same order on all processes.
+enum class Barrier : std::uint8_t { kMessages, kMessagesAndMpi };
+
 class MpiTransport : public Transport {
  public:
-  MpiTransport(std::shared_ptr<MpiHandles> handles, std::vector<int> members,
-               std::uint32_t context);
+  MpiTransport(std::shared_ptr<MpiHandles> handles, std::vector<int> members, std::uint32_t context,
+               Barrier barrier);
 
   int process() const override { return process_; }
   int num_processes() const override { return static_cast<int>(members_.size()); }
   void exchange(std::span<const ProcessSend> sends, std::span<const ProcessReceive> receives,
                 Patience& patience) override;
   void synchronise(std::span<std::uint64_t> words, Patience& patience) override;
+  void post_control(ControlMessage message) override;
+  std::optional<ControlMessage> poll_control() override;
   std::uint32_t reserve_context() override;
   std::unique_ptr<Transport> subset(std::span<const int> processes, std::uint32_t context) override;
 
  private:
   // What an open request is for.
   struct Pending {
-    Peers peers;
-    std::size_t receive_bytes = 0;
-    bool is_receive = false;
+    enum class Kind : std::uint8_t { kSend, kReceive, kBarrier };
+    Kind kind = Kind::kSend;
+    Peers peers{};
+    std::size_t num_bytes = 0;
   };
 
-  int tag(Channel channel) const {
-    return static_cast<int>(context_) * kChannels + static_cast<int>(channel);
-  }
+  int tag(Channel channel) const { return tag_of(context_, channel); }
   void post_receive(const ProcessReceive& message, Channel channel);
   void post_send(const ProcessSend& message, Channel channel);
   void wait_all(Patience& patience);
@@ -90,6 +103,7 @@ class MpiTransport : public Transport {
   std::shared_ptr<MpiHandles> handles_;
   std::vector<int> members_;  // MPI ranks of this transport's processes
   std::uint32_t context_;
+  Barrier barrier_;
   int process_ = 0;
   std::vector<MPI_Request> requests_;  // reused by every call
   std::vector<MPI_Status> statuses_;
@@ -97,8 +111,11 @@ class MpiTransport : public Transport {
 };
 
 MpiTransport::MpiTransport(std::shared_ptr<MpiHandles> handles, std::vector<int> members,
-                           std::uint32_t context)
-    : handles_(std::move(handles)), members_(std::move(members)), context_(context) {
+                           std::uint32_t context, Barrier barrier)
+    : handles_(std::move(handles)),
+      members_(std::move(members)),
+      context_(context),
+      barrier_(barrier) {
   SUPERSTEP_CHECK(context_ <= handles_->max_context, "more worlds than MPI has tags", context_);
   const auto mine = std::find(members_.begin(), members_.end(), handles_->process);
   SUPERSTEP_CHECK(mine != members_.end(), "this process is no member of the world");
@@ -114,7 +131,7 @@ void MpiTransport::post_receive(const ProcessReceive& message, Channel channel) 
                         MPI_BYTE, peer, tag(channel), handles_->communicator,
                         &requests_.emplace_back(MPI_REQUEST_NULL)),
               "MPI_Irecv", peers);
-    pending_.push_back({peers, count, true});
+    pending_.push_back({Pending::Kind::kReceive, peers, count});
   }
 }
 
@@ -127,23 +144,23 @@ void MpiTransport::post_send(const ProcessSend& message, Channel channel) {
                         MPI_BYTE, peer, tag(channel), handles_->communicator,
                         &requests_.emplace_back(MPI_REQUEST_NULL)),
               "MPI_Isend", peers);
-    pending_.push_back({peers, count, false});
+    pending_.push_back({Pending::Kind::kSend, peers, count});
   }
 }
 
 void MpiTransport::check_completed() {
   for (std::size_t i = 0; i < pending_.size(); ++i) {
     const Pending& pending = pending_[i];
-    if (!pending.is_receive) {
+    if (pending.kind != Pending::Kind::kReceive) {
       continue;
     }
     int count = 0;
     check_mpi(MPI_Get_count(&statuses_[i], MPI_BYTE, &count), "MPI_Get_count", pending.peers);
-    if (std::cmp_not_equal(count, pending.receive_bytes)) {
+    if (std::cmp_not_equal(count, pending.num_bytes)) {
       throw CommunicationError(
           "MPI_Irecv",
           fmt::format("rank {} and rank {} disagree about a message: got {} bytes, expected {}",
-                      pending.peers.rank, pending.peers.peer, count, pending.receive_bytes));
+                      pending.peers.rank, pending.peers.peer, count, pending.num_bytes));
     }
   }
 }
@@ -156,7 +173,8 @@ bool MpiTransport::test_all() {
   if (code == MPI_ERR_IN_STATUS) {
     for (std::size_t i = 0; i < pending_.size(); ++i) {
       if (statuses_[i].MPI_ERROR != MPI_ERR_PENDING) {
-        check_mpi(statuses_[i].MPI_ERROR, pending_[i].is_receive ? "MPI_Irecv" : "MPI_Isend",
+        check_mpi(statuses_[i].MPI_ERROR,
+                  pending_[i].kind == Pending::Kind::kReceive ? "MPI_Irecv" : "MPI_Isend",
                   pending_[i].peers);
       }
     }
@@ -185,8 +203,9 @@ void MpiTransport::wait_all(Patience& patience) {
 
 void MpiTransport::cancel_all() noexcept {
   const std::lock_guard lock(handles_->mutex);
-  for (MPI_Request& request : requests_) {
-    if (request != MPI_REQUEST_NULL) {
+  for (std::size_t i = 0; i < pending_.size(); ++i) {
+    MPI_Request& request = requests_[i];
+    if (request != MPI_REQUEST_NULL && pending_[i].kind != Pending::Kind::kBarrier) {
       // On the way out of a failed operation: there is nothing left to do about a further error.
       static_cast<void>(MPI_Cancel(&request));
       static_cast<void>(MPI_Request_free(&request));
@@ -230,10 +249,10 @@ void MpiTransport::synchronise(std::span<std::uint64_t> words, Patience& patienc
       post_receive({from, std::as_writable_bytes(std::span(theirs)), -1, -1},
                    Channel::kSynchronise);
       post_send({to, std::as_bytes(std::span(ours)), -1, -1}, Channel::kSynchronise);
-      if (distance == 1 && num_processes == handles_->num_processes) {
+      if (distance == 1 && barrier_ == Barrier::kMessagesAndMpi) {
         check_mpi(MPI_Ibarrier(handles_->communicator, &requests_.emplace_back(MPI_REQUEST_NULL)),
                   "MPI_Ibarrier");
-        pending_.push_back({});
+        pending_.push_back({.kind = Pending::Kind::kBarrier});
       }
     }
     wait_all(patience);
@@ -242,6 +261,39 @@ void MpiTransport::synchronise(std::span<std::uint64_t> words, Patience& patienc
     }
   }
   std::copy(ours.begin(), ours.end(), words.begin());
+}
+
+void MpiTransport::post_control(ControlMessage message) {
+  const std::lock_guard lock(handles_->mutex);
+  auto& [request, text] = handles_->posted.emplace_back(MPI_REQUEST_NULL, std::move(message.text));
+  check_mpi(MPI_Isend(text.data(), checked_cast<int>(text.size(), "message bytes"), MPI_CHAR,
+                      message.process, tag_of(kJobContext, Channel::kControl),
+                      handles_->communicator, &request),
+            "MPI_Isend");
+}
+
+std::optional<ControlMessage> MpiTransport::poll_control() {
+  const std::lock_guard lock(handles_->mutex);
+  std::erase_if(handles_->posted, [](auto& posted) {
+    int done = 0;
+    check_mpi(MPI_Test(&posted.first, &done, MPI_STATUS_IGNORE), "MPI_Test");
+    return done != 0;
+  });
+  int found = 0;
+  MPI_Status status;
+  const int control_tag = tag_of(kJobContext, Channel::kControl);
+  check_mpi(MPI_Iprobe(MPI_ANY_SOURCE, control_tag, handles_->communicator, &found, &status),
+            "MPI_Iprobe");
+  if (found == 0) {
+    return std::nullopt;
+  }
+  int count = 0;
+  check_mpi(MPI_Get_count(&status, MPI_CHAR, &count), "MPI_Get_count");
+  ControlMessage message{status.MPI_SOURCE, std::string(static_cast<std::size_t>(count), ' ')};
+  check_mpi(MPI_Recv(message.text.data(), count, MPI_CHAR, status.MPI_SOURCE, control_tag,
+                     handles_->communicator, MPI_STATUS_IGNORE),
+            "MPI_Recv");
+  return message;
 }
 
 std::uint32_t MpiTransport::reserve_context() {
@@ -263,7 +315,7 @@ std::unique_ptr<Transport> MpiTransport::subset(std::span<const int> processes,
   for (const int process : processes) {
     members.push_back(members_[static_cast<std::size_t>(process)]);
   }
-  return std::make_unique<MpiTransport>(handles_, std::move(members), context);
+  return std::make_unique<MpiTransport>(handles_, std::move(members), context, Barrier::kMessages);
 }
 
 // The communicator that errors return on before ours exists.
@@ -389,7 +441,9 @@ const std::vector<std::string>& MpiSession::host_of() const {
 std::unique_ptr<Transport> MpiSession::transport(std::uint32_t context) {
   std::vector<int> all(static_cast<std::size_t>(num_processes()));
   std::iota(all.begin(), all.end(), 0);
-  return std::make_unique<MpiTransport>(handles_, std::move(all), context);
+  return std::make_unique<MpiTransport>(
+      handles_, std::move(all), context,
+      context == kJobContext ? Barrier::kMessages : Barrier::kMessagesAndMpi);
 }
 
 void MpiSession::abort(ExitCode exit_code) {

@@ -106,18 +106,27 @@ void other_value(World& world, int culprit) {
   world.require_same("learning_rate", world.rank() == culprit ? "0.1" : "0.2");
 }
 
-void healthy(World& world, int /*culprit*/) { some_supersteps(world, 200); }
+void healthy(World& world, int /*culprit*/) {
+  some_supersteps(world, 200);
+}
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  const std::map<std::string, Scenario> scenarios = {
-      {"endless", endless},         {"stopped", stopped},           {"throws", throws},
-      {"returns_early", returns_early}, {"other_count", other_count}, {"other_operation", other_operation},
-      {"skips_a_call", skips_a_call},   {"other_value", other_value}, {"healthy", healthy},
-      {"other_options", healthy},   {"setup_fails", healthy}};
+  const std::map<std::string, Scenario> scenarios = {{"endless", endless},
+                                                     {"stopped", stopped},
+                                                     {"throws", throws},
+                                                     {"returns_early", returns_early},
+                                                     {"other_count", other_count},
+                                                     {"other_operation", other_operation},
+                                                     {"skips_a_call", skips_a_call},
+                                                     {"other_value", other_value},
+                                                     {"healthy", healthy},
+                                                     {"other_options", healthy},
+                                                     {"setup_fails", healthy}};
   if (argc != 6 || !scenarios.contains(argv[1])) {
-    std::fprintf(stderr, "usage: fault_program SCENARIO LANES RANKS_PER_NODE CULPRIT sync|every_call\n");
+    std::fprintf(stderr,
+                 "usage: fault_program SCENARIO LANES RANKS_PER_NODE CULPRIT sync|every_call\n");
     return 2;
   }
   const std::string scenario = argv[1];
@@ -125,19 +134,22 @@ int main(int argc, char** argv) {
   EnvironmentOptions options;
   options.lanes = std::atoi(argv[2]);
   options.ranks_per_node = std::atoi(argv[3]);
-  options.sync_deadline = std::chrono::milliseconds(1'500);
-  options.checks = std::string(argv[5]) == "every_call" ? CollectiveChecks::kEveryCall : CollectiveChecks::kAtSync;
+  options.sync_deadline = std::chrono::milliseconds(1'000);
+  options.checks = std::string(argv[5]) == "every_call" ? CollectiveChecks::kEveryCall
+                                                        : CollectiveChecks::kAtSync;
   Environment environment;
   if (scenario == "other_options" && environment.process() == culprit) {
     options.sync_deadline *= 2;
   }
   if (scenario == "setup_fails") {
     const bool fails = environment.process() == culprit;
-    if (!environment.agree_on_setup(fails ? std::optional<std::string>("data directory missing") : std::nullopt)) {
+    if (!environment.agree_on_setup(fails ? std::optional<std::string>("data directory missing")
+                                          : std::nullopt)) {
       return 3;
     }
   }
-  const int code = environment.run(options, [&](World& world) { scenarios.at(scenario)(world, culprit); });
+  const int code =
+      environment.run(options, [&](World& world) { scenarios.at(scenario)(world, culprit); });
   if (code == 0 && environment.is_root_process()) {
     std::puts("COMPLETE");
   }
