@@ -83,7 +83,8 @@ std::unique_ptr<Kernel> make_eigen(const OpSignature& signature) {
 template <ConvolutionPass kPass>
 bool onednn_supports(const OpSignature& signature) {
   const Convolution convolution = convolution_of<kPass>(signature);
-  return signature.inputs[0].dtype == DType::kFloat32 && convolution.flops() > 0;
+  return signature.inputs[0].dtype == DType::kFloat32 && convolution.flops() > 0 &&
+         onednn::is_profitable(kPass, convolution);
 }
 
 // Where oneDNN has only naive code the matrix product takes its place, for the same result much

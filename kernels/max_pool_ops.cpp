@@ -31,19 +31,53 @@ std::vector<TensorType> infer_max_pool(const OpSignature& signature) {
   return {{x.dtype, pooled}, {DType::kInt32, pooled}};
 }
 
-void run_max_pool(const Window& window, std::span<const Tensor> inputs, std::span<Tensor> outputs) {
-  dispatch_floating(inputs[0].dtype(), [&]<typename T>() {
-    const T* x = inputs[0].data<T>().data();
-    T* y = outputs[0].mutable_data<T>().data();
-    std::int32_t* argmax = outputs[1].mutable_data<std::int32_t>().data();
-    internal::with_column_stride(window, [&](auto stride) {
+// Entries of the table of positions; 16 MiB of them are made quickly and seldom needed.
+constexpr std::int64_t kLargestTable = std::int64_t{1} << 22;
+
+class MaxPoolKernel final : public Kernel {
+ public:
+  explicit MaxPoolKernel(const Window& window) : window_(window) {
+    if (window.taps() <= kLargestTable / window.output_plane()) {
+      positions_ = internal::max_pool_positions(window);
+    }
+  }
+
+  void run(std::span<const Tensor> inputs, std::span<Tensor> outputs,
+           std::span<std::byte> /*workspace*/) const override {
+    dispatch_floating(inputs[0].dtype(), [&]<typename T>() {
+      const T* x = inputs[0].data<T>().data();
+      T* y = outputs[0].mutable_data<T>().data();
+      std::int32_t* argmax = outputs[1].mutable_data<std::int32_t>().data();
       for (std::int64_t plane = 0; plane < planes_of(inputs[0]); ++plane) {
-        const std::int64_t to = plane * window.output_plane();
-        internal::max_pool_plane(window, stride, x + plane * window.input_plane(), y + to,
-                                 argmax + to);
+        run_plane(x, y, argmax);
+        x += window_.input_plane();
+        y += window_.output_plane();
+        argmax += window_.output_plane();
       }
     });
-  });
+  }
+
+ private:
+  template <typename T>
+  void run_plane(const T* x, T* y, std::int32_t* argmax) const {
+    if (positions_.empty()) {
+      internal::max_pool_plane(window_, x, y, argmax);
+    } else {
+      internal::max_pool_plane(positions_.data(), window_.taps(), window_.output_plane(), x, y,
+                               argmax);
+    }
+  }
+
+  Window window_;
+  std::vector<std::int32_t> positions_;
+};
+
+std::vector<KernelEntry> max_pool_kernel() {
+  return {
+      {Backend::kReference, nullptr, [](const OpSignature& signature) -> std::unique_ptr<Kernel> {
+         return std::make_unique<MaxPoolKernel>(
+             make_pool_window(kMaxPool, signature.attributes, signature.inputs[0].shape));
+       }}};
 }
 
 // `pooled` and argmax have one shape whose planes belong to the planes of `images`.
@@ -173,7 +207,7 @@ std::vector<ExampleCall> max_pool_gather_examples() {
 
 std::vector<OpInfo> max_pool_ops() {
   std::vector<OpInfo> ops = {
-      make_pool_op(kMaxPool, &infer_max_pool, window_kernel<&run_max_pool>(), &gradient_of_max_pool,
+      make_pool_op(kMaxPool, &infer_max_pool, max_pool_kernel(), &gradient_of_max_pool,
                    &pool_forward_examples),
       make_pool_op(kMaxPoolBackward, &infer_max_pool_backward,
                    plain_kernel<&run_max_pool_backward>(), &gradient_of_max_pool_backward,

@@ -39,34 +39,37 @@ std::vector<TensorType> infer_average_pool_backward(const OpSignature& signature
   return {{signature.inputs[0].dtype, images}};
 }
 
-void run_average_pool(const Window& window, std::span<const Tensor> inputs,
-                      std::span<Tensor> outputs) {
-  dispatch_floating(inputs[0].dtype(), [&]<typename T>() {
-    const T* x = inputs[0].data<T>().data();
-    T* y = outputs[0].mutable_data<T>().data();
-    internal::with_column_stride(window, [&](auto stride) {
-      for (std::int64_t plane = 0; plane < planes_of(inputs[0]); ++plane) {
-        internal::average_pool_plane(window, stride, x + plane * window.input_plane(),
-                                     y + plane * window.output_plane());
-      }
-    });
-  });
-}
+enum class Direction : std::uint8_t { kForward, kBackward };
 
-void run_average_pool_backward(const Window& window, std::span<const Tensor> inputs,
-                               std::span<Tensor> outputs) {
-  dispatch_floating(inputs[0].dtype(), [&]<typename T>() {
-    const T* dy = inputs[0].data<T>().data();
-    const std::span<T> dx = outputs[0].mutable_data<T>();
-    std::fill(dx.begin(), dx.end(), T{0});
-    internal::with_column_stride(window, [&](auto stride) {
-      for (std::int64_t plane = 0; plane < planes_of(outputs[0]); ++plane) {
-        internal::average_pool_backward_plane(window, stride, dy + plane * window.output_plane(),
-                                              dx.data() + plane * window.input_plane());
+template <Direction kDirection>
+class AveragePoolKernel final : public Kernel {
+ public:
+  explicit AveragePoolKernel(const Window& window)
+      : window_(window), counts_(internal::elements_inside(window)) {}
+
+  void run(std::span<const Tensor> inputs, std::span<Tensor> outputs,
+           std::span<std::byte> /*workspace*/) const override {
+    dispatch_floating(inputs[0].dtype(), [&]<typename T>() {
+      const T* from = inputs[0].data<T>().data();
+      T* to = outputs[0].mutable_data<T>().data();
+      for (std::int64_t plane = 0; plane < planes_of(inputs[0]); ++plane) {
+        if constexpr (kDirection == Direction::kForward) {
+          internal::average_pool_plane(window_, counts_.data(), from, to);
+          from += window_.input_plane();
+          to += window_.output_plane();
+        } else {
+          internal::average_pool_backward_plane(window_, counts_.data(), from, to);
+          from += window_.output_plane();
+          to += window_.input_plane();
+        }
       }
     });
-  });
-}
+  }
+
+ private:
+  Window window_;
+  std::vector<double> counts_;
+};
 
 std::vector<Tensor> gradient_of_average_pool(const GradientContext& context) {
   const Shape& x = context.inputs[0].shape();
@@ -163,14 +166,16 @@ std::vector<ExampleCall> global_average_pool_backward_examples() {
 
 // ---- table ----
 
-std::vector<KernelEntry> average_pool_backward_kernel() {
+template <Direction kDirection>
+std::vector<KernelEntry> average_pool_kernel() {
   return {
       {Backend::kReference, nullptr, [](const OpSignature& signature) -> std::unique_ptr<Kernel> {
          const Shape images =
-             shape_attribute(kAveragePoolBackward, signature.attributes, "input_shape");
-         return make_window_kernel(
-             make_pool_window(kAveragePoolBackward, signature.attributes, images),
-             &run_average_pool_backward);
+             kDirection == Direction::kForward
+                 ? signature.inputs[0].shape
+                 : shape_attribute(kAveragePoolBackward, signature.attributes, "input_shape");
+         return std::make_unique<AveragePoolKernel<kDirection>>(
+             make_pool_window(kAveragePool, signature.attributes, images));
        }}};
 }
 
@@ -182,12 +187,13 @@ double input_flops(const OpSignature& signature) {
 
 std::vector<OpInfo> pool_ops() {
   std::vector<OpInfo> ops = max_pool_ops();
-  ops.push_back(make_pool_op(kAveragePool, &infer_average_pool, window_kernel<&run_average_pool>(),
-                             &gradient_of_average_pool, &pool_forward_examples));
+  ops.push_back(make_pool_op(kAveragePool, &infer_average_pool,
+                             average_pool_kernel<Direction::kForward>(), &gradient_of_average_pool,
+                             &pool_forward_examples));
   ops.back().flops = &pool_flops;
   ops.push_back(make_pool_op(kAveragePoolBackward, &infer_average_pool_backward,
-                             average_pool_backward_kernel(), &gradient_of_average_pool_backward,
-                             &average_pool_backward_examples));
+                             average_pool_kernel<Direction::kBackward>(),
+                             &gradient_of_average_pool_backward, &average_pool_backward_examples));
   ops.back().flops = &pool_flops;
   ops.push_back(make_pool_op(kGlobalAveragePool, &infer_global_average_pool,
                              plain_kernel<&run_global_average_pool>(),

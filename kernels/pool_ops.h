@@ -13,8 +13,9 @@
 //   global_average_pool_backward(g)  g (N, C) -> attribute input_shape
 //
 // Attributes of the windowed ones: kernel [2], stride [2] = 1, 1, padding [4] = 0 (top, bottom,
-// left, right), each smaller than the kernel. float32 and float64. Windows are added in row-major
-// order of their elements, gradients in row-major order of the windows.
+// left, right), each smaller than the kernel. float32 and float64. A window's elements are added in
+// row-major order. Gradients that meet in one element are added in row-major order of the windows
+// (maximum) or of the taps (mean).
 #pragma once
 
 #include <vector>

@@ -9,21 +9,6 @@ Sizes sizes_of(const Shape& shape) {
   return {shape.sizes().begin(), shape.sizes().end()};
 }
 
-class WindowKernel final : public Kernel {
- public:
-  WindowKernel(const Window& window, WindowFunction function)
-      : window_(window), function_(function) {}
-
-  void run(std::span<const Tensor> inputs, std::span<Tensor> outputs,
-           std::span<std::byte> /*workspace*/) const override {
-    function_(window_, inputs, outputs);
-  }
-
- private:
-  Window window_;
-  WindowFunction function_;
-};
-
 }  // namespace
 
 Attributes pool_attributes(const Attributes& attributes, const Shape* input) {
@@ -44,10 +29,6 @@ Attributes pool_attributes(const Attributes& attributes, const Shape* input) {
 
 Attributes input_shape_attribute(const Shape& input) {
   return {{"input_shape", sizes_of(input)}};
-}
-
-std::unique_ptr<Kernel> make_window_kernel(const Window& window, WindowFunction function) {
-  return std::make_unique<WindowKernel>(window, function);
 }
 
 double pool_flops(const OpSignature& signature) {

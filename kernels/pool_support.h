@@ -24,21 +24,6 @@ inline std::int64_t plane_of(const Shape& images) {
 Attributes pool_attributes(const Attributes& attributes, const Shape* input = nullptr);
 Attributes input_shape_attribute(const Shape& input);
 
-// A kernel that knows its window.
-using WindowFunction = void (*)(const Window&, std::span<const Tensor> inputs,
-                                std::span<Tensor> outputs);
-std::unique_ptr<Kernel> make_window_kernel(const Window& window, WindowFunction function);
-
-// The window is that of input 0.
-template <WindowFunction kFunction>
-std::vector<KernelEntry> window_kernel() {
-  return {{Backend::kReference, nullptr, [](const OpSignature& signature) {
-             return make_window_kernel(
-                 make_pool_window("pool", signature.attributes, signature.inputs[0].shape),
-                 kFunction);
-           }}};
-}
-
 template <KernelFunction kFunction>
 std::vector<KernelEntry> plain_kernel() {
   return {{Backend::kReference, nullptr, [](const OpSignature& signature) {

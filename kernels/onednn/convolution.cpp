@@ -18,8 +18,6 @@ namespace {
 using dnnl::memory;
 using Tag = memory::format_tag;
 
-// With fewer input channels the blocked input gradient computes mostly padding.
-constexpr std::int64_t kFewestBlockedChannels = 4;
 constexpr std::int64_t kAlignment = 64;
 
 enum class Layout : std::uint8_t { kChosenByOneDnn, kPlain };
@@ -268,15 +266,17 @@ class OneDnnConvolution final : public Kernel {
 
 }  // namespace
 
+bool is_profitable(ConvolutionPass pass, const Convolution& convolution) {
+  constexpr std::int64_t kFewestChannels = 4;
+  return pass != ConvolutionPass::kBackwardInput || convolution.in_channels >= kFewestChannels;
+}
+
 std::unique_ptr<Kernel> make_convolution_kernel(ConvolutionPass pass,
                                                 const Convolution& convolution) {
   const TeamScope team(team_size());  // oneDNN plans for the threads it sees now
-  const bool few =
-      pass == ConvolutionPass::kBackwardInput && convolution.in_channels < kFewestBlockedChannels;
-  std::optional<Primitive> primitive =
-      try_primitive(pass, convolution, few ? Layout::kPlain : Layout::kChosenByOneDnn);
+  std::optional<Primitive> primitive = try_primitive(pass, convolution, Layout::kChosenByOneDnn);
   if (!primitive) {
-    primitive = try_primitive(pass, convolution, few ? Layout::kChosenByOneDnn : Layout::kPlain);
+    primitive = try_primitive(pass, convolution, Layout::kPlain);
   }
   if (!primitive) {
     return nullptr;

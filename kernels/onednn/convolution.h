@@ -1,11 +1,14 @@
 // float32 convolution by oneDNN's direct algorithm (no Winograd: its rounding is worse).
 //
 // Descriptors, primitives and reorders are made once; oneDNN picks the physical layouts and the
-// kernel reorders from and to plain (N, C, H, W) in its workspace. Measured on AVX-512, that is two
-// to four times as fast as oneDNN's kernels for plain layouts; the exception is the gradient of an
-// input with very few channels, which stays plain. Which of the two is used depends on the shape
-// alone. Bits depend on the shape, the team size and the instruction set. A run allocates nothing
-// of ours; oneDNN itself takes a few hundred bytes for the arguments of an execution.
+// kernel reorders from and to plain (N, C, H, W) in its workspace. Measured on AVX-512, reorders
+// included, that is 1.2 to 4 times as fast as oneDNN's kernels for plain layouts in every shape of
+// our models but one: the gradient of an input with very few channels computes mostly padding.
+// There the matrix product (make_gemm_convolution) beats both; is_profitable decides by the shape
+// alone.
+//
+// Bits depend on the shape, the team size and the instruction set. A run allocates nothing of ours;
+// oneDNN itself takes a few hundred bytes for the arguments of an execution.
 #pragma once
 
 #include <memory>
@@ -13,6 +16,8 @@
 #include "kernels/convolution.h"
 
 namespace superstep::kernels::onednn {
+
+bool is_profitable(ConvolutionPass pass, const Convolution& convolution);
 
 // Null where oneDNN has nothing better than its naive reference code (unusual shapes): use
 // make_gemm_convolution then. All sizes must be positive.

@@ -92,6 +92,13 @@ TEST(MaxPool, NeverPicksPadding) {
   EXPECT_THAT(y[1].data<std::int32_t>(), ElementsAre(0, 0, 2, 0, 0, 2, 6, 6, 8));
 }
 
+// 65 x 65 taps for 33 x 33 outputs are too many to tabulate.
+TEST(MaxPool, ServesWindowsTooLargeForATable) {
+  const Tensor x = random_tensor({DType::kFloat32, Shape{1, 1, 65, 65}}, 3);
+  expect_matches_reference("max_pool", std::vector<Tensor>{x},
+                           {{"kernel", Sizes{65, 65}}, {"padding", Sizes{16, 16, 16, 16}}}, 0.0);
+}
+
 TEST(MaxPool, BackwardRefusesPositionsOutsideThePlane) {
   const Tensor grad = Tensor::zeros(Shape{1, 1, 1, 2}, DType::kFloat32);
   for (const std::int32_t bad : {-1, 12}) {
