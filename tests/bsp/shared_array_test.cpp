@@ -68,10 +68,10 @@ SUPERSTEP_WORLD_TEST(SharedArray, HasTheSameAddressInEveryLaneOfAProcess) {
 SUPERSTEP_WORLD_TEST(SharedArray, MayBeEmptyAndMoved) {
   SharedArray<double> empty(world, 0);
   EXPECT_TRUE(empty.span().empty());
-  SharedArray<double> array(world, 3);
-  array.span()[1] = 2.0;
+  SharedArray<double> array(world, world.size());
+  array.span()[static_cast<std::size_t>(world.rank())] = 2.0;
   empty = std::move(array);
-  EXPECT_EQ(empty.span()[1], 2.0);
+  EXPECT_EQ(empty.span()[static_cast<std::size_t>(world.rank())], 2.0);
   world.sync();
 }
 
