@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <cstdio>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -17,16 +18,14 @@ void TrainReporter::speak(const ProgressOptions& options, std::int64_t log_every
   resume_command_ = directory_.resume_command(num_processes);
 }
 
-void TrainReporter::require_finite(const worker::StepReport& report) const {
-  const paramserver::SlotSummary& total = report.result.total;
-  if (!std::isfinite(total.loss_sum)) {
+void TrainReporter::require_finite(double loss, const std::string& what_and_when) const {
+  if (!std::isfinite(loss)) {
     throw DataError(
         "train", directory_.root().string(), -1,
-        fmt::format("the loss is {} at superstep {} (epoch {}, learning rate {}): the "
-                    "training diverged. Checkpoints of earlier supersteps are untouched; "
-                    "a lower learning rate, warm-up or clipping may help",
-                    total.loss_sum, report.superstep, report.epoch + 1,
-                    report.result.learning_rate),
+        fmt::format("the {}: got {}. The training diverged; checkpoints of earlier "
+                    "supersteps are untouched. A lower learning rate, warm-up or clipping "
+                    "may help",
+                    what_and_when, loss),
         ExitCode::kNumbers);
   }
 }
@@ -36,7 +35,9 @@ void TrainReporter::on_step(const worker::StepReport& report) {
   if (metrics_ != nullptr) {
     metrics_->on_step(report);
   }
-  require_finite(report);
+  require_finite(report.result.total.loss_sum,
+                 fmt::format("loss is no number at superstep {} (epoch {}, learning rate {})",
+                             report.superstep, report.epoch + 1, report.result.learning_rate));
   if (progress_ != nullptr) {
     progress_->on_step(report);
   }
@@ -46,6 +47,13 @@ void TrainReporter::on_epoch(const worker::EpochReport& report) {
   if (progress_ != nullptr) {
     metrics_->on_epoch(report);
     progress_->on_epoch(report);
+  }
+  for (const auto& [part, evaluation] :
+       {std::pair("validation", report.validation), std::pair("test", report.test)}) {
+    if (evaluation) {
+      require_finite(evaluation->loss,
+                     fmt::format("{} loss is no number after epoch {}", part, report.epoch));
+    }
   }
 }
 

@@ -21,7 +21,8 @@ class TrainReporter : public worker::TrainObserver {
   // Makes this the root's reporter: progress, metrics, and what a stop signal says.
   void speak(const ProgressOptions& options, std::int64_t log_every_supersteps, int num_processes);
 
-  // Throws DataError (exit code 6) when the loss is no number: on every rank at the same superstep.
+  // Both throw DataError (exit code 6) when a loss is no number: on every rank at the same
+  // superstep.
   void on_step(const worker::StepReport& report) override;
   void on_epoch(const worker::EpochReport& report) override;
   void on_checkpoint(const std::filesystem::path& directory, std::int64_t superstep,
@@ -33,7 +34,7 @@ class TrainReporter : public worker::TrainObserver {
   std::int64_t checkpoints_written() const { return checkpoints_written_; }
 
  private:
-  void require_finite(const worker::StepReport& report) const;
+  void require_finite(double loss, const std::string& what_and_when) const;
 
   RunDirectory directory_;
   RankTotals totals_;

@@ -1,0 +1,114 @@
+// The grammar of the command line and what is made from it.
+#include "cluster/command_line.h"
+
+#include <initializer_list>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+
+namespace superstep::cluster {
+namespace {
+
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
+
+Command parse(std::initializer_list<const char*> arguments) {
+  std::vector<const char*> argv = {"superstep"};
+  argv.insert(argv.end(), arguments);
+  return parse_command_line(static_cast<int>(argv.size()), argv.data());
+}
+
+std::string printed(std::initializer_list<const char*> arguments) {
+  return std::get<PrintArguments>(parse(arguments)).text;
+}
+
+std::string complaint(std::initializer_list<const char*> arguments) {
+  try {
+    parse(arguments);
+  } catch (const InvalidArgument& error) {
+    return error.what();
+  }
+  return "no complaint";
+}
+
+TEST(CommandLine, ReadsTrain) {
+  const auto train =
+      std::get<TrainArguments>(parse({"train", "--set", "a.b=1", "run.toml", "--set", "c.d=x y",
+                                      "--lanes", "3", "--out", "runs/a b", "--resume"}));
+  EXPECT_EQ(train.config, "run.toml");
+  EXPECT_THAT(train.overrides, ElementsAre("a.b=1", "c.d=x y"));
+  EXPECT_EQ(train.lanes, 3);
+  EXPECT_EQ(train.out, "runs/a b");
+  EXPECT_TRUE(train.resume);
+  EXPECT_FALSE(train.dry_run);
+}
+
+TEST(CommandLine, KeepsListsOfOverridesWhole) {
+  const auto train = std::get<TrainArguments>(
+      parse({"train", "run.toml", "--set", "optimizer.schedule.boundaries_epochs=[1, 2]"}));
+  EXPECT_THAT(train.overrides, ElementsAre("optimizer.schedule.boundaries_epochs=[1, 2]"));
+}
+
+TEST(CommandLine, ReadsTheOtherCommands) {
+  EXPECT_EQ(
+      std::get<EvaluateArguments>(parse({"evaluate", "runs/a", "--data", "d"})).data_directory,
+      "d");
+  EXPECT_EQ(
+      std::get<PredictArguments>(parse({"predict", "r", "--input", "i", "--output", "o"})).output,
+      "o");
+  EXPECT_EQ(std::get<InspectArguments>(parse({"inspect", "p"})).path, "p");
+  EXPECT_EQ(std::get<ExportArguments>(parse({"export", "r"})).format, "npz");
+}
+
+TEST(CommandLine, SaysWhatIsWrong) {
+  EXPECT_THAT(complaint({}), HasSubstr("subcommand is required"));
+  EXPECT_THAT(complaint({"trian"}), HasSubstr("did you mean \"train\"?"));
+  EXPECT_THAT(complaint({"train"}), HasSubstr("config is required"));
+  EXPECT_THAT(complaint({"train", "a.toml", "--lane", "2"}),
+              HasSubstr("did you mean \"--lanes\"?"));
+  EXPECT_THAT(complaint({"train", "a.toml", "--lanes", "0"}), HasSubstr("--lanes"));
+  EXPECT_THAT(complaint({"train", "a.toml", "--lanes", "two"}), HasSubstr("--lanes"));
+  EXPECT_THAT(complaint({"predict", "r", "--input", "i"}), HasSubstr("--output is required"));
+  EXPECT_THAT(complaint({"export", "r", "--format", "hdf5"}), HasSubstr("npz"));
+}
+
+TEST(CommandLine, HelpsWithEveryCommand) {
+  EXPECT_THAT(printed({"--help"}), HasSubstr("Exit codes"));
+  for (const char* command :
+       {"train", "evaluate", "predict", "inspect", "export", "models", "keys", "completion"}) {
+    EXPECT_THAT(printed({"--help"}), HasSubstr(command));
+    EXPECT_THAT(printed({command, "--help"}),
+                HasSubstr("Usage: superstep " + std::string(command)));
+  }
+}
+
+TEST(CommandLine, PrintsItsVersionAndLibraries) {
+  EXPECT_THAT(printed({"--version"}), HasSubstr("superstep "));
+  EXPECT_THAT(printed({"--version"}), HasSubstr("Open MPI 4"));
+  EXPECT_THAT(printed({"--version"}), HasSubstr("Eigen 3"));
+  EXPECT_THAT(printed({"--version"}), ::testing::Not(HasSubstr("unknown,")));
+}
+
+TEST(CommandLine, ListsModelsWithTheirParameterCounts) {
+  const std::string text = printed({"models"});
+  for (const char* count : {"7,850", "199,210", "1,663,370", "269,722"}) {
+    EXPECT_THAT(text, HasSubstr(count));
+  }
+}
+
+TEST(Completion, KnowsEveryCommandAndOption) {
+  for (const char* shell : {"bash", "zsh", "fish"}) {
+    const std::string script = printed({"completion", shell});
+    for (const char* word : {"train", "evaluate", "predict", "inspect", "export", "lanes", "resume",
+                             "dry-run", "train.epochs=", "optimizer.schedule.kind="}) {
+      EXPECT_THAT(script, HasSubstr(word)) << shell;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace superstep::cluster

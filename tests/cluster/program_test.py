@@ -1,0 +1,639 @@
+#!/usr/bin/env python3
+"""Runs the built program end to end: program_test.py PROGRAM GROUP
+
+A group is one of the classes below and one ctest entry; everything runs on small data in a temporary
+directory. `program_test.py PROGRAM --groups a b c` checks that these are all the groups there are, so that
+none is forgotten in the list of ctest entries. Python's standard library only.
+"""
+
+import gzip
+import json
+import os
+import pathlib
+import re
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+import zipfile
+
+PROGRAM = ""
+MPIRUN = ["mpirun", "--oversubscribe", "--bind-to", "none"]
+# More ranks than cores, as any user, and without spinning; the number of kernel threads is the program's.
+ENVIRONMENT = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+               "OMPI_MCA_mpi_yield_when_idle": "1", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
+ENVIRONMENT.pop("OMP_NUM_THREADS", None)
+SOURCE = pathlib.Path(__file__).resolve().parents[2]
+
+# Batch normalisation, dropout and an uneven last batch: 75 samples in batches of 20.
+CONFIG = """
+[data]
+format = "synthetic"
+num_train = 75
+num_test = 30
+sample_shape = [1, 6, 6]
+num_classes = 3
+
+[train]
+epochs = 3
+global_batch = 20
+microbatches = 8
+evaluation_batch = 16
+
+[optimizer]
+kind = "adam"
+learning_rate = 0.01
+clip_global_norm = 1.0
+
+[checkpoint]
+every_supersteps = 4
+keep = 10
+
+[[model.layers]]
+kind = "conv2d"
+filters = 4
+[[model.layers]]
+kind = "batch_norm"
+[[model.layers]]
+kind = "relu"
+[[model.layers]]
+kind = "flatten"
+[[model.layers]]
+kind = "dropout"
+rate = 0.3
+[[model.layers]]
+kind = "dense"
+units = 3
+"""
+
+
+class Outcome:
+    def __init__(self, process):
+        self.code = process.returncode
+        self.stdout = process.stdout
+        self.text = process.stdout + process.stderr
+
+    def hash(self):
+        found = re.search(r"^final: test_accuracy=\d\.\d{4,} test_loss=\d+\.\d+ "
+                          r"parameters_hash=(xxh3:[0-9a-f]{32})$", self.stdout, re.M)
+        return found.group(1) if found else None
+
+
+class ProgramTest(unittest.TestCase):
+    def setUp(self):
+        self.directory = pathlib.Path(tempfile.mkdtemp(prefix="superstep-program-"))
+        self.addCleanup(shutil.rmtree, self.directory, ignore_errors=True)
+        self.config = self.write("run.toml", CONFIG)
+        self.count = 0
+
+    def write(self, name, content):
+        path = self.directory / name
+        if isinstance(content, str):
+            content = content.encode()
+        path.write_bytes(content)
+        return str(path)
+
+    def run_program(self, *arguments, mpirun=(), env=None, timeout=100):
+        command = [*mpirun, PROGRAM, *map(str, arguments)]
+        process = subprocess.run(command, cwd=self.directory, capture_output=True, text=True,
+                                 timeout=timeout, env={**ENVIRONMENT, **(env or {})}, check=False)
+        return Outcome(process)
+
+    def train(self, *arguments, out=None, **options):
+        self.count += 1
+        out = out or self.directory / f"run{self.count}"
+        return self.run_program("train", self.config, "--out", out, *arguments, **options)
+
+    def expect_failure(self, outcome, code, pattern):
+        self.assertEqual(outcome.code, code, outcome.text)
+        self.assertRegex(outcome.text, pattern)
+
+
+def idx(magic, sizes, values):
+    return struct.pack(f">{1 + len(sizes)}I", magic, *sizes) + bytes(values)
+
+
+def idx_files(num=24, size=6, classes=3):
+    """File names and contents of a small IDX data set: class k is bright in row k."""
+    files = {}
+    for part, count in (("train", num), ("t10k", num // 2)):
+        labels = [i % classes for i in range(count)]
+        pixels = []
+        for i, label in enumerate(labels):
+            for row in range(size):
+                pixels += [(200 if row == label else 0) + (7 * i + 13 * row + column) % 40
+                           for column in range(size)]
+        files[f"{part}-images-idx3-ubyte"] = idx(0x803, [count, size, size], pixels)
+        files[f"{part}-labels-idx1-ubyte"] = idx(0x801, [count], labels)
+    return files
+
+
+IDX_CONFIG = """
+[model]
+preset = "softmax_regression"
+[data]
+directory = "DIRECTORY"
+num_classes = 3
+[train]
+global_batch = 6
+microbatches = 2
+"""
+
+
+class BadInput(ProgramTest):
+    """Every row is refused before any work, with one clear message and no run directory."""
+
+    def expect_refusal(self, outcome, code, pattern, out):
+        self.expect_failure(outcome, code, pattern)
+        self.assertFalse(out.exists(), f"{out} was made")
+        self.assertEqual(len(re.findall(pattern, outcome.text)), 1, outcome.text)
+
+    def test_configuration_mistakes(self):
+        rows = [
+            ("epochs = 3", "epoch = 3", r"run\.toml:10:1: key 'train\.epoch' is unknown; did you mean 'train\.epochs'\?"),
+            ("epochs = 3", "epochs = 'x'", r"run\.toml:10:10: key 'train\.epochs' has the wrong type"),
+            ("epochs = 3", "epochs = 0", r"run\.toml:10:10: key 'train\.epochs' is out of range"),
+            ("epochs = 3", "epochs = 3\nepochs = 4", r"run\.toml:11:\d+: this is not TOML"),
+            ("[train]", "[tarin]", r"section 'tarin' is unknown; did you mean 'train'\?"),
+            ("[train]", "[train", r"run\.toml:9:\d+: this is not TOML"),
+            ('kind = "adam"', 'kind = "adan"', r"did you mean \"adam\"\?"),
+            ("learning_rate = 0.01", "learning_rate = nan", r"'optimizer\.learning_rate' is out of range: got nan"),
+            ("microbatches = 8", "microbatches = 21", r"'train\.microbatches' = 21 exceeds 'train\.global_batch' = 20"),
+            ('kind = "dropout"', 'kind = "droput"', r"run\.toml:\d+.*droput"),
+            ("filters = 4", "filterz = 4", r"run\.toml:\d+.*filterz"),
+            ("units = 3", "units = 4", r"num_classes|3"),
+        ]
+        for old, new, pattern in rows:
+            with self.subTest(new=new):
+                self.assertIn(old, CONFIG)
+                self.config = self.write("run.toml", CONFIG.replace(old, new))
+                out = self.directory / "out"
+                self.expect_failure(self.train(out=out), 2, pattern)
+                self.assertFalse(out.exists())
+
+    def test_flags(self):
+        rows = [
+            (["--set", "train.epoch=2"], r"--set train\.epoch=2: key 'train\.epoch' is unknown; did you mean 'train\.epochs'\?"),
+            (["--set", "train.epochs=0"], r"--set train\.epochs=0: key 'train\.epochs' is out of range"),
+            (["--set", "train.epochs"], r"expected section\.key=value"),
+            (["--lanes", "0"], r"--lanes"),
+            (["--lanes", "9"], r"more ranks than slots: got 9 ranks .* expected at most 'train\.microbatches' = 8"),
+            (["--lane", "2"], r"did you mean \"--lanes\"\?"),
+            (["--set", "train.warm_start=missing.npz"], r"'train\.warm_start' = \"missing\.npz\": no such file"),
+            (["--resume"], r"no such directory"),
+        ]
+        for flags, pattern in rows:
+            with self.subTest(flags=flags):
+                out = self.directory / "out"
+                self.expect_refusal(self.train(*flags, out=out), 2, pattern, out)
+
+    def test_all_mistakes_are_named_at_once(self):
+        outcome = self.train("--set", "train.epoch=2", "--set", "optimizer.kind=x", "--set", "bsp.lanes=0")
+        self.expect_failure(outcome, 2, r"3 problems")
+
+    def test_a_missing_configuration(self):
+        outcome = self.run_program("train", "missing.toml")
+        self.expect_failure(outcome, 2, r"missing\.toml")
+
+    def test_a_missing_data_directory_is_named_with_its_line(self):
+        self.config = self.write("idx.toml", IDX_CONFIG.replace("DIRECTORY", "/nonexistent"))
+        self.expect_failure(self.train(), 2,
+                            r"idx\.toml:5:13: 'data\.directory' = \"/nonexistent\": no such directory")
+
+    def test_bad_data_files(self):
+        good = idx_files()
+        images, labels = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+        rows = [
+            (images, good[images][:-1], r"truncated|end"),
+            (images, good[images] + b"x", r"trailing|extra|more"),
+            (images, b"\0\0\x08\x02" + good[images][4:], r"train-images-idx3-ubyte"),
+            (images, good[labels], r"train-images-idx3-ubyte"),
+            (labels, good[labels][:-1] + b"\3", r"label"),
+            (labels, idx(0x801, [23], [0] * 23), r"23"),
+            (images, b"<html>not found</html>", r"train-images-idx3-ubyte"),
+            (images, None, r"train-images-idx3-ubyte"),
+        ]
+        for name, content, pattern in rows:
+            with self.subTest(name=name, content=content and content[:8]):
+                data = self.directory / "data"
+                shutil.rmtree(data, ignore_errors=True)
+                data.mkdir()
+                for file, bytes_of_file in {**good, name: content}.items():
+                    if bytes_of_file is not None:
+                        (data / file).write_bytes(bytes_of_file)
+                self.config = self.write("idx.toml", IDX_CONFIG.replace("DIRECTORY", str(data)))
+                out = self.directory / "out"
+                self.expect_failure(self.train(out=out), 3, pattern)
+                self.assertFalse(out.exists())
+
+    def test_more_ranks_than_slots_under_mpirun(self):
+        out = self.directory / "out"
+        outcome = self.train("--set", "train.microbatches=2", out=out, mpirun=[*MPIRUN, "-n", "3"])
+        self.expect_refusal(outcome, 2, r"more ranks than slots: got 3 ranks", out)
+
+    def test_a_message_is_printed_once_for_all_processes(self):
+        outcome = self.train("--set", "train.epoch=2", mpirun=[*MPIRUN, "-n", "3"])
+        self.expect_failure(outcome, 2, r"key 'train\.epoch' is unknown")
+        self.assertEqual(outcome.text.count("is unknown"), 1, outcome.text)
+
+    def test_ranks_with_different_configurations(self):
+        other = self.write("other.toml", CONFIG.replace("learning_rate = 0.01", "learning_rate = 0.02"))
+        out = self.directory / "out"
+        outcome = self.run_program(
+            "train", self.config, "--out", out, ":", "-n", "1", PROGRAM, "train", other, "--out", out,
+            mpirun=[*MPIRUN, "-n", "1"])
+        self.expect_failure(outcome, 5, r"optimizer\.learning_rate")
+        self.assertIn("0.01", outcome.text)
+        self.assertIn("0.02", outcome.text)
+        self.assertFalse(out.exists())
+
+    def test_a_loss_that_is_no_number_ends_the_run(self):
+        wild = ("--set", "optimizer.kind=sgd", "--set", "optimizer.learning_rate=1e6",
+                "--set", "optimizer.clip_global_norm=0", "--set", "train.epochs=50")
+        self.expect_failure(self.train(*wild), 6, r"the (test )?loss is no number (at superstep|after epoch) \d+")
+        # Without normalisation the parameters themselves run away, and every rank sees it at once.
+        layers = ["kind = 'flatten'"] + ["kind = 'dense'\nunits = 30"] * 2 + ["kind = 'dense'\nunits = 3"]
+        self.config = self.write("wild.toml", CONFIG[:CONFIG.index("[[model")] +
+                                 "".join(f"[[model.layers]]\n{layer}\n" for layer in layers))
+        for options in ({}, {"mpirun": [*MPIRUN, "-n", "2"]}):
+            with self.subTest(**options):
+                self.expect_failure(self.train(*wild, **options), 6, r"the loss is no number at superstep \d+")
+
+
+class InvarianceTest(ProgramTest):
+    """One parameters_hash for every shape of the world."""
+
+    def hash_of(self, *arguments, **options):
+        outcome = self.train(*arguments, **options)
+        self.assertEqual(outcome.code, 0, outcome.text)
+        self.assertIsNotNone(outcome.hash(), outcome.text)
+        return outcome.hash()
+
+    def expect_same(self, rows):
+        expected = self.hash_of()
+        for arguments, options in rows:
+            with self.subTest(arguments=arguments, **options):
+                self.assertEqual(self.hash_of(*arguments, **options), expected)
+
+
+class LanesInvariance(InvarianceTest):
+    def test_lanes(self):
+        self.expect_same([(["--lanes", n], {}) for n in ("2", "3", "8")])
+
+    def test_nodes_of_lanes(self):
+        self.expect_same([(["--set", "bsp.ranks_per_node=1", "--lanes", "3"], {}),
+                          (["--set", "bsp.ranks_per_node=2", "--lanes", "4"], {})])
+
+    def test_placement_buckets_and_prefetch(self):
+        random = "train.slot_placement=random"
+        self.expect_same([
+            (["--set", random, "--lanes", "3"], {}),
+            (["--set", random, "--set", "bsp.ranks_per_node=1", "--lanes", "4"], {}),
+            (["--set", "server.bucket_bytes=4096", "--lanes", "2"], {}),
+            (["--set", "train.prefetch_depth=7"], {}),
+        ])
+
+    def test_thread_counts_of_the_environment(self):
+        self.expect_same([(["--lanes", "2"], {"env": {"OMP_NUM_THREADS": "2"}})])
+
+    def test_other_seeds_give_other_bits(self):
+        self.assertNotEqual(self.hash_of(), self.hash_of("--set", "train.seed=2"))
+
+
+class ProcessesInvariance(InvarianceTest):
+    def test_processes(self):
+        self.expect_same([([], {"mpirun": [*MPIRUN, "-n", n]}) for n in ("1", "2", "3", "4")])
+
+    def test_mixed_worlds_and_nodes(self):
+        self.expect_same([
+            (["--lanes", "2"], {"mpirun": [*MPIRUN, "-n", "2"]}),
+            (["--set", "bsp.ranks_per_node=1"], {"mpirun": [*MPIRUN, "-n", "3"]}),
+            (["--set", "bsp.ranks_per_node=2", "--lanes", "2"], {"mpirun": [*MPIRUN, "-n", "2"]}),
+        ])
+
+    def test_binding_mapping_and_thread_counts(self):
+        self.expect_same([
+            ([], {"mpirun": ["mpirun", "--oversubscribe", "-n", "2"]}),
+            ([], {"mpirun": ["mpirun", "--oversubscribe", "--map-by", "node", "-n", "3"]}),
+            ([], {"mpirun": [*MPIRUN, "-n", "2"], "env": {"OMP_NUM_THREADS": "2"}}),
+            (["--set", "train.slot_placement=random"], {"mpirun": [*MPIRUN, "-n", "3"]}),
+        ])
+
+
+class ResumeTest(ProgramTest):
+    LONG = ("--set", "train.epochs=200")
+
+    def wait_for_superstep(self, out, superstep, process):
+        """Until metrics.jsonl has the superstep, so that a kill comes in the middle."""
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            metrics = out / "metrics.jsonl"
+            if metrics.exists() and f'"superstep":{superstep},' in metrics.read_text():
+                return
+            self.assertIsNone(process.poll(), "the program ended before it was stopped")
+            time.sleep(0.01)
+        self.fail(f"superstep {superstep} was not reached")
+
+    def start(self, out, *arguments, mpirun=()):
+        return subprocess.Popen([*mpirun, PROGRAM, "train", self.config, "--out", str(out), *arguments],
+                                cwd=self.directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                env=ENVIRONMENT)
+
+    @staticmethod
+    def ranks_of(process):
+        listing = subprocess.run(["ps", "-o", "pid=,comm=", "--ppid", str(process.pid)],
+                                 capture_output=True, text=True, check=True)
+        return [int(line.split()[0]) for line in listing.stdout.splitlines() if "superstep" in line]
+
+    def supersteps_of(self, out):
+        lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        return [line["superstep"] for line in lines if line["type"] == "superstep"]
+
+
+class ResumeAfterFaults(ResumeTest):
+    def test_after_kill_9_of_one_rank_on_other_rank_counts(self):
+        expected = self.train(*self.LONG).hash()
+        self.assertIsNotNone(expected)
+        out = self.directory / "killed"
+        process = self.start(out, *self.LONG, mpirun=[*MPIRUN, "-n", "3"])
+        self.wait_for_superstep(out, 50, process)
+        os.kill(self.ranks_of(process)[1], signal.SIGKILL)
+        process.communicate(timeout=60)
+        self.assertNotEqual(process.returncode, 0)
+        self.assertFalse((out / "summary.json").exists())
+        outcome = self.train("--resume", *self.LONG, out=out, mpirun=[*MPIRUN, "-n", "2"])
+        self.assertEqual(outcome.code, 0, outcome.text)
+        self.assertEqual(outcome.hash(), expected)
+        self.assertEqual(self.supersteps_of(out), list(range(1, 801)))
+        summary = json.loads((out / "summary.json").read_text())
+        self.assertGreaterEqual(summary["progress"]["resumed_from_superstep"], 48)
+        starts = json.loads((out / "provenance.json").read_text())["starts"]
+        self.assertEqual([start["ranks"] for start in starts], [3, 2])
+
+    def test_a_damaged_checkpoint_is_skipped_for_the_one_before(self):
+        expected = self.train().hash()
+        out = self.directory / "run"
+        self.assertEqual(self.train(out=out).code, 0)
+        newest = max((out / "checkpoints").glob("step-*"))
+        file = next(newest.glob("parameters*"))
+        content = bytearray(file.read_bytes())
+        content[100] ^= 1
+        file.write_bytes(content)
+        outcome = self.train("--resume", out=out)
+        self.assertEqual(outcome.code, 0, outcome.text)
+        self.assertRegex(outcome.text, r"skipped a checkpoint")
+        self.assertEqual(outcome.hash(), expected)
+
+
+class Signals(ResumeTest):
+    def test_signals_end_with_a_checkpoint_and_the_command_that_continues(self):
+        expected = self.train(*self.LONG).hash()
+        for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
+            with self.subTest(signal=number):
+                out = self.directory / f"stopped{int(number)}"
+                process = self.start(out, *self.LONG, "--lanes", "2")
+                self.wait_for_superstep(out, 20, process)
+                process.send_signal(number)
+                stdout, stderr = process.communicate(timeout=60)
+                self.assertEqual(process.returncode, 75, stdout + stderr)
+                self.assertRegex(stderr, r"stopping after this superstep with a checkpoint")
+                command = re.search(r"^  superstep (train .*--resume)$", stdout, re.M)
+                self.assertIsNotNone(command, stdout)
+                self.assertNotIn("final:", stdout)
+                self.assertEqual(json.loads((out / "summary.json").read_text())["exit_reason"], "signal")
+                outcome = self.run_program(*command.group(1).split())
+                self.assertEqual(outcome.code, 0, outcome.text)
+                self.assertEqual(outcome.hash(), expected)
+
+    def test_sigusr1_to_mpirun_reaches_every_rank(self):
+        out = self.directory / "stopped"
+        process = self.start(out, *self.LONG, mpirun=[*MPIRUN, "-n", "2"])
+        self.wait_for_superstep(out, 20, process)
+        process.send_signal(signal.SIGUSR1)
+        stdout, stderr = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 75, stdout + stderr)
+        self.assertRegex(stdout, r"mpirun -n 2 superstep train .*--resume")
+
+    def test_wall_time_limit(self):
+        out = self.directory / "limited"
+        outcome = self.train("--set", "train.epochs=1000000", "--set", "train.wall_time_limit_seconds=1",
+                             "--set", "train.log_every_supersteps=1000", out=out)
+        self.expect_failure(outcome, 75, r"stopped \(wall_time\) after superstep \d+")
+
+
+class Resume(ResumeTest):
+    def test_limit_of_supersteps_then_more(self):
+        expected = self.train().hash()
+        out = self.directory / "limited"
+        first = self.train("--set", "train.max_supersteps=5", out=out)
+        self.assertEqual(first.code, 0, first.text)
+        second = self.train("--resume", "--lanes", "3", out=out)
+        self.assertEqual(second.code, 0, second.text)
+        self.assertEqual(second.hash(), expected)
+        self.assertEqual(self.supersteps_of(out), list(range(1, 13)))
+
+    def test_a_finished_run_says_its_result_again(self):
+        out = self.directory / "done"
+        first = self.train(out=out)
+        again = self.train("--resume", out=out)
+        self.assertEqual(again.code, 0, again.text)
+        self.assertIsNotNone(first.hash())
+        self.assertEqual(again.hash(), first.hash())
+
+    def test_a_run_directory_that_exists_is_refused_with_the_command_that_resumes(self):
+        out = self.directory / "run"
+        self.assertEqual(self.train(out=out).code, 0)
+        before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+        self.expect_failure(self.train(out=out), 2, r"superstep train .*config\.toml --out .* --resume")
+        self.assertEqual(before, {path: path.read_bytes() for path in out.rglob("*") if path.is_file()})
+
+    def test_another_configuration_is_refused(self):
+        out = self.directory / "run"
+        self.assertEqual(self.train(out=out).code, 0)
+        self.expect_failure(self.train("--resume", "--set", "optimizer.learning_rate=0.5", out=out), 2,
+                            r"'optimizer\.learning_rate' was 0\.01 and is now 0\.5")
+
+    def test_checkpoints_of_another_run_or_model_are_refused(self):
+        out, other = self.directory / "run", self.directory / "other"
+        self.assertEqual(self.train(out=out).code, 0)
+        self.config = self.write("other.toml", CONFIG.replace("filters = 4", "filters = 5"))
+        self.assertEqual(self.train(out=other).code, 0)
+        shutil.rmtree(other / "checkpoints")
+        shutil.copytree(out / "checkpoints", other / "checkpoints")
+        self.expect_failure(self.train("--resume", out=other), 4, r"checkpoint of another run")
+        provenance = json.loads((out / "provenance.json").read_text())
+        theirs = json.loads((other / "provenance.json").read_text())
+        theirs["run_id"] = provenance["run_id"]
+        (other / "provenance.json").write_text(json.dumps(theirs))
+        self.expect_failure(self.train("--resume", out=other), 4, r"conv1/weight")
+
+    def test_two_programs_never_write_to_one_run(self):
+        out = self.directory / "run"
+        process = self.start(out, *self.LONG)
+        self.wait_for_superstep(out, 5, process)
+        outcome = self.train("--resume", *self.LONG, out=out)
+        process.kill()
+        process.communicate()
+        self.expect_failure(outcome, 2, r"is in use")
+
+
+class Commands(ProgramTest):
+    def test_dry_run_says_what_would_happen_and_makes_nothing(self):
+        before = set(self.directory.iterdir())
+        outcome = self.run_program("train", self.config, "--dry-run", "--lanes", "3")
+        self.assertEqual(outcome.code, 0, outcome.text)
+        self.assertEqual(set(self.directory.iterdir()), before)
+        for pattern in (r"world: 3 ranks", r"steps: 4 per epoch .*15 in the last\), 12 in all",
+                        r"rank 2 .*slots 5-7", r"parameters, per node +\d+ bytes", r"batch_norm1"):
+            self.assertRegex(outcome.stdout, pattern)
+
+    def test_dry_run_predicts_the_memory_of_the_run(self):
+        for flags in (["--lanes", "1"], ["--lanes", "3"], ["--lanes", "4", "--set", "bsp.ranks_per_node=1"]):
+            with self.subTest(flags=flags):
+                dry = self.run_program("train", self.config, "--dry-run", *flags).stdout
+                predicted = [int(number) for number in re.findall(r"^  \S.*? (\d+) bytes", dry, re.M)]
+                out = self.directory / f"run{self.count}"
+                self.count += 1
+                self.assertEqual(self.train(*flags, out=out).code, 0)
+                memory = json.loads((out / "summary.json").read_text())["memory_bytes"]
+                self.assertEqual(predicted[:3], [memory["parameters_per_node"], memory["gradients_per_node"],
+                                                 memory["optimizer_state_per_world"]])
+
+    def test_the_resolved_configuration_gives_the_same_run(self):
+        out = self.directory / "run"
+        expected = self.train(out=out).hash()
+        self.assertIsNotNone(expected)
+        again = self.run_program("train", out / "config.toml", "--out", self.directory / "again")
+        self.assertEqual(again.hash(), expected)
+        self.assertEqual((self.directory / "again" / "config.toml").read_text(), (out / "config.toml").read_text())
+
+    def test_a_run_directory_is_named_when_none_is_given(self):
+        self.assertEqual(self.run_program("train", self.config).code, 0)
+        self.assertEqual(self.run_program("train", self.config).code, 0)
+        runs = list((self.directory / "runs").iterdir())
+        self.assertEqual(len(runs), 2)
+        for run in runs:
+            self.assertRegex(run.name, r"^run-\d{8}-\d{6}(-2)?$")
+
+    def make_idx_run(self):
+        data = self.directory / "data"
+        data.mkdir()
+        for name, content in idx_files().items():
+            (data / (name + ".gz")).write_bytes(gzip.compress(content))
+        self.config = self.write("idx.toml", IDX_CONFIG.replace("DIRECTORY", str(data)))
+        out = self.directory / "idx-run"
+        outcome = self.train("--set", "train.epochs=20", out=out)
+        self.assertEqual(outcome.code, 0, outcome.text)
+        return out, data, outcome
+
+    def test_evaluate_predict_and_inspect_agree_with_training(self):
+        out, data, trained = self.make_idx_run()
+        final = re.search(r"test_accuracy=\S+ test_loss=\S+", trained.stdout).group(0)
+        for mpirun, flags in (((), []), ((), ["--lanes", "2"]), ([*MPIRUN, "-n", "2"], []), ((), ["--data", data])):
+            evaluated = self.run_program("evaluate", out, *flags, mpirun=mpirun)
+            self.assertEqual(evaluated.code, 0, evaluated.text)
+            self.assertIn(final, evaluated.stdout)
+            self.assertIn(trained.hash(), evaluated.stdout)
+        csv = self.directory / "out.csv"
+        predicted = self.run_program("predict", out, "--input", data / "t10k-images-idx3-ubyte.gz", "--output", csv)
+        self.assertEqual(predicted.code, 0, predicted.text)
+        lines = csv.read_text().splitlines()
+        self.assertEqual(lines[0], "index,class,p0,p1,p2")
+        rows = [line.split(",") for line in lines[1:]]
+        correct = sum(int(row[1]) == i % 3 for i, row in enumerate(rows))
+        self.assertIn(f"test_accuracy={correct / len(rows):.4f}", final)
+        for row in rows:
+            probabilities = list(map(float, row[2:]))
+            self.assertAlmostEqual(sum(probabilities), 1.0, places=4)
+            self.assertEqual(probabilities.index(max(probabilities)), int(row[1]))
+        for path, pattern in ((out, r"a run"), (max((out / "checkpoints").iterdir()), trained.hash()),
+                              (out / "config.toml", r"valid configuration"), (data, r"IDX data set"),
+                              (data / "train-images-idx3-ubyte.gz", r"images, 24 x 6 x 6"),
+                              (data / "t10k-labels-idx1-ubyte.gz", r"labels, 12 bytes, values 0 to 2")):
+            inspected = self.run_program("inspect", path)
+            self.assertEqual(inspected.code, 0, inspected.text)
+            self.assertRegex(inspected.stdout, pattern)
+
+    def test_export_and_warm_start_carry_the_parameters(self):
+        out = self.directory / "run"
+        trained = self.train(out=out)
+        exported = self.run_program("export", out, "--output", "weights.npz")
+        self.assertEqual(exported.code, 0, exported.text)
+        self.assertIn(trained.hash(), exported.stdout)
+        self.assertRegex(self.run_program("inspect", "weights.npz").stdout, r"conv1/weight \(4, 1, 3, 3\)")
+        # A learning rate of zero keeps what was loaded, all but the statistics of batch normalisation.
+        warm = self.directory / "warm"
+        outcome = self.train("--set", "train.warm_start=weights.npz", "--set", "optimizer.learning_rate=0",
+                             "--set", "train.max_supersteps=1", out=warm, mpirun=[*MPIRUN, "-n", "2"])
+        self.assertEqual(outcome.code, 0, outcome.text)
+        self.run_program("export", warm, "--output", "warm.npz")
+        members = {}
+        for name in ("weights.npz", "warm.npz"):
+            with zipfile.ZipFile(self.directory / name) as archive:
+                members[name] = {member: archive.read(member) for member in archive.namelist()
+                                 if "mean" not in member and "variance" not in member}
+        self.assertTrue(members["weights.npz"])
+        self.assertEqual(members["weights.npz"], members["warm.npz"])
+
+    def test_commands_refuse_what_is_no_run(self):
+        for arguments, code in ((("evaluate", "nowhere"), 2), (("export", self.directory), 2),
+                                (("inspect", "nowhere"), 2), (("inspect", self.directory), 2),
+                                (("predict", "nowhere", "--input", "a", "--output", "b"), 2)):
+            with self.subTest(arguments=arguments):
+                self.assertEqual(self.run_program(*arguments).code, code)
+
+    def test_damaged_things_are_found_by_inspect(self):
+        out = self.directory / "run"
+        self.assertEqual(self.train(out=out).code, 0)
+        newest = max((out / "checkpoints").glob("step-*"))
+        file = next(newest.glob("parameters*"))
+        file.write_bytes(file.read_bytes()[:-1])
+        self.expect_failure(self.run_program("inspect", newest), 4, re.escape(file.name))
+
+    def test_examples_are_valid(self):
+        for example in sorted((SOURCE / "examples").glob("*.toml")):
+            with self.subTest(example=example.name):
+                outcome = self.run_program("inspect", example)
+                self.assertEqual(outcome.code, 0, outcome.text)
+
+    def test_completion_scripts_are_valid_bash(self):
+        script = self.write("completion.bash", self.run_program("completion", "bash").stdout)
+        check = subprocess.run(
+            ["bash", "-c", f"source {script}; COMP_WORDS=(superstep tr); COMP_CWORD=1; _superstep; "
+             "echo ${COMPREPLY[@]}; COMP_WORDS=(superstep train --se); COMP_CWORD=2; _superstep; echo ${COMPREPLY[@]}"],
+            capture_output=True, text=True, check=True)
+        self.assertEqual(check.stdout, "train\n--set\n")
+
+    def test_the_man_page_names_every_command_and_option(self):
+        page = (SOURCE / "man" / "superstep.1").read_text().replace("\\-", "-")
+        words = set()
+        for command in ("train", "evaluate", "predict", "inspect", "export", "models", "keys", "completion"):
+            words.add(command)
+            words.update(re.findall(r"--[a-z-]+", self.run_program(command, "--help").stdout.split("Examples:")[0]))
+        for word in sorted(words):
+            self.assertIn(word, page)
+
+
+GROUPS = {case.__name__: case for case in (BadInput, LanesInvariance, ProcessesInvariance, ResumeAfterFaults,
+                                            Signals, Resume, Commands)}
+
+
+def run(names):
+    suite = unittest.TestSuite()
+    for name in names:
+        group, _, test = name.partition(".")
+        cases = unittest.defaultTestLoader.loadTestsFromTestCase(GROUPS[group])
+        suite.addTests(case for case in cases if test in case.id())
+    result = unittest.TextTestRunner(verbosity=2).run(suite)
+    return result.wasSuccessful() and result.testsRun > 0
+
+
+if __name__ == "__main__":
+    PROGRAM = os.path.abspath(sys.argv[1])
+    if sys.argv[2] == "--groups":
+        sys.exit(0 if sorted(sys.argv[3:]) == sorted(GROUPS) else f"the groups are {' '.join(GROUPS)}")
+    sys.exit(0 if run(sys.argv[2:]) else 1)

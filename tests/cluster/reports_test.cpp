@@ -1,0 +1,240 @@
+// What a run leaves behind: metrics.jsonl, summary.json, provenance.json.
+#include <cmath>
+#include <fstream>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
+
+#include "base/error.h"
+#include "base/file.h"
+#include "cluster/metrics_log.h"
+#include "cluster/provenance.h"
+#include "cluster/run_directory.h"
+#include "cluster/summary.h"
+#include "tests/base/temporary_directory.h"
+
+namespace superstep::cluster {
+namespace {
+
+using nlohmann::json;
+using superstep::testing::TemporaryDirectory;
+using ::testing::HasSubstr;
+
+worker::StepReport step(std::int64_t superstep) {
+  worker::StepReport report;
+  report.superstep = superstep;
+  report.epoch = 1;
+  report.step_in_epoch = superstep - 1;
+  report.result.total = {.num_samples = 4, .num_correct = 3, .loss_sum = 2.0};
+  report.result.learning_rate = 0.05;
+  report.result.gradient_norm = std::numeric_limits<double>::quiet_NaN();
+  report.record.total_seconds = 0.5;
+  report.record.compute_seconds = 0.25;
+  return report;
+}
+
+std::vector<json> lines_of(const std::filesystem::path& file) {
+  std::vector<json> lines;
+  std::ifstream input(file);
+  for (std::string line; std::getline(input, line);) {
+    lines.push_back(json::parse(line));
+  }
+  return lines;
+}
+
+TEST(MetricsLog, WritesOneJsonObjectALine) {
+  const TemporaryDirectory directory;
+  const std::filesystem::path file = directory / "metrics.jsonl";
+  MetricsLog log(file, 1);
+  log.on_step(step(1));
+  worker::EpochReport epoch;
+  epoch.epoch = 1;
+  epoch.superstep = 1;
+  epoch.test = worker::Evaluation{.loss = 0.5, .accuracy = 0.75, .num_samples = 4};
+  log.on_epoch(epoch);
+  log.on_checkpoint("/somewhere/checkpoints/step-00000001", 1, 0.125);
+  const std::vector<json> lines = lines_of(file);  // while the log is open: lines are flushed
+  ASSERT_EQ(lines.size(), 3U);
+  EXPECT_EQ(lines[0]["type"], "superstep");
+  EXPECT_EQ(lines[0]["loss"], 0.5);
+  EXPECT_EQ(lines[0]["accuracy"], 0.75);
+  EXPECT_EQ(lines[0]["seconds"]["compute"], 0.25);
+  EXPECT_TRUE(lines[0]["gradient_norm"].is_null());
+  EXPECT_EQ(lines[1]["test_accuracy"], 0.75);
+  EXPECT_FALSE(lines[1].contains("validation_accuracy"));
+  EXPECT_EQ(lines[2]["path"], "checkpoints/step-00000001");
+}
+
+TEST(MetricsLog, WritesEveryKthSuperstep) {
+  const TemporaryDirectory directory;
+  MetricsLog log(directory / "metrics.jsonl", 3);
+  for (int superstep = 1; superstep <= 7; ++superstep) {
+    log.on_step(step(superstep));
+  }
+  const std::vector<json> lines = lines_of(directory / "metrics.jsonl");
+  ASSERT_EQ(lines.size(), 2U);
+  EXPECT_EQ(lines[0]["superstep"], 3);
+  EXPECT_EQ(lines[1]["superstep"], 6);
+}
+
+TEST(MetricsLog, CannotBeOpenedInADirectoryThatIsMissing) {
+  EXPECT_THROW(MetricsLog("/nonexistent/metrics.jsonl", 1), DataError);
+}
+
+TEST(TruncateMetrics, RemovesWhatTheResumedRunWillWriteAgain) {
+  const TemporaryDirectory directory;
+  const std::filesystem::path file = directory / "metrics.jsonl";
+  {
+    MetricsLog log(file, 1);
+    for (int superstep = 1; superstep <= 5; ++superstep) {
+      log.on_step(step(superstep));
+    }
+  }
+  std::ofstream(file, std::ios::app)
+      << "{\"type\":\"superstep\",\"superstep\":1";  // torn by a kill
+  truncate_metrics(file, 3);
+  const std::vector<json> lines = lines_of(file);
+  ASSERT_EQ(lines.size(), 3U);
+  EXPECT_EQ(lines.back()["superstep"], 3);
+}
+
+TEST(TruncateMetrics, MakesNoFile) {
+  const TemporaryDirectory directory;
+  truncate_metrics(directory / "metrics.jsonl", 3);
+  EXPECT_FALSE(std::filesystem::exists(directory / "metrics.jsonl"));
+}
+
+RunSummary example_summary() {
+  RunSummary summary;
+  summary.run_id = "id";
+  summary.model = "mlp_2nn";
+  summary.num_parameters = 199210;
+  summary.world.ranks = 4;
+  summary.world.processes = 2;
+  summary.world.lanes = 2;
+  summary.result.reason = worker::StopReason::kSignal;
+  summary.result.parameters_hash = {.low = 1, .high = 2};
+  summary.exit_code = 75;
+  summary.memory = {
+      .parameters_per_node = 100, .gradients_per_node = 200, .optimizer_state_per_world = 300};
+  summary.rank_totals = {{.supersteps = 1, .compute_seconds = 1.0},
+                         {.supersteps = 1, .compute_seconds = 3.0}};
+  return summary;
+}
+
+TEST(Summary, HoldsWhatItsSchemaSays) {
+  const json summary = json::parse(summary_json(example_summary()));
+  EXPECT_EQ(summary["schema"], kSummarySchema);
+  EXPECT_EQ(summary["exit_reason"], "signal");
+  EXPECT_EQ(summary["exit_code"], 75);
+  EXPECT_EQ(summary["model"]["parameters"], 199210);
+  EXPECT_EQ(summary["world"]["lanes"], 2);
+  EXPECT_EQ(summary["memory_bytes"]["parameters_per_node"], 100);
+  EXPECT_EQ(summary["memory_bytes"]["gradients_per_node"], 200);
+  EXPECT_EQ(summary["memory_bytes"]["optimizer_state_per_world"], 300);
+  EXPECT_EQ(summary["time_seconds"]["supersteps_by_rank"]["compute"]["min"], 1.0);
+  EXPECT_EQ(summary["time_seconds"]["supersteps_by_rank"]["compute"]["mean"], 2.0);
+  EXPECT_EQ(summary["time_seconds"]["supersteps_by_rank"]["compute"]["max"], 3.0);
+  EXPECT_EQ(summary["parameters_hash"], "xxh3:00000000000000020000000000000001");
+  EXPECT_TRUE(summary["test"].is_null());
+  EXPECT_TRUE(summary["progress"]["resumed_from_superstep"].is_null());
+}
+
+TEST(Summary, IsDescribedInItsDocument) {
+  const std::string document =
+      read_text_file(SUPERSTEP_SOURCE_DIRECTORY "/docs/summary.md", 1 << 20);
+  const json summary = json::parse(summary_json(example_summary())).flatten();
+  for (const auto& [path, value] : summary.items()) {
+    const std::string name = path.substr(path.rfind('/') + 1);
+    // In backticks, alone or as the last part of a path.
+    EXPECT_NE(document.find(name + "`"), std::string::npos) << path;
+  }
+}
+
+TEST(FinalLine, IsWhatScriptsReadIt) {
+  worker::TrainResult result;
+  result.test = worker::Evaluation{.loss = 0.23914, .accuracy = 0.91532, .num_samples = 10000};
+  result.parameters_hash = {.low = 0xabc, .high = 0x123};
+  EXPECT_EQ(final_line(result),
+            "final: test_accuracy=0.9153 test_loss=0.2391 "
+            "parameters_hash=xxh3:00000000000001230000000000000abc");
+}
+
+TEST(Provenance, ReadsBack) {
+  const TemporaryDirectory directory;
+  Provenance provenance;
+  provenance.run_id = new_run_id();
+  provenance.data_fingerprint = "idx 5";
+  provenance.normalization.mean = 1.0F / 3.0F;
+  provenance.sample_shape = {1, 28, 28};
+  provenance.starts.push_back({.time = "now",
+                               .command_line = "superstep train",
+                               .ranks = 4,
+                               .processes = 2,
+                               .lanes = 2,
+                               .hosts = {"a", "b"},
+                               .from_superstep = 7});
+  write_provenance(directory / "provenance.json", provenance);
+  const Provenance read = read_provenance(directory / "provenance.json");
+  EXPECT_EQ(read.run_id, provenance.run_id);
+  EXPECT_EQ(read.normalization.mean, provenance.normalization.mean);  // to the last bit
+  EXPECT_EQ(read.sample_shape, provenance.sample_shape);
+  ASSERT_EQ(read.starts.size(), 1U);
+  EXPECT_EQ(read.starts[0].hosts, provenance.starts[0].hosts);
+  EXPECT_EQ(read.starts[0].from_superstep, 7);
+}
+
+TEST(Provenance, RefusesWhatItDidNotWrite) {
+  const TemporaryDirectory directory;
+  const std::filesystem::path file = directory / "provenance.json";
+  for (const char* text : {"", "{", "[]", "{}", R"({"run_id": 3})"}) {
+    std::ofstream(file) << text;
+    EXPECT_THROW(read_provenance(file), DataError) << text;
+  }
+}
+
+TEST(RunDirectory, IsNewWhenMissingOrEmpty) {
+  const TemporaryDirectory directory;
+  EXPECT_NO_THROW(RunDirectory(directory.path()).require_new_or_empty());
+  EXPECT_NO_THROW(RunDirectory(directory / "missing").require_new_or_empty());
+  std::ofstream(directory / "file") << "x";
+  EXPECT_THROW(RunDirectory(directory.path()).require_new_or_empty(), InvalidArgument);
+  EXPECT_THROW(RunDirectory(directory / "file").require_new_or_empty(), InvalidArgument);
+}
+
+TEST(RunDirectory, NamesTheCommandThatContinuesARun) {
+  const TemporaryDirectory directory;
+  const RunDirectory run(directory / "my run");
+  run.create();
+  std::ofstream(run.config()) << "";
+  try {
+    run.require_new_or_empty();
+    FAIL() << "expected InvalidArgument";
+  } catch (const InvalidArgument& error) {
+    EXPECT_THAT(error.what(), HasSubstr("--resume"));
+    EXPECT_THAT(error.what(), HasSubstr("--out '" + run.root().string() + "'"));  // a shell's word
+  }
+  EXPECT_THAT(run.resume_command(3), ::testing::StartsWith("mpirun -n 3 superstep train "));
+}
+
+TEST(RunDirectory, IsNamedAfterConfigurationAndTime) {
+  const std::chrono::system_clock::time_point noon{std::chrono::seconds(1'777'636'800)};
+  EXPECT_EQ(default_run_directory("examples/a.toml", noon), "runs/a-20260501-120000");
+}
+
+TEST(RunLock, KeepsASecondTrainingOut) {
+  const TemporaryDirectory directory;
+  const RunDirectory run(directory.path());
+  {
+    const RunLock lock(run);
+    EXPECT_THROW(RunLock{run}, InvalidArgument);
+  }
+  EXPECT_NO_THROW(RunLock{run});
+}
+
+}  // namespace
+}  // namespace superstep::cluster
