@@ -73,14 +73,16 @@ Normalization mean_std_normalization(const Dataset& dataset);
 
 // Labelled synthetic images for tests and demonstrations: a coarse random pattern per class plus
 // uniform noise of the given standard deviation (in units of the pattern's), stored as bytes.
-// Sample i has class i mod num_classes and is a function of (seed, i, sample_shape, noise, class)
-// alone, with the same bits on every machine.
+// Sample i has class i mod num_classes; its noise is a function of (seed, i), the pattern of its
+// class of pattern_seed, with the same bits on every machine. Two seeds with one pattern_seed are
+// two draws from one problem: training and test data.
 struct SyntheticOptions {
   std::int64_t num_samples = 512;
   kernels::Shape sample_shape{3, 32, 32};
   int num_classes = 10;
   std::uint64_t seed = 1;
   float noise = 0.5F;
+  std::uint64_t pattern_seed = 1;
 };
 std::shared_ptr<const Dataset> synthetic_dataset(const SyntheticOptions& options);
 

@@ -47,7 +47,7 @@ void check_options(const SyntheticOptions& options) {
 // value.
 std::vector<float> class_pattern(const SyntheticOptions& options, int label) {
   std::vector<float> pattern(static_cast<std::size_t>(options.sample_shape.num_elements()));
-  const PhiloxStream stream(options.seed, stream_id("synthetic pattern"), label);
+  const PhiloxStream stream(options.pattern_seed, stream_id("synthetic pattern"), label);
   if (options.sample_shape.rank() != 3) {
     fill_uniform(pattern, stream, -1.0F, 1.0F);
     return pattern;
@@ -90,13 +90,13 @@ std::shared_ptr<const Dataset> synthetic_dataset(const SyntheticOptions& options
     patterns.push_back(class_pattern(options, label));
   }
   const std::size_t elements = patterns.front().size();
-  ByteSamples content{
-      .source = fmt::format("synthetic seed {} noise {}", options.seed, options.noise),
-      .sample_shape = options.sample_shape,
-      .num_classes = options.num_classes,
-      .samples =
-          std::vector<std::uint8_t>(static_cast<std::size_t>(options.num_samples) * elements),
-      .labels = {}};
+  ByteSamples content{.source = fmt::format("synthetic seed {} patterns {} noise {}", options.seed,
+                                            options.pattern_seed, options.noise),
+                      .sample_shape = options.sample_shape,
+                      .num_classes = options.num_classes,
+                      .samples = std::vector<std::uint8_t>(
+                          static_cast<std::size_t>(options.num_samples) * elements),
+                      .labels = {}};
   std::vector<float> noise(elements);
   for (std::int64_t i = 0; i < options.num_samples; ++i) {
     const auto label = static_cast<std::size_t>(i % options.num_classes);

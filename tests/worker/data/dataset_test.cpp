@@ -244,7 +244,7 @@ TEST(SyntheticDataset, HasBalancedLabelsAndTheBitsOfEveryMachine) {
   }
   EXPECT_THAT(counts, ElementsAre(3, 3, 3, 3, 3, 2, 2, 2, 2, 2));
   EXPECT_EQ(dataset->fingerprint(),
-            "synthetic seed 1 noise 0.5: 25 samples of (1, 6, 5), 10 classes, "
+            "synthetic seed 1 patterns 1 noise 0.5: 25 samples of (1, 6, 5), 10 classes, "
             "xxh3:22c5307b28b84e1bdead6b64934962d6");
 }
 
@@ -259,6 +259,20 @@ TEST(SyntheticDataset, ClassesDifferAndNoiseScatters) {
   EXPECT_NE(first, other);
   const auto noisy = synthetic_dataset({.num_samples = 20, .sample_shape = {1, 8, 8}});
   EXPECT_NE(read_samples(*noisy, {0}, {}).values, read_samples(*noisy, {10}, {}).values);
+}
+
+TEST(SyntheticDataset, SeedsDrawFromOneProblemAndPatternSeedsFromOthers) {
+  const auto first_sample = [](std::uint64_t seed, float noise, std::uint64_t pattern_seed) {
+    const auto dataset = synthetic_dataset({.num_samples = 1,
+                                            .sample_shape = {1, 8, 8},
+                                            .seed = seed,
+                                            .noise = noise,
+                                            .pattern_seed = pattern_seed});
+    return read_samples(*dataset, {0}, Normalization::none()).values;
+  };
+  EXPECT_EQ(first_sample(1, 0.0F, 1), first_sample(2, 0.0F, 1));
+  EXPECT_NE(first_sample(1, 0.5F, 1), first_sample(2, 0.5F, 1));
+  EXPECT_NE(first_sample(1, 0.0F, 1), first_sample(1, 0.0F, 2));
 }
 
 TEST(SyntheticDataset, RefusesImpossibleOptions) {
