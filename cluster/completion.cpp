@@ -165,7 +165,11 @@ _superstep() {{
   case "$command" in
 {2}  esac
 }}
-compdef _superstep superstep
+if [[ "${{funcstack[1]}}" == _superstep ]]; then
+  _superstep "$@"
+else
+  compdef _superstep superstep
+fi
 )",
                      list, names_of(options), cases);
 }

@@ -4,9 +4,7 @@
 
 #include <fmt/format.h>
 
-#include "base/hash.h"
 #include "base/version.h"
-#include "cluster/file_hash.h"
 
 namespace superstep::cluster {
 
@@ -25,9 +23,7 @@ void require_same_run(bsp::World& world, const RunSetup& setup) {
       world.require_same(fmt::format("configuration key '{}'", path), value);
     }
   }
-  const std::string& warm_start = setup.config.train.warm_start;
-  world.require_same("content of train.warm_start",
-                     warm_start.empty() ? std::string("none") : to_text(hash_file(warm_start)));
+  world.require_same("content of train.warm_start", setup.warm_start);
   world.require_same("model", setup.model.layout().describe());
   world.require_same("data", setup.data.fingerprint);
 }

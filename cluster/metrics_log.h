@@ -1,7 +1,7 @@
 // metrics.jsonl: what happened, one JSON object a line, written as it happens.
 //
-//   {"type":"superstep","superstep":12,"epoch":0,"step_in_epoch":11,"loss":0.71,"accuracy":0.75,...}
-//   {"type":"epoch","epoch":1,"superstep":469,"train_loss":0.55,"test_loss":0.41,"test_accuracy":0.85,...}
+//   {"type":"superstep","superstep":12,"epoch":0,"step_in_epoch":11,"loss":0.71,...}
+//   {"type":"epoch","epoch":1,"superstep":469,"train_loss":0.55,"test_accuracy":0.85,...}
 //   {"type":"checkpoint","superstep":469,"path":"checkpoints/step-00000469","seconds":0.01}
 //
 // Every line is flushed, so a killed run leaves whole lines and at most one torn one. Numbers that

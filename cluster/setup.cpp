@@ -11,6 +11,8 @@
 
 #include "base/checked_cast.h"
 #include "base/error.h"
+#include "base/hash.h"
+#include "cluster/file_hash.h"
 #include "cluster/model_section.h"
 #include "worker/data/batches.h"
 #include "worker/data/dataset.h"
@@ -140,12 +142,14 @@ worker::Model build_model(const RunConfig& config, const kernels::Shape& sample_
                               checked_cast<int>(config.data.num_classes));
 }
 
-RunSetup make_setup(const ParsedConfig& parsed) {
+RunSetup make_setup(const ParsedConfig& parsed, Begin begin) {
   RunSetup setup;
   setup.config = require_valid(parsed);
   setup.data = load_data(parsed);
-  if (!setup.config.train.warm_start.empty()) {
-    require_path(parsed, "train.warm_start", setup.config.train.warm_start, false);
+  if (const std::string& file = setup.config.train.warm_start;
+      !file.empty() && begin == Begin::kFresh) {
+    require_path(parsed, "train.warm_start", file, false);
+    setup.warm_start = to_text(hash_file(file));
   }
   setup.normalization = normalization_of(setup.config, *setup.data.parts.train);
   setup.model = build_model(setup.config, setup.data.parts.train->sample_shape());

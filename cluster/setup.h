@@ -25,13 +25,17 @@ struct RunSetup {
   LoadedData data;
   worker::Normalization normalization;
   worker::Model model;
+  std::string warm_start;  // content hash of train.warm_start; empty: initial values are random
 };
+
+// A resumed run has its parameters: train.warm_start is not looked at.
+enum class Begin : std::uint8_t { kFresh, kResumed };
 
 // Throw InvalidArgument where the configuration names something impossible or missing (with the
 // place the name was given), DataError where a file holds something else than it must.
 LoadedData load_data(const ParsedConfig& parsed);
 worker::Model build_model(const RunConfig& config, const kernels::Shape& sample_shape);
-RunSetup make_setup(const ParsedConfig& parsed);
+RunSetup make_setup(const ParsedConfig& parsed, Begin begin = Begin::kFresh);
 
 bsp::EnvironmentOptions environment_options(const RunConfig& config);
 paramserver::CollocatedOptions server_options(const RunSetup& setup);

@@ -30,6 +30,22 @@ void TrainReporter::require_finite(double loss, const std::string& what_and_when
   }
 }
 
+void TrainReporter::require_finite(const std::optional<worker::Evaluation>& validation,
+                                   const std::optional<worker::Evaluation>& test,
+                                   std::int64_t epoch) const {
+  for (const auto& [part, evaluation] :
+       {std::pair("validation", validation), std::pair("test", test)}) {
+    if (evaluation) {
+      require_finite(evaluation->loss,
+                     fmt::format("{} loss is no number after epoch {}", part, epoch));
+    }
+  }
+}
+
+void TrainReporter::require_finite_outcome(const worker::TrainResult& result) const {
+  require_finite(result.validation, result.test, result.epochs);
+}
+
 void TrainReporter::on_step(const worker::StepReport& report) {
   totals_.add(report.record);
   if (metrics_ != nullptr) {
@@ -48,13 +64,7 @@ void TrainReporter::on_epoch(const worker::EpochReport& report) {
     metrics_->on_epoch(report);
     progress_->on_epoch(report);
   }
-  for (const auto& [part, evaluation] :
-       {std::pair("validation", report.validation), std::pair("test", report.test)}) {
-    if (evaluation) {
-      require_finite(evaluation->loss,
-                     fmt::format("{} loss is no number after epoch {}", part, report.epoch));
-    }
-  }
+  require_finite(report.validation, report.test, report.epoch);
 }
 
 void TrainReporter::on_checkpoint(const std::filesystem::path& directory, std::int64_t superstep,

@@ -2,8 +2,12 @@
 // people and writes metrics.jsonl.
 #pragma once
 
+#include <cstdint>
+#include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include "cluster/metrics_log.h"
 #include "cluster/progress.h"
@@ -28,6 +32,8 @@ class TrainReporter : public worker::TrainObserver {
   void on_checkpoint(const std::filesystem::path& directory, std::int64_t superstep,
                      double seconds) override;
   void say(const std::string& line);
+  // As on_epoch, of the evaluations that a training ends with.
+  void require_finite_outcome(const worker::TrainResult& result) const;
 
   const RankTotals& totals() const { return totals_; }
   double checkpoint_seconds() const { return checkpoint_seconds_; }
@@ -35,6 +41,8 @@ class TrainReporter : public worker::TrainObserver {
 
  private:
   void require_finite(double loss, const std::string& what_and_when) const;
+  void require_finite(const std::optional<worker::Evaluation>& validation,
+                      const std::optional<worker::Evaluation>& test, std::int64_t epoch) const;
 
   RunDirectory directory_;
   RankTotals totals_;

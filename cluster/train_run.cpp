@@ -55,7 +55,7 @@ TrainRun::TrainRun(bsp::Environment& environment, const TrainArguments& argument
     : environment_(environment),
       arguments_(arguments),
       command_line_(std::move(command_line)),
-      setup_(make_setup(parse(arguments))) {
+      setup_(make_setup(parse(arguments), arguments.resume ? Begin::kResumed : Begin::kFresh)) {
   require_enough_slots();
   if (arguments_.resume && arguments_.out.empty()) {
     throw InvalidArgument("train",
@@ -173,74 +173,90 @@ void TrainRun::open_directory(const bsp::World& world) {
 void TrainRun::initialize(paramserver::CollocatedServer& server) const {
   AlignedBuffer<float> parameters(setup_.model.layout().size());
   setup_.model.initialize(static_cast<std::uint64_t>(setup_.config.train.seed), parameters.span());
-  if (!setup_.config.train.warm_start.empty()) {
+  if (!setup_.warm_start.empty()) {
     paramserver::read_weights(setup_.config.train.warm_start, setup_.model.layout(),
                               parameters.span());
   }
   server.load_parameters(parameters.span());
 }
 
+void TrainRun::start_reports(const bsp::World& world, TrainReporter& reporter) const {
+  reporter.speak({.style = progress_style(environment_.under_mpirun()),
+                  .epochs = setup_.config.train.epochs,
+                  .total_supersteps = total_supersteps(setup_)},
+                 setup_.config.train.log_every_supersteps, environment_.num_processes());
+  reporter.say(fmt::format("{}: {} parameters, {}", directory_.root().string(),
+                           setup_.model.layout().num_parameters(), to_text(shape_of(world))));
+  if (!checkpoint_.empty()) {
+    reporter.say(fmt::format("continuing from {}", checkpoint_.string()));
+  }
+}
+
 void TrainRun::train_on_rank(bsp::World& world) {
   kernels::set_team_size(1);
   require_same_run(world, setup_);
   const Decisions decisions = agree(world);
-  TrainReporter reporter(decisions.directory);
-  worker::TrainOptions options = train_options(setup_);
-  if (is_root_rank(world)) {
-    open_directory(world);
-    reporter.speak({.style = progress_style(environment_.under_mpirun()),
-                    .epochs = setup_.config.train.epochs,
-                    .total_supersteps = total_supersteps(setup_)},
-                   setup_.config.train.log_every_supersteps, environment_.num_processes());
-    reporter.say(fmt::format("{}: {} parameters, {}", directory_.root().string(),
-                             setup_.model.layout().num_parameters(), to_text(shape_of(world))));
-  }
-  world.sync();
-  options.checkpoint.directory = decisions.directory.checkpoints();
-  options.checkpoint.run_id = decisions.run_id;
+  // What can fail for want of memory or of a fitting file comes before the run exists on disk.
   paramserver::CollocatedServer server(world, setup_.model.layout(), server_options(setup_));
   if (decisions.checkpoint.empty()) {
     initialize(server);
   }
+  TrainReporter reporter(decisions.directory);
+  if (is_root_rank(world)) {
+    open_directory(world);
+    start_reports(world, reporter);
+  }
+  world.sync();
+  worker::TrainOptions options = train_options(setup_);
+  options.checkpoint.directory = decisions.directory.checkpoints();
+  options.checkpoint.run_id = decisions.run_id;
   worker::Trainer trainer(world, setup_.model, server, options, &reporter);
   if (!decisions.checkpoint.empty()) {
-    reporter.say(fmt::format("continuing from {}", decisions.checkpoint.string()));
     trainer.restore(paramserver::CheckpointReader(decisions.checkpoint));
   }
   report_outcome(world, server, trainer.fit(setup_.data.parts), reporter);
 }
 
+RunSummary TrainRun::summary_of(const bsp::World& world, const worker::TrainResult& result,
+                                const TrainReporter& reporter) const {
+  const worker::TrainingData& parts = setup_.data.parts;
+  const std::string& preset = setup_.config.model.preset;
+  RunSummary summary;
+  summary.run_id = provenance_.run_id;
+  summary.model = preset.empty() ? "layers" : preset;
+  summary.num_parameters = setup_.model.layout().num_parameters();
+  summary.data_fingerprint = setup_.data.fingerprint;
+  summary.train_samples = parts.train->size();
+  summary.validation_samples = parts.validation ? parts.validation->size() : 0;
+  summary.test_samples = parts.test ? parts.test->size() : 0;
+  summary.world = shape_of(world);
+  summary.resumed_from_superstep = resume_superstep_;
+  summary.result = result;
+  summary.exit_code = exit_code_.load();
+  summary.wall_seconds = since_start_.seconds();
+  summary.checkpoint_seconds = reporter.checkpoint_seconds();
+  summary.checkpoints_written = reporter.checkpoints_written();
+  return summary;
+}
+
 void TrainRun::report_outcome(bsp::World& world, const paramserver::CollocatedServer& server,
                               const worker::TrainResult& result, TrainReporter& reporter) {
-  const worker::TrainingData& parts = setup_.data.parts;
-  const int exit_code =
-      static_cast<int>(is_stopped(result.reason) ? ExitCode::kStoppedResumable : ExitCode::kDone);
   const paramserver::MemoryUse memory = gather_memory(world, server.memory_use());
-  const std::vector<RankTotals> totals = gather_totals(world, reporter.totals());
-  exit_code_.store(exit_code);
-  if (!is_root_rank(world)) {
-    return;
+  std::vector<RankTotals> totals = gather_totals(world, reporter.totals());
+  exit_code_.store(
+      static_cast<int>(is_stopped(result.reason) ? ExitCode::kStoppedResumable : ExitCode::kDone));
+  reporter.require_finite_outcome(result);
+  if (is_root_rank(world)) {
+    RunSummary summary = summary_of(world, result, reporter);
+    summary.memory = memory;
+    summary.rank_totals = std::move(totals);
+    write_file_atomically(directory_.summary(), summary_json(summary));
+    set_stop_notice("");
+    say_outcome(result, reporter);
   }
-  const std::string& preset = setup_.config.model.preset;
-  write_file_atomically(
-      directory_.summary(),
-      summary_json({.run_id = provenance_.run_id,
-                    .model = preset.empty() ? "layers" : preset,
-                    .num_parameters = setup_.model.layout().num_parameters(),
-                    .data_fingerprint = setup_.data.fingerprint,
-                    .train_samples = parts.train->size(),
-                    .validation_samples = parts.validation ? parts.validation->size() : 0,
-                    .test_samples = parts.test ? parts.test->size() : 0,
-                    .world = shape_of(world),
-                    .resumed_from_superstep = resume_superstep_,
-                    .result = result,
-                    .exit_code = exit_code,
-                    .memory = memory,
-                    .wall_seconds = since_start_.seconds(),
-                    .checkpoint_seconds = reporter.checkpoint_seconds(),
-                    .checkpoints_written = reporter.checkpoints_written(),
-                    .rank_totals = totals}));
-  set_stop_notice("");
+}
+
+void TrainRun::say_outcome(const worker::TrainResult& result, TrainReporter& reporter) const {
   if (is_stopped(result.reason)) {
     reporter.say(fmt::format("stopped ({}) after superstep {}; checkpoint {}\nto continue:\n  {}",
                              worker::name_of(result.reason), result.supersteps,

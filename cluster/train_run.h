@@ -45,10 +45,14 @@ class TrainRun {
   void explain_on_rank(bsp::World& world) const;  // --dry-run
   void train_on_rank(bsp::World& world);
   Decisions agree(bsp::World& world) const;
-  void open_directory(const bsp::World& world);
   void initialize(paramserver::CollocatedServer& server) const;
+  void open_directory(const bsp::World& world);
+  void start_reports(const bsp::World& world, TrainReporter& reporter) const;
   void report_outcome(bsp::World& world, const paramserver::CollocatedServer& server,
                       const worker::TrainResult& result, TrainReporter& reporter);
+  RunSummary summary_of(const bsp::World& world, const worker::TrainResult& result,
+                        const TrainReporter& reporter) const;
+  void say_outcome(const worker::TrainResult& result, TrainReporter& reporter) const;
 
   bsp::Environment& environment_;
   const TrainArguments arguments_;

@@ -325,7 +325,7 @@ class ProcessesInvariance(InvarianceTest):
 
 
 class ResumeTest(ProgramTest):
-    LONG = ("--set", "train.epochs=200")
+    LONG = ("--set", "train.epochs=80")
 
     def wait_for_superstep(self, out, superstep, process):
         """Until metrics.jsonl has the superstep, so that a kill comes in the middle."""
@@ -368,7 +368,7 @@ class ResumeAfterFaults(ResumeTest):
         outcome = self.train("--resume", *self.LONG, out=out, mpirun=[*MPIRUN, "-n", "2"])
         self.assertEqual(outcome.code, 0, outcome.text)
         self.assertEqual(outcome.hash(), expected)
-        self.assertEqual(self.supersteps_of(out), list(range(1, 801)))
+        self.assertEqual(self.supersteps_of(out), list(range(1, 321)))
         summary = json.loads((out / "summary.json").read_text())
         self.assertGreaterEqual(summary["progress"]["resumed_from_superstep"], 48)
         starts = json.loads((out / "provenance.json").read_text())["starts"]
@@ -417,6 +417,21 @@ class Signals(ResumeTest):
         stdout, stderr = process.communicate(timeout=60)
         self.assertEqual(process.returncode, 75, stdout + stderr)
         self.assertRegex(stdout, r"mpirun -n 2 superstep train .*--resume")
+
+    def test_sigterm_to_mpirun_names_the_newest_checkpoint_at_once(self):
+        """mpirun leaves its ranks about a second: whether the last checkpoint fits or not, the run goes on later."""
+        expected = self.train(*self.LONG).hash()
+        out = self.directory / "terminated"
+        process = self.start(out, *self.LONG, mpirun=[*MPIRUN, "-n", "2"])
+        self.wait_for_superstep(out, 20, process)
+        process.send_signal(signal.SIGTERM)
+        stdout, stderr = process.communicate(timeout=60)
+        self.assertNotEqual(process.returncode, 0)
+        self.assertRegex(stderr, r"the newest one on disk is .*step-\d{8}\nto continue:\n  mpirun -n 2 superstep "
+                                 r"train .* --resume")
+        outcome = self.train("--resume", *self.LONG, out=out)
+        self.assertEqual(outcome.code, 0, outcome.text)
+        self.assertEqual(outcome.hash(), expected)
 
     def test_wall_time_limit(self):
         out = self.directory / "limited"
@@ -600,6 +615,10 @@ class Commands(ProgramTest):
                 outcome = self.run_program("inspect", example)
                 self.assertEqual(outcome.code, 0, outcome.text)
 
+    def test_the_page_of_keys_is_what_the_program_prints(self):
+        page = (SOURCE / "docs" / "configuration.md").read_text()
+        self.assertIn(self.run_program("keys", "--markdown").stdout, page)
+
     def test_completion_scripts_are_valid_bash(self):
         script = self.write("completion.bash", self.run_program("completion", "bash").stdout)
         check = subprocess.run(
@@ -618,8 +637,22 @@ class Commands(ProgramTest):
             self.assertIn(word, page)
 
 
+class Install(ProgramTest):
+    def test_install_puts_everything_in_its_place(self):
+        prefix = self.directory / "prefix"
+        subprocess.run(["cmake", "--install", pathlib.Path(PROGRAM).parent, "--prefix", prefix],
+                       check=True, capture_output=True)
+        for path in ("bin/superstep", "share/man/man1/superstep.1", "share/bash-completion/completions/superstep",
+                     "share/zsh/site-functions/_superstep", "share/fish/vendor_completions.d/superstep.fish",
+                     "share/doc/superstep/examples/fashion_mnist_cnn.toml", "share/doc/superstep/summary.md"):
+            self.assertTrue((prefix / path).is_file(), path)
+            self.assertGreater((prefix / path).stat().st_size, 0, path)
+        version = subprocess.run([prefix / "bin/superstep", "--version"], capture_output=True, text=True, check=True)
+        self.assertRegex(version.stdout, r"^superstep \d+\.\d+\.\d+ \(")
+
+
 GROUPS = {case.__name__: case for case in (BadInput, LanesInvariance, ProcessesInvariance, ResumeAfterFaults,
-                                            Signals, Resume, Commands)}
+                                            Signals, Resume, Commands, Install)}
 
 
 def run(names):
