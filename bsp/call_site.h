@@ -1,5 +1,4 @@
-// Where in the source a collective was called; carried by every collective so that reports can name
-// it.
+// Where in the source a collective was called, so that reports can name it.
 #pragma once
 
 #include <string_view>

@@ -1,8 +1,8 @@
 // Starts the SPMD section: one Environment per process, made first thing in main.
 //
 //   int main(int argc, char** argv) {
-//     bsp::Environment environment;                       // starts MPI if mpirun launched this
-//     process return environment.run({.lanes = 2}, [](bsp::World& world) { ... });
+//     bsp::Environment environment;  // starts MPI if mpirun launched this process
+//     return environment.run({.lanes = 2}, [](bsp::World& world) { ... });
 //   }
 //
 // Without mpirun no MPI call is ever made: one process, `lanes` ranks as threads. Under mpirun
@@ -23,8 +23,7 @@ class World;
 
 enum class CollectiveChecks : std::uint8_t {
   kAtSync,     // the sequence of collectives is compared at every sync()
-  kEveryCall,  // and before every collective: a mismatch is reported before it does harm (debug
-               // builds' default)
+  kEveryCall,  // and before every collective, before it can do harm (default of debug builds)
 };
 
 struct EnvironmentOptions {

@@ -69,8 +69,9 @@ void simulate(const Schedule& schedule, std::span<std::vector<float>> buffers);
 
 // Collectives as schedules. Every rank's address space starts with its own n elements at offset 0.
 Schedule broadcast_schedule(int num_ranks, int root, std::int64_t n);  // binomial tree
-Schedule allgather_schedule(
-    std::span<const std::int64_t> counts);  // at offset of rank r: sum of counts before r
+// One round. The elements of rank r stand at offset (sum of counts before r) of every rank.
+Schedule allgather_schedule(std::span<const std::int64_t> counts);
+// One round. The root's address space is its own elements, then the concatenation.
 Schedule gather_schedule(std::span<const std::int64_t> counts, int root);
 // Sum in fixed tree order over ranks; rank r ends with its part of `counts` at offset 0 of
 // result_offset.

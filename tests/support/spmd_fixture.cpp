@@ -151,7 +151,8 @@ void run_on_every_node_layout(WorldBody body) {
     run_on_every_rank(body, options);
   }
   options.ranks_per_node = 1;
-  SCOPED_TRACE("every rank a node of its own");
+  options.checks = bsp::CollectiveChecks::kEveryCall;
+  SCOPED_TRACE("every rank a node of its own, every call checked");
   run_on_every_rank(body, options);
 }
 

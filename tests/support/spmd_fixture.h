@@ -1,8 +1,8 @@
 // GoogleTest for SPMD code: a test body that runs on every rank of a world.
 //
 //   SUPERSTEP_WORLD_TEST(Allreduce, SumsOverRanks) {
-//     EXPECT_EQ(world.allreduce(world.rank(), bsp::ReduceOp::kSum), world.size() * (world.size() -
-//     1) / 2); EXPECT_ON_ALL_RANKS(world, world.size() > 0);
+//     EXPECT_EQ(world.allreduce(1, bsp::ReduceOp::kSum), world.size());
+//     EXPECT_ON_ALL_RANKS(world, world.size() > 0);
 //   }
 //
 // The program links superstep_spmd_test_main and is registered by superstep_add_world_test, which
@@ -10,10 +10,9 @@
 // the registration says (SUPERSTEP_TEST_LANES, SUPERSTEP_TEST_RANKS). Every test gets a new world.
 //
 // Rules of the failure protocol:
-// - EXPECT_* and ASSERT_* may be used on any rank; a failure names its rank, fails the test on
-// every
-//   rank, and the program. A failed ASSERT_* or an exception ends the body on that rank; the other
-//   ranks are released: lanes at once (the next test runs), processes by ending the program.
+// - EXPECT_* and ASSERT_* may be used on any rank; a failure names its rank and fails the test on
+//   every rank. A failed ASSERT_* or an exception ends the body on that rank; the other ranks are
+//   released: lanes at once (the next test runs), processes by ending the program.
 // - EXPECT_ON_ALL_RANKS and ASSERT_ON_ALL_RANKS are collective: every rank must reach them.
 // - A rank that does not arrive ends the test after kTestDeadline with a report that names it.
 #pragma once
@@ -39,11 +38,10 @@ bsp::EnvironmentOptions test_options();
 // Runs `body` on every rank of a new world and turns what goes wrong on any rank into failures of
 // the current test. Collective over processes; call it from a test body, outside of any world.
 void run_on_every_rank(WorldBody body, const bsp::EnvironmentOptions& options = test_options());
-// Once with nodes as they are and once with every rank a node of its own.
+// Once with nodes as they are and once with every rank a node of its own and every call checked.
 void run_on_every_node_layout(WorldBody body);
 
-// Collective: success when `mine` holds on every rank, else the failing ranks: the same on all
-// ranks.
+// Collective: success when `mine` holds on every rank, else a text that names the failing ranks.
 ::testing::AssertionResult holds_on_all_ranks(bsp::World& world, bool mine);
 
 }  // namespace superstep::testing
@@ -60,7 +58,7 @@ void run_on_every_node_layout(WorldBody body);
 
 // The body sees `world`.
 #define SUPERSTEP_WORLD_TEST(suite, name) SUPERSTEP_WORLD_TEST_RUN_(suite, name, run_on_every_rank)
-// As above, but run twice: the second time every rank is a node of its own (ranks_per_node = 1).
+// As above, but run twice: the second time every rank is a node of its own and every call checked.
 #define SUPERSTEP_WORLD_TEST_ON_NODES(suite, name) \
   SUPERSTEP_WORLD_TEST_RUN_(suite, name, run_on_every_node_layout)
 
