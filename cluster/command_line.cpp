@@ -21,6 +21,21 @@ namespace {
 
 constexpr int kMaxLanes = 1024;
 
+// What the parser fills in.
+struct Grammar {
+  Grammar();
+
+  CLI::App app{"Superstep trains models on CPU clusters, in bulk-synchronous supersteps.",
+               "superstep"};
+  TrainArguments train;
+  EvaluateArguments evaluate;
+  PredictArguments predict;
+  InspectArguments inspect;
+  ExportArguments export_weights;
+  std::string shell;
+  bool markdown = false;
+};
+
 void add_lanes(CLI::App& app, std::optional<int>& lanes) {
   app.add_option("--lanes", lanes, "Ranks per process, as threads; overrides bsp.lanes")
       ->check(CLI::Range(1, kMaxLanes))
@@ -132,14 +147,14 @@ std::vector<std::string> option_names(const CLI::App& app) {
 }
 
 std::string usage_problem(const Grammar& grammar, const CLI::ParseError& error) {
-  const std::vector<CLI::App*> chosen = grammar.app->get_subcommands();
-  const CLI::App& app = chosen.empty() ? *grammar.app : *chosen.front();
+  const std::vector<CLI::App*> chosen = grammar.app.get_subcommands();
+  const CLI::App& app = chosen.empty() ? grammar.app : *chosen.front();
   std::string hint;
   for (const std::string& extra : app.remaining()) {
     const std::string name = extra.substr(0, extra.find('='));
     std::vector<std::string> known = option_names(app);
     if (chosen.empty()) {
-      for (const CLI::App* command : grammar.app->get_subcommands({})) {
+      for (const CLI::App* command : grammar.app.get_subcommands({})) {
         known.push_back(command->get_name());
       }
     }
@@ -150,7 +165,7 @@ std::string usage_problem(const Grammar& grammar, const CLI::ParseError& error) 
 }
 
 Command chosen_command(const Grammar& grammar) {
-  const std::string name = grammar.app->get_subcommands().front()->get_name();
+  const std::string name = grammar.app.get_subcommands().front()->get_name();
   if (name == "train") {
     return grammar.train;
   }
@@ -172,38 +187,33 @@ Command chosen_command(const Grammar& grammar) {
   if (name == "keys") {
     return PrintArguments{grammar.markdown ? keys_as_markdown() : keys_as_text()};
   }
-  return PrintArguments{completion_script(*grammar.app, grammar.shell)};
+  return PrintArguments{completion_script(grammar.app, grammar.shell)};
+}
+
+Grammar::Grammar() {
+  app.require_subcommand(1);
+  app.set_version_flag(
+      "--version", [] { return full_version_text(); },
+      "Version, commit, compiler, instruction set and libraries");
+  app.footer(
+      "Exit codes: 0 done, 1 failure, 2 usage or configuration, 3 bad data, 4 bad checkpoint,\n"
+      "5 ranks disagree, 6 numbers, 7 corruption found, 75 stopped but resumable.");
+  add_train(app, train);
+  add_evaluate(app, evaluate);
+  add_predict(app, predict);
+  add_inspect(app, inspect);
+  add_export(app, export_weights);
+  add_printing(app, *this);
 }
 
 }  // namespace
 
-Grammar::Grammar()
-    : app(std::make_unique<CLI::App>(
-          "Superstep trains models on CPU clusters, in bulk-synchronous supersteps.",
-          "superstep")) {
-  app->require_subcommand(1);
-  app->set_version_flag(
-      "--version", [] { return full_version_text(); },
-      "Version, commit, compiler, instruction set and libraries");
-  app->footer(
-      "Exit codes: 0 done, 1 failure, 2 usage or configuration, 3 bad data, 4 bad checkpoint,\n"
-      "5 ranks disagree, 6 numbers, 7 corruption found, 75 stopped but resumable.");
-  add_train(*app, train);
-  add_evaluate(*app, evaluate);
-  add_predict(*app, predict);
-  add_inspect(*app, inspect);
-  add_export(*app, export_weights);
-  add_printing(*app, *this);
-}
-
-Grammar::~Grammar() = default;
-
 Command parse_command_line(int argc, const char* const* argv) {
   Grammar grammar;
   try {
-    grammar.app->parse(argc, argv);
+    grammar.app.parse(argc, argv);
   } catch (const CLI::CallForHelp&) {
-    return PrintArguments{grammar.app->help()};
+    return PrintArguments{grammar.app.help()};
   } catch (const CLI::CallForVersion& version) {
     return PrintArguments{std::string(version.what()) + "\n"};
   } catch (const CLI::ParseError& error) {

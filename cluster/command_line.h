@@ -8,16 +8,10 @@
 // parse_command_line reads it into values; nothing is done and nothing printed.
 #pragma once
 
-#include <memory>
 #include <optional>
-#include <span>
 #include <string>
 #include <variant>
 #include <vector>
-
-namespace CLI {
-class App;
-}
 
 namespace superstep::cluster {
 
@@ -65,23 +59,5 @@ using Command = std::variant<TrainArguments, EvaluateArguments, PredictArguments
 
 // Throws InvalidArgument with what is wrong and which help to ask for.
 Command parse_command_line(int argc, const char* const* argv);
-
-// The grammar itself, for completion scripts and the man page's check. The App stores into
-// `command`.
-struct Grammar {
-  std::unique_ptr<CLI::App> app;
-  TrainArguments train;
-  EvaluateArguments evaluate;
-  PredictArguments predict;
-  InspectArguments inspect;
-  ExportArguments export_weights;
-  std::string shell;
-  bool markdown = false;
-
-  Grammar();
-  Grammar(const Grammar&) = delete;
-  Grammar& operator=(const Grammar&) = delete;
-  ~Grammar();
-};
 
 }  // namespace superstep::cluster

@@ -358,8 +358,8 @@ static_assert(static_cast<int>(kMustEqual) == 0, "the default of Key::on_resume"
 }  // namespace
 
 std::span<const Key> config_keys() {
-  static const std::vector<Key> kKeys = all_keys();
-  return kKeys;
+  static const std::vector<Key> keys = all_keys();
+  return keys;
 }
 
 const Key* find_key(std::string_view path) {

@@ -175,7 +175,8 @@ void Reader::take_override(const std::string& path, const toml::table& holder) {
 void add_contradictions(ParsedConfig& parsed, const std::string& file_name) {
   for (const auto& [path, what] : contradictions(parsed.config)) {
     const std::string place = parsed.place_of(path);
-    parsed.problems.push_back((place.empty() ? file_name + ": " : place) + what);
+    parsed.problems.push_back(place.empty() ? fmt::format("{}: {}", file_name, what)
+                                            : fmt::format("{}{}", place, what));
   }
 }
 

@@ -2,9 +2,9 @@
 
 #include <cerrno>
 #include <cstddef>
-#include <cstring>
 #include <fstream>
 #include <span>
+#include <system_error>
 #include <vector>
 
 #include "base/error.h"
@@ -15,7 +15,7 @@ Hash128 hash_file(const std::filesystem::path& path) {
   constexpr std::size_t kPieceBytes = std::size_t{1} << 20;
   std::ifstream file(path, std::ios::binary);
   if (!file) {
-    throw DataError("hash_file", path.string(), -1, std::strerror(errno));
+    throw DataError("hash_file", path.string(), -1, std::generic_category().message(errno));
   }
   Hasher hasher;
   std::vector<char> piece(kPieceBytes);

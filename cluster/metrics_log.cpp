@@ -2,9 +2,9 @@
 
 #include <cerrno>
 #include <cmath>
-#include <cstring>
 #include <fstream>
 #include <string>
+#include <system_error>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -46,7 +46,8 @@ MetricsLog::MetricsLog(const std::filesystem::path& file, std::int64_t every_sup
     : file_(std::fopen(file.c_str(), "ae")), path_(file.string()), every_(every_supersteps) {
   if (file_ == nullptr) {
     throw DataError("MetricsLog", path_, -1,
-                    fmt::format("cannot be written: {}", std::strerror(errno)), ExitCode::kFailure);
+                    fmt::format("cannot be written: {}", std::generic_category().message(errno)),
+                    ExitCode::kFailure);
   }
 }
 
@@ -54,7 +55,8 @@ void MetricsLog::write(std::string_view line) {
   const bool written = std::fwrite(line.data(), 1, line.size(), file_.get()) == line.size();
   if (!written || std::fflush(file_.get()) != 0) {
     throw DataError("MetricsLog", path_, -1,
-                    fmt::format("cannot be written: {}", std::strerror(errno)), ExitCode::kFailure);
+                    fmt::format("cannot be written: {}", std::generic_category().message(errno)),
+                    ExitCode::kFailure);
   }
 }
 

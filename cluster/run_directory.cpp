@@ -1,7 +1,6 @@
 #include "cluster/run_directory.h"
 
 #include <cerrno>
-#include <cstring>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -95,9 +94,10 @@ fs::path default_run_directory(const fs::path& config, std::chrono::system_clock
 RunLock::RunLock(const RunDirectory& run)
     : file_(::open(run.root().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
   if (file_ < 0) {
-    throw DataError("train", run.root().string(), -1,
-                    fmt::format("cannot open the run directory: {}", std::strerror(errno)),
-                    ExitCode::kFailure);
+    throw DataError(
+        "train", run.root().string(), -1,
+        fmt::format("cannot open the run directory: {}", std::generic_category().message(errno)),
+        ExitCode::kFailure);
   }
   // Some network file systems have no flock; a run there is not protected rather than refused.
   if (::flock(file_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) {

@@ -22,7 +22,7 @@ namespace fs = std::filesystem;
 // nullopt when nothing was saved; an error when something was and all of it is damaged.
 std::optional<fs::path> newest_checkpoint_of(const RunDirectory& run) {
   std::vector<std::string> problems;
-  const std::optional<fs::path> newest =
+  std::optional<fs::path> newest =
       paramserver::newest_verified_checkpoint(run.checkpoints(), &problems);
   for (const std::string& problem : problems) {
     fmt::print(stderr, "superstep: skipped a checkpoint: {}\n", problem);
