@@ -48,6 +48,7 @@ std::vector<CommandText> commands_of(const CLI::App& program) {
 
 std::string names_of(const std::vector<OptionText>& options) {
   std::vector<std::string> names;
+  names.reserve(options.size());
   for (const OptionText& option : options) {
     names.push_back(option.name);
   }
@@ -56,6 +57,7 @@ std::string names_of(const std::vector<OptionText>& options) {
 
 std::string names_of(const std::vector<CommandText>& commands) {
   std::vector<std::string> names;
+  names.reserve(commands.size());
   for (const CommandText& command : commands) {
     names.push_back(command.name);
   }
