@@ -81,17 +81,54 @@ std::vector<std::string> agree(World::State& state, const Outcome& mine) {
   return all;
 }
 
-void require_same_size(const Group& group, std::span<const std::uint64_t> sizes,
-                       std::int64_t mine) {
-  for (const int rank : group.ranks) {
-    const std::uint64_t theirs = sizes[static_cast<std::size_t>(rank)];
-    if (std::cmp_not_equal(theirs, mine)) {
-      throw InvalidArgument("SharedBytes",
-                            fmt::format("ranks that share an array give different sizes: got {} "
-                                        "bytes on rank {}, expected {}",
-                                        theirs, rank, mine));
+void require_sizes(World::State& state, const Group& group, std::int64_t mine) {
+  const auto sizes = state.allgather_raw(static_cast<std::uint64_t>(mine));
+  agree(state, attempt([&] {
+          if (mine < 0) {
+            throw InvalidArgument(
+                "SharedBytes",
+                fmt::format("size out of range: got {} bytes, expected at least 0", mine));
+          }
+          for (const int rank : group.ranks) {
+            const std::uint64_t theirs = sizes[static_cast<std::size_t>(rank)];
+            if (theirs != static_cast<std::uint64_t>(mine)) {
+              throw InvalidArgument("SharedBytes",
+                                    fmt::format("ranks that share an array give different sizes: "
+                                                "got {} bytes on rank {}, expected {}",
+                                                theirs, rank, mine));
+            }
+          }
+          return std::string();
+        }));
+}
+
+struct Unlinker {
+  std::string name;
+  ~Unlinker() { internal::unlink_shared(name); }
+};
+
+// The creator makes the memory, the mappers of other processes open it, then the name goes. Empty
+// on ranks that are no mapper.
+SharedMapping make_mapping(World::State& state, const Group& group, std::int64_t num_bytes) {
+  SharedMapping mapping;
+  Unlinker unlinker;
+  const Outcome created = attempt([&] {
+    if (state.rank == group.creator && (group.one_process || num_bytes == 0)) {
+      mapping = SharedMapping::anonymous(num_bytes);
+    } else if (state.rank == group.creator) {
+      unlinker.name = internal::unique_shared_name();
+      mapping = SharedMapping::create(unlinker.name, num_bytes);
     }
-  }
+    return unlinker.name;
+  });
+  const std::string name = agree(state, created)[static_cast<std::size_t>(group.creator)];
+  agree(state, attempt([&] {
+          if (state.rank == group.mapper && state.rank != group.creator) {
+            mapping = SharedMapping::open(name, num_bytes);
+          }
+          return std::string();
+        }));
+  return mapping;
 }
 
 }  // namespace
@@ -102,53 +139,13 @@ SharedBytes::SharedBytes(World& world, std::int64_t num_bytes, Level level)
   const internal::CollectiveCall call(state, {.kind = internal::CallKind::kSharedBytes,
                                               .detail = static_cast<std::uint64_t>(level) + 1});
   const Group group = find_group(world, state.team->topology(), level);
-  const Outcome sizes_agree = attempt([&] {
-    if (num_bytes < 0) {
-      throw InvalidArgument(
-          "SharedBytes",
-          fmt::format("size out of range: got {} bytes, expected at least 0", num_bytes));
-    }
-    return std::string();
-  });
-  agree(state, sizes_agree);
-  const std::vector<std::uint64_t> sizes =
-      state.allgather_raw(static_cast<std::uint64_t>(num_bytes));
-  agree(state, attempt([&] {
-          require_same_size(group, sizes, num_bytes);
-          return std::string();
-        }));
-
-  // The creator makes the memory, the mappers of other processes open it, then the name goes.
-  auto mapping = std::make_shared<SharedMapping>();
-  const std::int64_t bytes = padded_bytes(num_bytes);
-  std::string name;
-  const Outcome created = attempt([&] {
-    if (world.rank() == group.creator) {
-      name = group.one_process || bytes == 0 ? "" : internal::unique_shared_name();
-      *mapping =
-          name.empty() ? SharedMapping::anonymous(bytes) : SharedMapping::create(name, bytes);
-    }
-    return name;
-  });
-  struct Unlinker {
-    const std::string& name;
-    ~Unlinker() { internal::unlink_shared(name); }
-  } unlinker{name};
-  const std::string shared_name = agree(state, created)[static_cast<std::size_t>(group.creator)];
-  agree(state, attempt([&] {
-          if (world.rank() == group.mapper && world.rank() != group.creator) {
-            *mapping = SharedMapping::open(shared_name, bytes);
-          }
-          return std::string();
-        }));
-  const std::vector<std::uint64_t> addresses =
-      state.allgather_raw(reinterpret_cast<std::uintptr_t>(&mapping));
-  if (world.rank() != group.mapper) {
-    state_->mapping = *reinterpret_cast<const std::shared_ptr<SharedMapping>*>(
-        addresses[static_cast<std::size_t>(group.mapper)]);
-  } else {
-    state_->mapping = mapping;
-  }
+  require_sizes(state, group, num_bytes);
+  auto mapping =
+      std::make_shared<SharedMapping>(make_mapping(state, group, padded_bytes(num_bytes)));
+  const auto addresses = state.allgather_raw(reinterpret_cast<std::uintptr_t>(&mapping));
+  const auto mappers = reinterpret_cast<const std::shared_ptr<SharedMapping>*>(
+      addresses[static_cast<std::size_t>(group.mapper)]);
+  state_->mapping = state.rank == group.mapper ? mapping : *mappers;
   state_->num_bytes = num_bytes;
   static_cast<void>(
       state.synchronise({}));  // the mappers' pointers live until all have copied them

@@ -19,19 +19,22 @@ class FailurePrinter : public ::testing::EmptyTestEventListener {
   explicit FailurePrinter(int process) : process_(process) {}
 
  private:
+  // Remembered, because GoogleTest holds its lock while it reports a result.
+  void OnTestStart(const ::testing::TestInfo& test) override {
+    test_ = fmt::format("{}.{}", test.test_suite_name(), test.name());
+  }
   void OnTestPartResult(const ::testing::TestPartResult& result) override {
     if (result.failed()) {
-      const auto* test = ::testing::UnitTest::GetInstance()->current_test_info();
-      const std::string text = fmt::format("[process {}] {}.{}: {}:{}: {}\n", process_,
-                                           test == nullptr ? "" : test->test_suite_name(),
-                                           test == nullptr ? "" : test->name(),
-                                           result.file_name() == nullptr ? "?" : result.file_name(),
+      const char* file = result.file_name();
+      const std::string text = fmt::format("[process {}] {}: {}:{}: {}\n", process_, test_,
+                                           file == nullptr ? "unknown file" : file,
                                            result.line_number(), result.message());
       std::fwrite(text.data(), 1, text.size(), stdout);
       std::fflush(stdout);
     }
   }
 
+  std::string test_;
   int process_;
 };
 
