@@ -180,7 +180,7 @@ NpzReader::NpzReader(fs::path path) : state_(std::make_unique<State>()) {
     check_member(status, state_->archive_bytes, fmt::format("{}/{}", text, name));
     name.resize(name.size() - kSuffix.size());
     if (!seen.insert(name).second) {
-      fail_reading(text, fmt::format("two members are named \"{}\"", name));
+      fail_reading(text, fmt::format("two members have the same name: \"{}\"", name));
     }
     state_->names.push_back(std::move(name));
   }

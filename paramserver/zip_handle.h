@@ -26,7 +26,9 @@ inline ZipArchive open_zip(const std::filesystem::path& path, int flags, std::st
   if (archive == nullptr) {
     zip_error_t error;
     zip_error_init_with_code(&error, error_number);
-    reason = zip_error_strerror(&error);
+    // libzip calls two members of one name "File already exists".
+    const bool twice = error_number == ZIP_ER_EXISTS && (flags & ZIP_RDONLY) != 0;
+    reason = twice ? "two members have the same name" : zip_error_strerror(&error);
     zip_error_fini(&error);
   }
   return archive;
