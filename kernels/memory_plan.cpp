@@ -22,14 +22,8 @@ struct Placed {
   std::size_t buffer = 0;
 };
 
-}  // namespace
-
-MemoryPlan plan_memory(std::span<const BufferLifetime> buffers) {
-  std::vector<std::size_t> order(buffers.size());
-  std::iota(order.begin(), order.end(), std::size_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return buffers[a].bytes > buffers[b].bytes;
-  });
+// Each buffer takes the lowest gap among those it lives with, in the order given.
+MemoryPlan first_fit(std::span<const BufferLifetime> buffers, std::span<const std::size_t> order) {
   MemoryPlan plan;
   plan.offsets.resize(buffers.size());
   std::vector<Placed> placed;  // by offset
@@ -52,6 +46,29 @@ MemoryPlan plan_memory(std::span<const BufferLifetime> buffers) {
     placed.insert(position, {offset, i});
   }
   return plan;
+}
+
+// Bytes times steps.
+std::int64_t area(const BufferLifetime& buffer) {
+  return buffer.bytes * (buffer.last - buffer.first + 1);
+}
+
+template <typename Key>
+MemoryPlan plan_by_decreasing(std::span<const BufferLifetime> buffers, Key&& key) {
+  std::vector<std::size_t> order(buffers.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](std::size_t a, std::size_t b) { return key(buffers[a]) > key(buffers[b]); });
+  return first_fit(buffers, order);
+}
+
+}  // namespace
+
+MemoryPlan plan_memory(std::span<const BufferLifetime> buffers) {
+  MemoryPlan by_size =
+      plan_by_decreasing(buffers, [](const BufferLifetime& buffer) { return buffer.bytes; });
+  MemoryPlan by_area = plan_by_decreasing(buffers, area);
+  return by_area.arena_bytes < by_size.arena_bytes ? by_area : by_size;
 }
 
 std::int64_t liveness_bound(std::span<const BufferLifetime> buffers) {

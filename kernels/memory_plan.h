@@ -2,9 +2,9 @@
 // overlap.
 //
 // First fit by decreasing size (the greedy rule of Pisarchyk and Lee 2020, "Efficient Memory
-// Management for Deep Neural Net Inference"): large buffers choose first, each takes the lowest gap
-// among those it lives with. Offsets and sizes are multiples of 64 bytes. Cost O(n^2) for n
-// buffers, once per recording.
+// Management for Deep Neural Net Inference") and by decreasing size times lifetime, whichever needs
+// less: the first in the order chooses first, each takes the lowest gap among those it lives with.
+// Offsets and sizes are multiples of 64 bytes. Cost O(n^2) for n buffers, once per recording.
 //
 //   MemoryPlan plan = plan_memory(lifetimes);
 //   std::byte* memory = arena + plan.offsets[i];

@@ -72,7 +72,7 @@ std::vector<Tensor> apply_op(const OpInfo& op, std::span<const Tensor> inputs,
   const std::vector<TensorType> output_types = op.infer(signature);
   std::vector<Tensor> outputs;
   if (op.is_view) {
-    outputs.push_back(inputs[0].viewed_as(output_types[0].shape));
+    outputs.push_back(inputs[0].with_links(nullptr).viewed_as(output_types[0].shape));
   } else {
     const KernelEntry& entry =
         only == nullptr ? select_kernel(op, signature) : select_kernel(op, signature, *only);

@@ -58,6 +58,16 @@ Tensor linked_to(const Tensor& tensor, const std::shared_ptr<TapeState>& tape) {
   return tensor.with_links(std::make_shared<const TapeLinks>(std::move(links)));
 }
 
+bool is_under_recording(const Tensor& tensor) {
+  for (const TapeLink& link : links_of(tensor)) {
+    const std::shared_ptr<TapeState> tape = link.tape.lock();
+    if (tape != nullptr && tape->purpose == TapePurpose::kProgram && tape->is_recording) {
+      return true;
+    }
+  }
+  return false;
+}
+
 Tensor without_gradient_links(const Tensor& tensor) {
   std::vector<TapeLink> links;
   for (const TapeLink& link : links_of(tensor)) {

@@ -56,6 +56,9 @@ std::int64_t node_on(const Tensor& tensor, const TapeState& tape);
 // The same tensor with one link more (a new node).
 Tensor linked_to(const Tensor& tensor, const std::shared_ptr<TapeState>& tape);
 
+// Whether a Program that is being recorded knows this tensor.
+bool is_under_recording(const Tensor& tensor);
+
 // The same tensor linked only to the programs under recording, not to gradient tapes.
 Tensor without_gradient_links(const Tensor& tensor);
 

@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "kernels/dispatch.h"
+#include "kernels/tape_state.h"
 
 namespace superstep::kernels {
 namespace {
@@ -73,18 +74,29 @@ Tensor Tensor::borrow(Shape shape, DType dtype, std::byte* memory) {
 }
 
 Tensor Tensor::viewed_as(Shape shape) const {
+  require_not_under_recording("Tensor::viewed_as");
   if (shape.num_elements() != num_elements_) {
     throw InvalidArgument("Tensor::viewed_as",
                           fmt::format("number of elements differs: got {}, expected {} as in {}",
                                       shape.to_string(), num_elements_, shape_.to_string()));
   }
-  Tensor view = detached();
+  Tensor view = with_links(nullptr);
   view.shape_ = std::move(shape);
   return view;
 }
 
 Tensor Tensor::detached() const {
+  require_not_under_recording("Tensor::detached");
   return with_links(nullptr);
+}
+
+void Tensor::require_not_under_recording(const char* where) const {
+  if (internal::is_under_recording(*this)) {
+    throw InvalidArgument(
+        where,
+        "tensor: got one that a Program is recording, expected another; use reshape and "
+        "stop_gradient, and no control flow that depends on values");
+  }
 }
 
 Tensor Tensor::with_links(std::shared_ptr<const TapeLinks> links) const {

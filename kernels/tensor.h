@@ -68,12 +68,15 @@ class Tensor {
   template <typename T>
   T item() const {  // the value of a tensor with one element
     SUPERSTEP_CHECK(num_elements_ == 1, "item() of a tensor with shape", shape_.to_string());
+    require_not_under_recording("Tensor::item");
     return data<T>()[0];
   }
 
-  Tensor viewed_as(
-      Shape shape) const;   // same storage, same number of elements; keeps no tape links
-  Tensor detached() const;  // same storage without tape links
+  // Both drop the tape links, so no gradient flows through. Within a function that a Program
+  // records they (and item()) throw InvalidArgument, since what depends on their result would not
+  // be recorded; reshape and stop_gradient of kernels/ops.h and kernels/tape.h are recorded.
+  Tensor viewed_as(Shape shape) const;  // same storage, same number of elements
+  Tensor detached() const;              // same storage, same shape
   bool shares_storage_with(const Tensor& other) const { return storage_ == other.storage_; }
   // For plans that run again and again: this handle gives up its storage for that of `other` (same
   // dtype and number of elements) without allocating; shape and links stay.
@@ -84,6 +87,8 @@ class Tensor {
   Tensor with_links(std::shared_ptr<const TapeLinks> links) const;
 
  private:
+  void require_not_under_recording(const char* where) const;
+
   Shape shape_;
   DType dtype_ = DType::kFloat32;
   std::int64_t num_elements_ = 0;

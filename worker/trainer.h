@@ -37,8 +37,8 @@ struct CheckpointOptions {
   std::int64_t every_supersteps = 200;  // 0: only at the end of each epoch
   int keep = 3;                         // newest ones kept
   bool keep_best = true;                // and the one with the best validation (or test) accuracy
-  std::string run_id;
-  std::string configuration;  // resolved TOML, stored in the manifest
+  std::string run_id = {};
+  std::string configuration = {};  // resolved TOML, stored in the manifest
 };
 
 struct EarlyStopping {
