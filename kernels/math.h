@@ -3,9 +3,9 @@
 // The same bits for an element wherever it stands: no library call, no packet path that differs
 // from its scalar tail, no fused multiply-add, no branch. Errors, measured over all orders of
 // magnitude against double: exp below 1 unit in the last place, tanh below 1.5, logistic below
-// 2.5 (tests/kernels/math_test.cpp). Overflow gives infinity, underflow denormals and then 0; NaN stays
-// NaN. For double the functions of the C library are used; so is log in both types (float by way of
-// double, which rounds correctly but for rare ties).
+// 2.5 (tests/kernels/math_test.cpp). Overflow gives infinity, underflow denormals and then 0; NaN
+// stays NaN. For double the functions of the C library are used; so is log in both types (float by
+// way of double, which rounds correctly but for rare ties).
 //
 // exp: Cody and Waite's reduction x = n ln 2 + r in two parts, then 1 + r + r^2 Q(r). tanh: x + x^3
 // P(x^2) near 0, else 1 - 2 / (exp(2|x|) + 1). Q and P interpolate at Chebyshev points.

@@ -3,16 +3,17 @@
 // A superstep on a Server:
 //   ParameterView parameters = server.pull();
 //   for (int slot : my_slots) {
-//     std::span<float> gradient = server.reserve(slot);          // memory for this slot's gradient sums
+//     std::span<float> gradient = server.reserve(slot);          // memory for this slot's gradient
+//     sums
 //     ... write sums over the slot's samples ...
 //     for (bucket...) server.push(slot, bucket, part of gradient);
 //     server.push_summary(slot, {.num_samples = n, .loss_sum = ...});
 //   }
 //   StepResult result = server.apply_gradients(options);          // sync, exchange + update, sync
 //
-// Slots carry sums and counts; the division by the number of samples happens once, at the owner of a
-// shard. Gradients of slots are added along the fixed tree over slots (bsp/slot_tree.h), so parameters
-// after a step have the same bits for every number of ranks.
+// Slots carry sums and counts; the division by the number of samples happens once, at the owner of
+// a shard. Gradients of slots are added along the fixed tree over slots (bsp/slot_tree.h), so
+// parameters after a step have the same bits for every number of ranks.
 #pragma once
 
 #include <array>
@@ -33,10 +34,12 @@ namespace superstep::paramserver {
 // The published parameters, read-only. Valid until the next apply_gradients().
 class ParameterView {
  public:
-  ParameterView(const ParameterLayout& layout, std::span<const float> buffer) : layout_(&layout), buffer_(buffer) {}
+  ParameterView(const ParameterLayout& layout, std::span<const float> buffer)
+      : layout_(&layout), buffer_(buffer) {}
   std::span<const float> entry(int index) const {
     const LayoutEntry& e = layout_->entries()[static_cast<std::size_t>(index)];
-    return buffer_.subspan(static_cast<std::size_t>(e.offset), static_cast<std::size_t>(e.num_elements()));
+    return buffer_.subspan(static_cast<std::size_t>(e.offset),
+                           static_cast<std::size_t>(e.num_elements()));
   }
   std::span<const float> buffer() const { return buffer_; }
 
@@ -53,13 +56,14 @@ struct SlotSummary {
 };
 
 struct ClipOptions {
-  double value = 0.0;         // clip every element of the mean gradient to [-value, value]; 0: off
-  double global_norm = 0.0;   // scale the mean gradient so that its L2 norm is at most this; 0: off. One more sync.
+  double value = 0.0;  // clip every element of the mean gradient to [-value, value]; 0: off
+  double global_norm =
+      0.0;  // scale the mean gradient so that its L2 norm is at most this; 0: off. One more sync.
 };
 
 // What happens to the entries a partial update leaves out.
 enum class MaskedState : std::uint8_t {
-  kKeep,      // value and optimizer state stay as they are (default)
+  kKeep,          // value and optimizer state stay as they are (default)
   kZeroGradient,  // the entry gets a gradient of zero: momentum and weight decay still move it
 };
 
@@ -70,19 +74,19 @@ struct ApplyOptions {
 };
 
 struct StepResult {
-  SlotSummary total;               // over all slots, the same on every rank
+  SlotSummary total;  // over all slots, the same on every rank
   double learning_rate = 0.0;
-  double gradient_norm = 0.0;      // NaN unless clip.global_norm is on
-  std::int64_t step = 0;           // updates done so far
+  double gradient_norm = 0.0;  // NaN unless clip.global_norm is on
+  std::int64_t step = 0;       // updates done so far
 };
 
 // What one rank's part of a superstep took, for the superstep's record.
 struct ExchangeTimes {
-  double exchange_seconds = 0.0;   // reducing, clipping, updating, publishing
-  double sync_seconds = 0.0;       // waiting in the syncs
+  double exchange_seconds = 0.0;  // reducing, clipping, updating, publishing
+  double sync_seconds = 0.0;      // waiting in the syncs
 };
 
-struct MemoryUse {                 // bytes on this node; state in the world
+struct MemoryUse {  // bytes on this node; state in the world
   std::int64_t parameters_per_node = 0;
   std::int64_t gradients_per_node = 0;
   std::int64_t optimizer_state_per_world = 0;
@@ -102,7 +106,8 @@ class Server {
   virtual void push_summary(int slot, const SlotSummary& summary) = 0;
   // Collective. Ends the compute phase: all slots of this rank must have been pushed.
   virtual StepResult apply_gradients(const ApplyOptions& options = {}) = 0;
-  // Collective. placement[slot] = rank; takes effect at the next superstep and never changes results.
+  // Collective. placement[slot] = rank; takes effect at the next superstep and never changes
+  // results.
   virtual void set_placement(std::span<const int> placement) = 0;
   virtual std::span<const int> placement() const = 0;
 
