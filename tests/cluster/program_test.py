@@ -400,7 +400,8 @@ class Signals(ResumeTest):
                 process.send_signal(number)
                 stdout, stderr = process.communicate(timeout=60)
                 self.assertEqual(process.returncode, 75, stdout + stderr)
-                self.assertRegex(stderr, r"stopping after this superstep with a checkpoint")
+                self.assertRegex(stderr, r"stopping after this superstep with a checkpoint; "
+                                         r"the newest one on disk is .*step-\d{8}\nto continue:\n  superstep train ")
                 command = re.search(r"^  superstep (train .*--resume)$", stdout, re.M)
                 self.assertIsNotNone(command, stdout)
                 self.assertNotIn("final:", stdout)
@@ -418,17 +419,17 @@ class Signals(ResumeTest):
         self.assertEqual(process.returncode, 75, stdout + stderr)
         self.assertRegex(stdout, r"mpirun -n 2 superstep train .*--resume")
 
-    def test_sigterm_to_mpirun_names_the_newest_checkpoint_at_once(self):
-        """mpirun leaves its ranks about a second: whether the last checkpoint fits or not, the run goes on later."""
+    def test_sigterm_to_mpirun_leaves_a_run_that_goes_on(self):
+        """mpirun leaves its ranks about a second: whether the last checkpoint fits or not, the run goes on later.
+
+        What the ranks print meanwhile reaches a pipe only sometimes, so it is tested without mpirun above."""
         expected = self.train(*self.LONG).hash()
         out = self.directory / "terminated"
         process = self.start(out, *self.LONG, mpirun=[*MPIRUN, "-n", "2"])
         self.wait_for_superstep(out, 20, process)
         process.send_signal(signal.SIGTERM)
-        stdout, stderr = process.communicate(timeout=60)
+        process.communicate(timeout=60)
         self.assertNotEqual(process.returncode, 0)
-        self.assertRegex(stderr, r"the newest one on disk is .*step-\d{8}\nto continue:\n  mpirun -n 2 superstep "
-                                 r"train .* --resume")
         outcome = self.train("--resume", *self.LONG, out=out)
         self.assertEqual(outcome.code, 0, outcome.text)
         self.assertEqual(outcome.hash(), expected)
