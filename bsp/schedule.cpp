@@ -95,6 +95,7 @@ void share_pieces(std::span<const std::int64_t> counts, std::int64_t base, Round
 std::vector<std::int64_t> even_shards(int num_ranks, std::int64_t n) {
   const std::int64_t granules = (n + kShardGranule - 1) / kShardGranule;
   std::vector<std::int64_t> counts;
+  counts.reserve(static_cast<std::size_t>(num_ranks));
   const auto border = [&](int rank) {
     return std::min(n, granules * rank / num_ranks * kShardGranule);
   };

@@ -142,13 +142,13 @@ SharedBytes::SharedBytes(World& world, std::int64_t num_bytes, Level level)
   require_sizes(state, group, num_bytes);
   auto mapping =
       std::make_shared<SharedMapping>(make_mapping(state, group, padded_bytes(num_bytes)));
-  const auto addresses = state.allgather_raw(reinterpret_cast<std::uintptr_t>(&mapping));
-  const auto mappers = reinterpret_cast<const std::shared_ptr<SharedMapping>*>(
+  const auto addresses = state.allgather_addresses(&mapping);
+  const auto* mappers = static_cast<const std::shared_ptr<SharedMapping>*>(
       addresses[static_cast<std::size_t>(group.mapper)]);
   state_->mapping = state.rank == group.mapper ? mapping : *mappers;
   state_->num_bytes = num_bytes;
-  static_cast<void>(
-      state.synchronise({}));  // the mappers' pointers live until all have copied them
+  // The mappers' pointers live until all have copied them.
+  static_cast<void>(state.synchronise({}));
 }
 
 SharedBytes::SharedBytes(SharedBytes&&) noexcept = default;

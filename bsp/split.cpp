@@ -56,6 +56,7 @@ World World::split(int color, int key, CallSite site) {
       gather_choices(parent, {color, key, parent.team->transport().reserve_context(), rank()}),
       color);
   std::vector<int> ranks;
+  ranks.reserve(members.size());
   for (const Choice& member : members) {
     ranks.push_back(member.rank);
   }
@@ -71,10 +72,9 @@ World World::split(int color, int key, CallSite site) {
   if (rank() == maker) {
     team = make_team(parent, ranks, members.front().context);
   }
-  const std::vector<std::uint64_t> addresses =
-      parent.allgather_raw(reinterpret_cast<std::uintptr_t>(&team));
+  const std::vector<const void*> addresses = parent.allgather_addresses(&team);
   if (rank() != maker) {
-    team = *reinterpret_cast<const std::shared_ptr<internal::Team>*>(
+    team = *static_cast<const std::shared_ptr<internal::Team>*>(
         addresses[static_cast<std::size_t>(maker)]);
   }
   static_cast<void>(parent.synchronise({}));

@@ -158,16 +158,29 @@ internal::PendingMessages World::State::synchronise(internal::PendingMessages pe
   });
 }
 
-std::vector<std::uint64_t> World::State::allgather_raw(std::uint64_t value) {
-  std::vector<std::uint64_t> values(static_cast<std::size_t>(size()));
+namespace {
+
+template <typename T>
+std::vector<T> allgather_values(World::State& state, const T& value) {
+  std::vector<T> values(static_cast<std::size_t>(state.size()));
   std::vector<Outgoing> sends;
   std::vector<Incoming> receives;
   for (std::size_t i = 0; i < values.size(); ++i) {
     sends.push_back({static_cast<int>(i), std::as_bytes(std::span(&value, 1))});
     receives.push_back({static_cast<int>(i), std::as_writable_bytes(std::span(&values[i], 1))});
   }
-  exchange(sends, receives);
+  state.exchange(sends, receives);
   return values;
+}
+
+}  // namespace
+
+std::vector<std::uint64_t> World::State::allgather_raw(std::uint64_t value) {
+  return allgather_values(*this, value);
+}
+
+std::vector<const void*> World::State::allgather_addresses(const void* address) {
+  return allgather_values(*this, address);
 }
 
 std::vector<std::string> World::State::allgather_texts_raw(std::string_view mine) {
@@ -199,14 +212,13 @@ void World::State::fail_deadline(std::chrono::milliseconds waited) {
   }
   const internal::MissingReport report = internal::report_missing(
       statuses, {.kind = log.last().kind, .context = team->context(), .calls = calls});
-  const CommunicationError error(
-      "World",
-      fmt::format("waited {} in {}, superstep {}: {}", format_duration(waited),
-                  internal::describe(log.last()), superstep, report.text),
-      report.ranks_disagree ? ExitCode::kRanksDisagree : ExitCode::kStoppedResumable);
-  rank_context->failure->raise(topology.root_rank_of[static_cast<std::size_t>(rank)], error.what(),
-                               error.exit_code());
-  throw error;
+  const ExitCode exit_code =
+      report.ranks_disagree ? ExitCode::kRanksDisagree : ExitCode::kStoppedResumable;
+  const std::string what = fmt::format("waited {} in {}, superstep {}: {}", format_duration(waited),
+                                       internal::describe(log.last()), superstep, report.text);
+  rank_context->failure->raise(topology.root_rank_of[static_cast<std::size_t>(rank)], what,
+                               exit_code);
+  throw CommunicationError("World", what, exit_code);
 }
 
 void World::State::record_failure(const Error& error) {

@@ -32,7 +32,7 @@ class WorldObject::Part final : public MessageTarget {
         id_(state.messages.add(*this)) {}
   Part(const Part&) = delete;
   Part& operator=(const Part&) = delete;
-  ~Part() { state_.messages.remove(id_); }
+  virtual ~Part() { state_.messages.remove(id_); }
 
   std::span<std::byte> memory() override { return memory_; }
   void clear_messages() override {

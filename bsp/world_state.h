@@ -76,6 +76,8 @@ struct World::State {
   internal::PendingMessages synchronise(internal::PendingMessages pending);
   // Every rank's `value`, without the bookkeeping of a call of its own.
   std::vector<std::uint64_t> allgather_raw(std::uint64_t value);
+  // Valid only in the process of their rank.
+  std::vector<const void*> allgather_addresses(const void* address);
   std::vector<std::string> allgather_texts_raw(std::string_view mine);
 
   void execute(const internal::RankPlan& plan, std::span<const internal::MemoryPiece> pieces,
