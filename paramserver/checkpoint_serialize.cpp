@@ -274,7 +274,9 @@ std::span<const std::byte> open_frame(std::span<const std::byte> bytes,
   const auto size = static_cast<std::int64_t>(bytes.size());
   FrameHeader header;
   const FrameHeader expected;
-  std::memcpy(&header, bytes.data(), std::min(bytes.size(), sizeof header));
+  if (!bytes.empty()) {  // an empty span may have no address, which memcpy must not see
+    std::memcpy(&header, bytes.data(), std::min(bytes.size(), sizeof header));
+  }
   if (header.magic != expected.magic) {
     fail(0, "not the manifest of a checkpoint: wrong magic number");
   }

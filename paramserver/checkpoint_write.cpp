@@ -275,7 +275,7 @@ void seal(const fs::path& temporary, const fs::path& target, const Manifest& man
 
 fs::path write_checkpoint(bsp::World& world, const fs::path& root, Manifest manifest,
                           std::span<const ArrayPart> parts) {
-  const fs::path target = root / step_directory_name(manifest.position.superstep);
+  fs::path target = root / step_directory_name(manifest.position.superstep);
   fs::path temporary = target;
   temporary += ".tmp";
   const bool is_root = world.rank() == 0;

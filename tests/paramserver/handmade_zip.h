@@ -76,8 +76,8 @@ inline std::string zip_file(const std::vector<ZipMemberSpec>& members) {
         little_endian(0, 2) + little_endian(0x21, 2) + little_endian(member.crc, 4) +
         little_endian(member.stored.size(), 4) + little_endian(member.size, 4) +
         little_endian(member.name.size(), 2) + little_endian(0, 2);
-    directory += "PK\1\2" + little_endian(20, 2) + common + little_endian(0, 2 + 2 + 2 + 4) +
-                 little_endian(file.size(), 4) + member.name;
+    directory += "PK\1\2" + little_endian(20, 2) + common + little_endian(0, 6) +
+                 little_endian(0, 4) + little_endian(file.size(), 4) + member.name;
     file += "PK\3\4" + common + member.name + member.stored;
   }
   const std::string count = little_endian(members.size(), 2);
