@@ -235,6 +235,19 @@ class BadInput(ProgramTest):
         outcome = self.train("--set", "train.microbatches=2", out=out, mpirun=[*MPIRUN, "-n", "3"])
         self.expect_refusal(outcome, 2, r"more ranks than slots: got 3 ranks", out)
 
+    def test_too_little_shared_memory(self):
+        """The ranks of a node meet in /dev/shm; a container's is small, and full it would be a bus error."""
+        wide = CONFIG.replace('kind = "dense"', 'kind = "dense"\nunits = 65536\n[[model.layers]]\nkind = "dense"')
+        self.config = self.write("wide.toml", wide)
+        small = ["unshare", "--mount", "sh", "-c",
+                 'mount -t tmpfs -o size=24m tmpfs /dev/shm && exec "$@"', "sh"]
+        if os.geteuid() != 0:
+            small[1:1] = ["--user", "--map-root-user"]
+        out = self.directory / "out"
+        outcome = self.train(out=out, mpirun=[*small, *MPIRUN, "-n", "2"])
+        self.expect_failure(outcome, 2, r"too little shared memory in /dev/shm: got \d+ bytes free .*, needed \d+ bytes")
+        self.assertFalse(out.exists())
+
     def test_a_message_is_printed_once_for_all_processes(self):
         outcome = self.train("--set", "train.epoch=2", mpirun=[*MPIRUN, "-n", "3"])
         self.expect_failure(outcome, 2, r"key 'train\.epoch' is unknown")

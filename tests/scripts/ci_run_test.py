@@ -34,7 +34,7 @@ class CiRun(TreeTest):
         path = os.path.join(self.root, "bin") + os.pathsep + os.environ["PATH"]
         environment = {name: value for name, value in os.environ.items() if name != "SUPERSTEP_TEST_DATA"}
         return subprocess.run([os.path.join(self.repository, ".ci/run")], capture_output=True, text=True, check=False,
-                              env={**environment, "PATH": path, "SUPERSTEP_CI_LEGS": "all"})
+                              env={**environment, "PATH": path})
 
     def test_passes_and_ends_with_the_summary_of_the_release_tests(self):
         result = self.run_it()
