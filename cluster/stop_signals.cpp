@@ -47,7 +47,7 @@ extern "C" void on_stop_signal(int signal) {
 void handle(int signal) {
   struct sigaction action {};
   action.sa_handler = on_stop_signal;
-  action.sa_flags = SA_RESTART;
+  action.sa_flags = SA_RESTART | SA_ONSTACK;  // base/signal_stack.h says why
   sigemptyset(&action.sa_mask);
   sigaction(signal, &action, nullptr);
 }

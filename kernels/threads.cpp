@@ -9,6 +9,7 @@
 #endif
 
 #include "base/error.h"
+#include "base/signal_stack.h"
 
 namespace superstep::kernels {
 namespace {
@@ -34,6 +35,7 @@ void set_team_size(int threads) {
         "set_team_size",
         fmt::format("number of threads: got {}, expected 1 to {}", threads, kMaxTeam));
   }
+  ensure_signal_stack();
   team_of_this_thread() = threads;
   pin_eigen_blocking();
 #ifdef SUPERSTEP_HAVE_ONEDNN
@@ -53,6 +55,7 @@ void pin_eigen_blocking() {
 
 #ifdef SUPERSTEP_HAVE_ONEDNN
 TeamScope::TeamScope(int threads) {
+  ensure_signal_stack();
   const int current = omp_get_max_threads();
   if (current != threads) {
     previous_ = current;

@@ -12,7 +12,8 @@
 
 namespace superstep::kernels {
 
-// For the calling thread, from now on. Throws InvalidArgument unless 1 <= threads <= 1024.
+// For the calling thread, from now on; signal handlers that run in it get a stack of their own
+// (base/signal_stack.h). Throws InvalidArgument unless 1 <= threads <= 1024.
 void set_team_size(int threads);
 
 // Of the calling thread.
@@ -22,8 +23,9 @@ int team_size();
 // use Eigen call it themselves; it is cheap.
 void pin_eigen_blocking();
 
-// The OpenMP runtime of the calling thread uses exactly `threads` threads within the scope (nothing
-// to do where it is not linked in).
+// What a thread needs before it enters oneDNN: the OpenMP runtime of the calling thread uses
+// exactly `threads` threads within the scope, and signal handlers have a stack of their own from
+// now on (base/signal_stack.h). Nothing to do where oneDNN is not linked in.
 class TeamScope {
  public:
   explicit TeamScope(int threads);

@@ -1,6 +1,8 @@
 #include "kernels/gemm.h"
 
+#include <atomic>
 #include <cmath>
+#include <csignal>
 #include <cstring>
 #include <limits>
 #include <thread>
@@ -8,6 +10,7 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <pthread.h>
 
 #include "base/error.h"
 #include "kernels/threads.h"
@@ -156,6 +159,61 @@ TEST(TeamSize, RefusesImpossibleCounts) {
               ::testing::HasSubstr("got 0, expected 1"));
   EXPECT_THAT(message_of<InvalidArgument>([] { kernels::set_team_size(-2); }),
               ::testing::HasSubstr("got -2"));
+}
+
+// A handler's view of where it runs. Signals belong to the process.
+// NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables)
+std::atomic<int> signals_on_own_stack{0};
+// NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables)
+std::atomic<int> signals_elsewhere{0};
+
+extern "C" void note_where_handler_runs(int /*signal*/) {
+  stack_t stack{};
+  const bool own = sigaltstack(nullptr, &stack) == 0 && (stack.ss_flags & SS_ONSTACK) != 0;
+  (own ? signals_on_own_stack : signals_elsewhere).fetch_add(1);
+}
+
+// oneDNN's product keeps its stack pointer in the heap: a signal's frame there would overwrite the
+// heap.
+TEST(Gemm, SignalsOfAThreadThatMultipliesHaveAStackOfTheirOwn) {
+  struct sigaction action {};
+  struct sigaction before {};
+  action.sa_handler = note_where_handler_runs;
+  action.sa_flags = SA_RESTART | SA_ONSTACK;
+  ASSERT_EQ(sigaction(SIGUSR2, &action, &before), 0);
+  std::atomic<bool> multiplying{false};
+  std::atomic<bool> done{false};
+  std::thread worker([&] {
+    kernels::set_team_size(1);
+    const GemmShape shape{.m = 16, .n = 200, .k = 784};
+    const Tensor a = Tensor::full(shape_of_a(shape), DType::kFloat32, 1.0);
+    const Tensor b = Tensor::full(shape_of_b(shape), DType::kFloat32, 1.0);
+    Tensor c = Tensor::zeros({shape.m, shape.n}, DType::kFloat32);
+    while (!done) {
+      kernels::gemm(shape, a.data<float>().data(), b.data<float>().data(),
+                    c.mutable_data<float>().data());
+      multiplying = true;
+      for (const float value : c.data<float>()) {
+        ASSERT_EQ(value, 784.0F);
+      }
+    }
+  });
+  while (!multiplying) {
+    std::this_thread::yield();
+  }
+  constexpr int kSignals = 200;
+  for (int i = 0; i < kSignals; ++i) {
+    const int seen = signals_on_own_stack + signals_elsewhere;
+    pthread_kill(worker.native_handle(), SIGUSR2);
+    while (signals_on_own_stack + signals_elsewhere == seen) {
+      std::this_thread::yield();
+    }
+  }
+  done = true;
+  worker.join();
+  sigaction(SIGUSR2, &before, nullptr);
+  EXPECT_EQ(signals_on_own_stack, kSignals);
+  EXPECT_EQ(signals_elsewhere, 0);
 }
 
 }  // namespace
