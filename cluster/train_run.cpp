@@ -11,8 +11,10 @@
 #include "base/aligned.h"
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/hash.h"
 #include "cluster/dry_run.h"
 #include "cluster/handshake.h"
+#include "cluster/launch_record.h"
 #include "cluster/metrics_log.h"
 #include "cluster/run_model.h"
 #include "cluster/stop_signals.h"
@@ -46,6 +48,22 @@ std::string from_root(bsp::World& world, const std::string& mine) {
 
 bool is_stopped(worker::StopReason reason) {
   return reason == worker::StopReason::kSignal || reason == worker::StopReason::kWallTime;
+}
+
+// The last thing a rank does: `superstep launch` believes a job to be complete by these records.
+void record_for_launcher(const bsp::World& world, const RunDirectory& directory,
+                         const worker::TrainResult& result) {
+  if (const std::optional<LaunchContext> launch = launch_context()) {
+    write_outcome(directory.launch_records(),
+                  {.launch = *launch,
+                   .rank = world.rank(),
+                   .num_ranks = world.size(),
+                   .stopped = is_stopped(result.reason),
+                   .reason = std::string(worker::name_of(result.reason)),
+                   .superstep = result.supersteps,
+                   .parameters_hash = to_text(result.parameters_hash),
+                   .state_hash = to_text(result.state_hash)});
+  }
 }
 
 }  // namespace
@@ -165,8 +183,9 @@ void TrainRun::open_directory(const bsp::World& world) {
                                 .lanes = shape.lanes,
                                 .hosts = shape.hosts,
                                 .from_superstep = std::max<std::int64_t>(resume_superstep_, 0)});
-  write_file_atomically(directory_.config(), to_toml(setup_.config));
   write_provenance(directory_.provenance(), provenance_);
+  // The configuration makes the directory a run (RunDirectory::require_run): it comes last.
+  write_file_atomically(directory_.config(), to_toml(setup_.config));
   truncate_metrics(directory_.metrics(), std::max<std::int64_t>(resume_superstep_, 0));
 }
 
@@ -214,7 +233,9 @@ void TrainRun::train_on_rank(bsp::World& world) {
   if (!decisions.checkpoint.empty()) {
     trainer.restore(paramserver::CheckpointReader(decisions.checkpoint));
   }
-  report_outcome(world, server, trainer.fit(setup_.data.parts), reporter);
+  const worker::TrainResult result = trainer.fit(setup_.data.parts);
+  report_outcome(world, server, result, reporter);
+  record_for_launcher(world, decisions.directory, result);
 }
 
 RunSummary TrainRun::summary_of(const bsp::World& world, const worker::TrainResult& result,

@@ -656,18 +656,24 @@ GROUPS = {case.__name__: case for case in (BadInput, LanesInvariance, ProcessesI
                                             Signals, Resume, Commands, Install)}
 
 
-def run(names):
+def run(names, groups):
     suite = unittest.TestSuite()
     for name in names:
         group, _, test = name.partition(".")
-        cases = unittest.defaultTestLoader.loadTestsFromTestCase(GROUPS[group])
+        cases = unittest.defaultTestLoader.loadTestsFromTestCase(groups[group])
         suite.addTests(case for case in cases if test in case.id())
     result = unittest.TextTestRunner(verbosity=2).run(suite)
     return result.wasSuccessful() and result.testsRun > 0
 
 
-if __name__ == "__main__":
+def main(groups):
+    """PROGRAM GROUP[.TEST]..., or PROGRAM --groups NAME...; returns the exit status."""
+    global PROGRAM
     PROGRAM = os.path.abspath(sys.argv[1])
     if sys.argv[2] == "--groups":
-        sys.exit(0 if sorted(sys.argv[3:]) == sorted(GROUPS) else f"the groups are {' '.join(GROUPS)}")
-    sys.exit(0 if run(sys.argv[2:]) else 1)
+        return 0 if sorted(sys.argv[3:]) == sorted(groups) else f"the groups are {' '.join(groups)}"
+    return 0 if run(sys.argv[2:], groups) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(GROUPS))
