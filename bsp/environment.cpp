@@ -102,6 +102,7 @@ std::unique_ptr<internal::StatusBoard> Environment::State::make_board(
   internal::SharedMapping mapping;
   std::string name;
   if (setup->process() == creator) {
+    internal::remove_stale_shared();
     name = members == 1 ? "" : internal::unique_shared_name();
     mapping = members == 1 ? internal::SharedMapping::anonymous(bytes)
                            : internal::SharedMapping::create(name, bytes);

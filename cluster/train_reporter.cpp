@@ -67,6 +67,14 @@ void TrainReporter::on_epoch(const worker::EpochReport& report) {
   require_finite(report.validation, report.test, report.epoch);
 }
 
+void TrainReporter::on_skipped(const worker::StepReport& report, const std::string& why) {
+  totals_.add(report.record);
+  say(fmt::format("left out: {}", why));
+  if (metrics_ != nullptr) {
+    metrics_->on_skipped(report, why);
+  }
+}
+
 void TrainReporter::on_checkpoint(const std::filesystem::path& directory, std::int64_t superstep,
                                   double seconds) {
   checkpoint_seconds_ += seconds;

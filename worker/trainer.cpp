@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "base/check.h"
 #include "base/error.h"
 #include "base/philox.h"
@@ -16,9 +18,16 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::uint32_t kSignalFlag = 1;
 constexpr std::uint32_t kWallTimeFlag = 2;
+constexpr std::uint32_t kBadNumbersFlag = 4;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+paramserver::ApplyOptions unless_numbers_are_bad() {
+  paramserver::ApplyOptions options;
+  options.skip_on = kBadNumbersFlag;
+  return options;
 }
 
 void add_to(paramserver::SlotSummary& sum, const paramserver::SlotSummary& part) {
@@ -51,7 +60,8 @@ Trainer::State::State(bsp::World& the_world, const Model& the_model,
       server(the_server),
       options(std::move(the_options)),
       observer(the_observer),
-      programs(model, server.pull().buffer(), options.batch.seed) {
+      programs(model, server.pull().buffer(), options.batch.seed),
+      numbers(model.layout(), options.numbers) {
   position.seed = options.batch.seed;
 }
 
@@ -120,6 +130,10 @@ bool Trainer::State::at_superstep_limit() const {
 void Trainer::State::push_slot(const SlotBatch& batch, std::int64_t epoch) {
   const std::span<float> gradient = server.reserve(batch.slot);
   const paramserver::SlotSummary summary = programs.train(batch, epoch, gradient);
+  if (const std::optional<std::string> found = numbers.look(batch, summary, gradient)) {
+    findings += (findings.empty() ? "" : "; ") + *found;
+    server.raise_flags(kBadNumbersFlag);
+  }
   int bucket = 0;
   for (const paramserver::ElementRange range : server.buckets()) {
     server.push(batch.slot, bucket++,
@@ -127,6 +141,27 @@ void Trainer::State::push_slot(const SlotBatch& batch, std::int64_t epoch) {
                                  static_cast<std::size_t>(range.length())));
   }
   server.push_summary(batch.slot, summary);
+}
+
+// After a superstep that some rank could not use: every rank learns why, and decides the same.
+void Trainer::State::note_numbers(const StepReport& report) {
+  constexpr std::size_t kMostRanksNamed = 4;
+  std::string why;
+  std::size_t named = 0;
+  int rank = 0;
+  for (const std::string& text : world.allgather_string(std::exchange(findings, {}))) {
+    if (!text.empty() && named < kMostRanksNamed) {
+      why += fmt::format("{}rank {}, {}", why.empty() ? "" : "; ", rank, text);
+      ++named;
+    }
+    ++rank;
+  }
+  why = fmt::format("the loss or a gradient is no number at superstep {} (epoch {}): {}",
+                    report.superstep, report.epoch + 1, why);
+  numbers.note_bad(report.superstep, why);
+  if (observer != nullptr) {
+    observer->on_skipped(report, why);
+  }
 }
 
 // One superstep: input, gradients of this rank's slots, exchange and update, report.
@@ -150,8 +185,11 @@ void Trainer::State::train_step(const BatchPlan& plan) {
   raise_stop_flags();
   StepReport report;
   report.steps_per_epoch = plan.steps_per_epoch();
-  report.result = server.apply_gradients();
-  add_to(totals.sums, report.result.total);
+  report.result = server.apply_gradients(unless_numbers_are_bad());
+  if (!report.result.skipped) {
+    add_to(totals.sums, report.result.total);
+    numbers.note_good(report.result.total);
+  }
   ++position.superstep;
   ++position.step_in_epoch;
   if (options.random_placement) {
@@ -169,7 +207,9 @@ void Trainer::State::train_step(const BatchPlan& plan) {
                    .bytes_sent = world.traffic().bytes_sent - before.bytes_sent,
                    .bytes_received = world.traffic().bytes_received - before.bytes_received};
   totals.seconds += report.record.total_seconds;
-  if (observer != nullptr) {
+  if (report.result.skipped) {
+    note_numbers(report);
+  } else if (observer != nullptr) {
     observer->on_step(report);
   }
 }

@@ -28,6 +28,7 @@
 #include "worker/data/dataset.h"
 #include "worker/evaluator.h"
 #include "worker/model.h"
+#include "worker/number_check.h"
 #include "worker/stop_request.h"
 
 namespace superstep::worker {
@@ -56,6 +57,7 @@ struct TrainOptions {
   std::int64_t evaluate_every_epochs = 1;
   EarlyStopping early_stopping;
   CheckpointOptions checkpoint;
+  NumberOptions numbers;
   std::chrono::seconds wall_time_limit{0};  // 0: none
   int prefetch_depth = 2;
   // Random placement of slots in every superstep, keyed by the seed (a test of placement
@@ -91,6 +93,8 @@ class TrainObserver {
  public:
   virtual ~TrainObserver() = default;
   virtual void on_step(const StepReport&) {}
+  // Instead of on_step: the superstep was left out, for what is said in `why`.
+  virtual void on_skipped(const StepReport&, const std::string& /*why*/) {}
   virtual void on_epoch(const EpochReport&) {}
   virtual void on_checkpoint(const std::filesystem::path&, std::int64_t /*superstep*/,
                              double /*seconds*/) {}

@@ -52,6 +52,7 @@ paramserver::Manifest Trainer::State::manifest() const {
   manifest.optimizer = server.optimizer();
   manifest.position = position;
   manifest.numbers = remembered(totals, best);
+  numbers.save(manifest.numbers);
   manifest.numbers["update_step"] = static_cast<double>(server.step());
   manifest.parameters_hash = model.layout().parameters_hash(server.pull().buffer());
   return manifest;
@@ -96,6 +97,7 @@ void Trainer::restore(const paramserver::CheckpointReader& reader) {
   const paramserver::Manifest& manifest = reader.manifest();
   state.server.restore(reader, static_cast<std::int64_t>(number(manifest, "update_step")));
   state.position = manifest.position;
+  state.numbers.restore(manifest.numbers);
   state.totals.sums = {
       .num_samples = static_cast<std::int64_t>(number(manifest, "epoch.num_samples")),
       .num_correct = static_cast<std::int64_t>(number(manifest, "epoch.num_correct")),

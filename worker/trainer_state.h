@@ -39,6 +39,7 @@ struct Trainer::State {
   std::vector<int> slots_of_this_rank() const;
   void push_slot(const SlotBatch& batch, std::int64_t epoch);
   void train_step(const BatchPlan& plan);
+  void note_numbers(const StepReport& report);
   void raise_stop_flags();
   std::optional<StopReason> stop_reason() const;
   bool at_superstep_limit() const;
@@ -59,6 +60,8 @@ struct Trainer::State {
   TrainOptions options;
   TrainObserver* observer;
   StepPrograms programs;
+  NumberCheck numbers;
+  std::string findings;  // of this rank in the superstep in work
   std::unique_ptr<Prefetcher> prefetcher;
   paramserver::Position position;
   EpochTotals totals;
