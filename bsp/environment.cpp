@@ -137,6 +137,10 @@ int Environment::num_processes() const {
   return state_->setup->num_processes();
 }
 
+std::string Environment::mpi_library() const {
+  return state_->session ? state_->session->library() : std::string();
+}
+
 bool Environment::agree_on_setup(const std::optional<std::string>& failure) {
   const std::vector<std::string> all = state_->gather(failure ? "!" + *failure : "");
   std::map<std::string, std::vector<int>> processes_of;

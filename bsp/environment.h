@@ -49,6 +49,8 @@ class Environment {
   bool under_mpirun() const;
   int process() const;
   int num_processes() const;
+  // MPI_Get_library_version, one line; empty without mpirun.
+  std::string mpi_library() const;
   bool is_root_process() const { return process() == 0; }
 
   // Collective over processes, before run(): agrees whether set-up failed anywhere. When it did,

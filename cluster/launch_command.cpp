@@ -19,6 +19,7 @@
 #include "cluster/launch_policy.h"
 #include "cluster/launch_process.h"
 #include "cluster/launch_record.h"
+#include "cluster/launcher_check.h"
 #include "cluster/provenance.h"
 #include "cluster/run_directory.h"
 #include "paramserver/checkpoint.h"
@@ -244,6 +245,7 @@ Work prepare_launch(const bsp::Environment& environment, const LaunchArguments& 
   if (environment.under_mpirun()) {
     throw InvalidArgument(kWhere, "it starts mpirun itself: run it without mpirun");
   }
+  require_known_launcher(environment);
   auto launch = std::make_shared<Launch>(arguments, command_line);
   return [launch] { return launch->run(); };
 }

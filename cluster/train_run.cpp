@@ -156,7 +156,7 @@ int TrainRun::execute() {
 }
 
 void TrainRun::explain_on_rank(bsp::World& world) const {
-  require_same_run(world, setup_);
+  require_same_run(world, setup_, environment_.mpi_library());
   if (is_root_rank(world)) {
     fmt::print("{}", dry_run_text(setup_, shape_of(world)));
   }
@@ -213,7 +213,7 @@ void TrainRun::start_reports(const bsp::World& world, TrainReporter& reporter) c
 
 void TrainRun::train_on_rank(bsp::World& world) {
   kernels::set_team_size(1);
-  require_same_run(world, setup_);
+  require_same_run(world, setup_, environment_.mpi_library());
   const Decisions decisions = agree(world);
   // What can fail for want of memory or of a fitting file comes before the run exists on disk.
   paramserver::CollocatedServer server(world, setup_.model.layout(), server_options(setup_));
@@ -231,7 +231,9 @@ void TrainRun::train_on_rank(bsp::World& world) {
   options.checkpoint.run_id = decisions.run_id;
   worker::Trainer trainer(world, setup_.model, server, options, &reporter);
   if (!decisions.checkpoint.empty()) {
-    trainer.restore(paramserver::CheckpointReader(decisions.checkpoint));
+    const paramserver::CheckpointReader reader(decisions.checkpoint);
+    world.require_same("checkpoint", to_text(reader.manifest().state_hash));
+    trainer.restore(reader);
   }
   const worker::TrainResult result = trainer.fit(setup_.data.parts);
   report_outcome(world, server, result, reporter);
