@@ -75,6 +75,14 @@ void TrainReporter::on_skipped(const worker::StepReport& report, const std::stri
   }
 }
 
+void TrainReporter::on_straggler(std::int64_t superstep, const worker::Straggler& straggler,
+                                 const std::string& host) {
+  say(fmt::format("superstep {}: {} (on {})", superstep, straggler.to_text(), host));
+  if (metrics_ != nullptr) {
+    metrics_->on_straggler(superstep, straggler, host);
+  }
+}
+
 void TrainReporter::on_checkpoint(const std::filesystem::path& directory, std::int64_t superstep,
                                   double seconds) {
   checkpoint_seconds_ += seconds;

@@ -11,6 +11,7 @@
 #include "base/aligned.h"
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/failpoint.h"
 #include "base/hash.h"
 #include "cluster/dry_run.h"
 #include "cluster/handshake.h"
@@ -214,6 +215,8 @@ void TrainRun::start_reports(const bsp::World& world, TrainReporter& reporter) c
 void TrainRun::train_on_rank(bsp::World& world) {
   kernels::set_team_size(1);
   require_same_run(world, setup_, environment_.mpi_library());
+  SUPERSTEP_FAILPOINT_HERE(world.rank(), -1);
+  SUPERSTEP_FAILPOINT("start");
   const Decisions decisions = agree(world);
   // What can fail for want of memory or of a fitting file comes before the run exists on disk.
   paramserver::CollocatedServer server(world, setup_.model.layout(), server_options(setup_));
@@ -236,6 +239,7 @@ void TrainRun::train_on_rank(bsp::World& world) {
     trainer.restore(reader);
   }
   const worker::TrainResult result = trainer.fit(setup_.data.parts);
+  SUPERSTEP_FAILPOINT("outcome");
   report_outcome(world, server, result, reporter);
   record_for_launcher(world, decisions.directory, result);
 }

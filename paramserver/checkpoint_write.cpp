@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/failpoint.h"
 #include "base/file.h"
 #include "paramserver/checkpoint.h"
 #include "paramserver/checkpoint_files.h"
@@ -255,6 +256,7 @@ void write_parts(const fs::path& temporary, std::span<const ArrayPart> parts,
       const internal::FileDescriptor file = open_for_writing(path);
       const auto values = part.values.subspan(static_cast<std::size_t>(piece.first_element),
                                               static_cast<std::size_t>(piece.num_elements));
+      SUPERSTEP_FAILPOINT("checkpoint.write");
       write_at(file, path, piece.offset, std::as_bytes(values));
       sync_file(file, path);
     }
@@ -291,6 +293,7 @@ void seal(const fs::path& temporary, const fs::path& target, const Manifest& man
   const std::vector<std::byte> frame = encode_manifest(manifest);
   const fs::path path = temporary / kManifestName;
   create_reserved_file(path, static_cast<std::int64_t>(frame.size()));
+  SUPERSTEP_FAILPOINT("checkpoint.manifest");
   const internal::FileDescriptor file = open_for_writing(path);
   write_at(file, path, 0, frame);
   sync_file(file, path);
@@ -301,6 +304,7 @@ void seal(const fs::path& temporary, const fs::path& target, const Manifest& man
                     "read back other bytes than were written: the storage loses data",
                     ExitCode::kBadCheckpoint);
   }
+  SUPERSTEP_FAILPOINT("checkpoint.rename");
   rename_directory(temporary, target);
 }
 

@@ -12,6 +12,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/failpoint.h"
 #include "bsp/shared_array.h"
 #include "bsp/tree_reduce.h"
 #include "paramserver/clip.h"
@@ -311,6 +312,7 @@ StepResult CollocatedServer::apply_gradients(const ApplyOptions& options) {
   state.world.set_phase("sync: gradients");
   state.timed_sync();
   state.world.set_phase("exchange");
+  SUPERSTEP_FAILPOINT("exchange");
   state.board.share(state.placement);
   if ((state.board.flags() & options.skip_on) != 0) {
     state.timed_sync();  // all have read the board
@@ -340,6 +342,10 @@ StepResult CollocatedServer::apply_gradients(const ApplyOptions& options) {
   state.world.set_phase("sync: parameters");
   state.timed_sync();
   state.world.set_phase("compute");
+  SUPERSTEP_FAILPOINT_DATA("parameters", state.parameters.span());
+  if (!state.updater.state_names().empty()) {
+    SUPERSTEP_FAILPOINT_DATA("optimizer_state", state.updater.state(0));
+  }
   state.times.exchange_seconds = seconds_since(start) - state.times.sync_seconds;
   return result;
 }

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/failpoint.h"
 #include "base/philox.h"
 #include "worker/trainer_state.h"
 
@@ -130,6 +131,7 @@ bool Trainer::State::at_superstep_limit() const {
 void Trainer::State::push_slot(const SlotBatch& batch, std::int64_t epoch) {
   const std::span<float> gradient = server.reserve(batch.slot);
   const paramserver::SlotSummary summary = programs.train(batch, epoch, gradient);
+  SUPERSTEP_FAILPOINT_DATA("gradient", gradient);
   if (const std::optional<std::string> found = numbers.look(batch, summary, gradient)) {
     findings += (findings.empty() ? "" : "; ") + *found;
     server.raise_flags(kBadNumbersFlag);
@@ -164,8 +166,26 @@ void Trainer::State::note_numbers(const StepReport& report) {
   }
 }
 
+void Trainer::State::watch_stragglers(const StepReport& report, std::int64_t num_samples) {
+  if (world.size() == 1) {
+    return;
+  }
+  stragglers.note(report.record.compute_seconds + report.record.input_wait_seconds, num_samples);
+  if (!stragglers.is_due()) {
+    return;
+  }
+  const std::vector<double> medians = world.allgather(stragglers.my_median());
+  for (const Straggler& straggler : stragglers.judge(medians)) {
+    if (observer != nullptr) {
+      observer->on_straggler(report.superstep, straggler, world.host_of(straggler.rank));
+    }
+  }
+}
+
 // One superstep: input, gradients of this rank's slots, exchange and update, report.
 void Trainer::State::train_step(const BatchPlan& plan) {
+  SUPERSTEP_FAILPOINT_HERE(world.rank(), position.superstep);
+  SUPERSTEP_FAILPOINT("step.begin");
   const Clock::time_point start = Clock::now();
   const bsp::TrafficCounters before = world.traffic();
   if (options.random_placement) {
@@ -182,6 +202,11 @@ void Trainer::State::train_step(const BatchPlan& plan) {
     push_slot(slot, batch.epoch);
   }
   const double compute = seconds_since(compute_start);
+  std::int64_t own_samples = 0;
+  for (const SlotBatch& slot : batch.slots) {
+    own_samples += slot.num_samples();
+  }
+  SUPERSTEP_FAILPOINT("compute.end");
   raise_stop_flags();
   StepReport report;
   report.steps_per_epoch = plan.steps_per_epoch();
@@ -190,6 +215,7 @@ void Trainer::State::train_step(const BatchPlan& plan) {
     add_to(totals.sums, report.result.total);
     numbers.note_good(report.result.total);
   }
+  SUPERSTEP_FAILPOINT("update.end");
   ++position.superstep;
   ++position.step_in_epoch;
   if (options.random_placement) {
@@ -212,6 +238,7 @@ void Trainer::State::train_step(const BatchPlan& plan) {
   } else if (observer != nullptr) {
     observer->on_step(report);
   }
+  watch_stragglers(report, own_samples);
 }
 
 void Trainer::State::note_epoch(const Evaluation& judged) {
@@ -253,6 +280,7 @@ void Trainer::State::finish_epoch(const TrainingData& data, std::int64_t last_ep
     const EvaluationOptions how{options.evaluation_batch, options.evaluation_slots,
                                 options.normalization};
     world.set_phase("evaluate");
+    SUPERSTEP_FAILPOINT("evaluate");
     if (data.validation != nullptr) {
       report.validation = validation = worker::evaluate(world, programs, *data.validation, how);
     }

@@ -30,6 +30,7 @@
 #include "worker/model.h"
 #include "worker/number_check.h"
 #include "worker/stop_request.h"
+#include "worker/straggler_watch.h"
 
 namespace superstep::worker {
 
@@ -95,6 +96,9 @@ class TrainObserver {
   virtual void on_step(const StepReport&) {}
   // Instead of on_step: the superstep was left out, for what is said in `why`.
   virtual void on_skipped(const StepReport&, const std::string& /*why*/) {}
+  // On every rank; `host` is the straggler's.
+  virtual void on_straggler(std::int64_t /*superstep*/, const Straggler&,
+                            const std::string& /*host*/) {}
   virtual void on_epoch(const EpochReport&) {}
   virtual void on_checkpoint(const std::filesystem::path&, std::int64_t /*superstep*/,
                              double /*seconds*/) {}

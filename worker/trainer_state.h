@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "worker/step_programs.h"
+#include "worker/straggler_watch.h"
 #include "worker/trainer.h"
 
 namespace superstep::worker {
@@ -40,6 +41,7 @@ struct Trainer::State {
   void push_slot(const SlotBatch& batch, std::int64_t epoch);
   void train_step(const BatchPlan& plan);
   void note_numbers(const StepReport& report);
+  void watch_stragglers(const StepReport& report, std::int64_t num_samples);
   void raise_stop_flags();
   std::optional<StopReason> stop_reason() const;
   bool at_superstep_limit() const;
@@ -61,6 +63,7 @@ struct Trainer::State {
   TrainObserver* observer;
   StepPrograms programs;
   NumberCheck numbers;
+  StragglerWatch stragglers;
   std::string findings;  // of this rank in the superstep in work
   std::unique_ptr<Prefetcher> prefetcher;
   paramserver::Position position;
