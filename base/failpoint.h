@@ -72,11 +72,12 @@ class Failpoints {
 }  // namespace superstep
 
 #ifdef SUPERSTEP_FAILPOINTS
-#define SUPERSTEP_FAILPOINT_HERE(rank, superstep) ::superstep::Failpoints::here((rank), (superstep))
+#define SUPERSTEP_FAILPOINT_HERE(rank_now, superstep_now) \
+  ::superstep::Failpoints::here((rank_now), (superstep_now))
 #define SUPERSTEP_FAILPOINT(point) ::superstep::Failpoints::hit(point)
 #define SUPERSTEP_FAILPOINT_DATA(point, data) ::superstep::Failpoints::hit((point), (data))
 #else
-#define SUPERSTEP_FAILPOINT_HERE(rank, superstep) static_cast<void>(0)
+#define SUPERSTEP_FAILPOINT_HERE(rank_now, superstep_now) static_cast<void>(0)
 #define SUPERSTEP_FAILPOINT(point) static_cast<void>(0)
 #define SUPERSTEP_FAILPOINT_DATA(point, data) static_cast<void>(0)
 #endif
