@@ -82,12 +82,12 @@ TEST(Failpoint, RandomFaultsRepeatAndDependOnSeedAttemptAndRank) {
     return counts;
   };
   const char* text = "seed=5,probability=0.01,action=kill";
-  const std::vector<std::int64_t> first = fired(text, {.rank = 1});
-  EXPECT_EQ(fired(text, {.rank = 1}), first);
+  const std::vector<std::int64_t> first = fired(text, {.point = "p", .rank = 1});
+  EXPECT_EQ(fired(text, {.point = "p", .rank = 1}), first);
   EXPECT_NEAR(static_cast<double>(first.size()), 200.0, 60.0);  // four standard deviations
-  EXPECT_NE(fired(text, {.rank = 2}), first);
-  EXPECT_NE(fired(text, {.rank = 1, .attempt = 1}), first);
-  EXPECT_NE(fired("seed=6,probability=0.01,action=kill", {.rank = 1}), first);
+  EXPECT_NE(fired(text, {.point = "p", .rank = 2}), first);
+  EXPECT_NE(fired(text, {.point = "p", .rank = 1, .attempt = 1}), first);
+  EXPECT_NE(fired("seed=6,probability=0.01,action=kill", {.point = "p", .rank = 1}), first);
 }
 
 TEST(Failpoint, SpoilsOneElement) {
