@@ -3,6 +3,7 @@ promise is broken. What a trial returns are figures, such as seconds, that the t
 
 import itertools
 import os
+import pathlib
 import random
 import re
 import shutil
@@ -10,7 +11,7 @@ import signal
 import subprocess
 import time
 
-from job import CONFIG, ENVIRONMENT, Fault, Job, STEPS_PER_EPOCH, descendants, expect, hash_in, is_alive, leftovers
+from job import Job, STEPS_PER_EPOCH, descendants, expect, hash_in
 
 EXIT_RESUMABLE = 75
 
@@ -251,6 +252,22 @@ class LyingDisk(CheckpointCalls):
         return self.lengths[n - 1]
 
 
+class DamagedCheckpoint(Row):
+    name = "F4"
+    fault = "every truncation and every single-bit flip of a checkpoint of 64 KiB (manifest and data)"
+    promise = "found, with the file named; no crash; at most 64 MiB of memory"
+    trials = 1
+    seconds = 120.0
+
+    def trial(self, seed):
+        build = pathlib.Path(self.program).parent
+        done = subprocess.run([build / "tests/paramserver/paramserver_damage_tests"], capture_output=True, text=True,
+                              check=False)
+        figures = dict(re.findall(r"(truncations|flips) found: (\d+) of \d+", done.stdout))
+        expect(done.returncode == 0 and len(figures) == 2, done.stdout[-3000:] + done.stderr[-1000:])
+        return {f"{name} found (all)": int(count) for name, count in figures.items()}
+
+
 class StoppedRank(Row):
     name = "F6"
     fault = "SIGSTOP of a random rank of 3 at a random moment; deadline 2 s"
@@ -299,6 +316,39 @@ class FalseAlarms(Row):
         expect(job.wait(600) == 0, job.text())
         expect("did not arrive" not in job.text(), job.text())
         return {"supersteps": job.supersteps}
+
+
+class SlowRank(Row):
+    name = "F7"
+    fault = "a random rank of 2 gets half of its time (SIGSTOP and SIGCONT every 2 ms)"
+    promise = "named as slow within 20 supersteps"
+    trials = 100
+    seconds = 4.0
+
+    def trial(self, seed):
+        chance = random.Random(seed)
+        job = self.job("trial", epochs=2000, every=100000, extra=("--set", "train.prefetch_depth=8"))
+        job.plain(2)
+        expect(job.wait_for_superstep(chance.randrange(10, 200)), job.text())
+        ranks = job.ranks()
+        victim = chance.randrange(2)
+        begin = job.last_superstep()
+        named = None
+        while named is None and job.last_superstep() < begin + 400 and job.process.poll() is None:
+            os.kill(ranks[victim], signal.SIGSTOP)
+            time.sleep(0.002)
+            os.kill(ranks[victim], signal.SIGCONT)
+            time.sleep(0.002)
+            for line in (job.out / "metrics.jsonl").read_text().splitlines():
+                found = re.match(r'{"type":"straggler","superstep":(\d+),"rank":(\d+),', line)
+                if found and int(found.group(1)) > begin:
+                    named = named or (int(found.group(1)), int(found.group(2)))
+        job.process.send_signal(signal.SIGUSR1)
+        job.wait()
+        expect(named is not None, "nobody was named")
+        expect(named[1] == victim, f"named rank {named[1]}, slowed {victim}")
+        expect(named[0] - begin <= 20, f"named after {named[0] - begin} supersteps")
+        return {"supersteps until named": named[0] - begin}
 
 
 class OtherRankCounts(Row):
@@ -404,5 +454,5 @@ class Goodput(Row):
         return 20000 / (time.monotonic() - begin)
 
 
-ROWS = (RandomKill, DoubleKill, KillAtCall, ErrorAtCall, LyingDisk, StoppedRank, FalseAlarms, OtherRankCounts,
+ROWS = (RandomKill, DoubleKill, KillAtCall, ErrorAtCall, LyingDisk, DamagedCheckpoint, StoppedRank, FalseAlarms, SlowRank, OtherRankCounts,
         LauncherKills, Goodput)
