@@ -9,11 +9,22 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 from job import Job, STEPS_PER_EPOCH, descendants, expect, hash_in
 
 EXIT_RESUMABLE = 75
+
+DUTY_CYCLE = """
+import os, signal, sys, time
+pid = int(sys.argv[1])
+while True:
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(0.001)
+    os.kill(pid, signal.SIGCONT)
+    time.sleep(0.001)
+"""
 
 
 class Row:
@@ -320,29 +331,35 @@ class FalseAlarms(Row):
 
 class SlowRank(Row):
     name = "F7"
-    fault = "a random rank of 2 gets half of its time (SIGSTOP and SIGCONT every 2 ms)"
+    fault = "a random rank of 2 gets half of its time (SIGSTOP and SIGCONT every millisecond)"
     promise = "named as slow within 20 supersteps"
     trials = 100
     seconds = 4.0
+    # Supersteps of several milliseconds, so that every one is slowed.
+    shape = ("--set", "data.num_train=4000", "--set", "train.global_batch=400", "--set", "data.sample_shape=[3,32,32]",
+             "--set", "train.prefetch_depth=8")
 
     def trial(self, seed):
         chance = random.Random(seed)
-        job = self.job("trial", epochs=2000, every=100000, extra=("--set", "train.prefetch_depth=8"))
+        job = self.job("trial", epochs=2000, every=100000, extra=self.shape)
         job.plain(2)
-        expect(job.wait_for_superstep(chance.randrange(10, 200)), job.text())
+        expect(job.wait_for_superstep(chance.randrange(10, 60)), job.text())
         ranks = job.ranks()
         victim = chance.randrange(2)
         begin = job.last_superstep()
+        duty = subprocess.Popen([sys.executable, "-c", DUTY_CYCLE, str(ranks[victim])])
         named = None
-        while named is None and job.last_superstep() < begin + 400 and job.process.poll() is None:
-            os.kill(ranks[victim], signal.SIGSTOP)
-            time.sleep(0.002)
+        try:
+            while named is None and job.last_superstep() < begin + 60 and job.process.poll() is None:
+                time.sleep(0.05)
+                for line in (job.out / "metrics.jsonl").read_text().splitlines():
+                    found = re.match(r'{"type":"straggler","superstep":(\d+),"rank":(\d+),', line)
+                    if found and int(found.group(1)) > begin:
+                        named = named or (int(found.group(1)), int(found.group(2)))
+        finally:
+            duty.kill()
+            duty.wait()
             os.kill(ranks[victim], signal.SIGCONT)
-            time.sleep(0.002)
-            for line in (job.out / "metrics.jsonl").read_text().splitlines():
-                found = re.match(r'{"type":"straggler","superstep":(\d+),"rank":(\d+),', line)
-                if found and int(found.group(1)) > begin:
-                    named = named or (int(found.group(1)), int(found.group(2)))
         job.process.send_signal(signal.SIGUSR1)
         job.wait()
         expect(named is not None, "nobody was named")
