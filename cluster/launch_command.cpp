@@ -16,6 +16,7 @@
 #include "cluster/commands.h"
 #include "cluster/launch_hosts.h"
 #include "cluster/launch_leftovers.h"
+#include "cluster/launch_network.h"
 #include "cluster/launch_policy.h"
 #include "cluster/launch_process.h"
 #include "cluster/launch_record.h"
@@ -96,6 +97,23 @@ class Launch {
     return fs::temp_directory_path() / fmt::format("superstep-hosts-{}-{}", ::getpid(), attempt_);
   }
 
+  // Where all hosts meet, unless the user says so.
+  void add_network(std::vector<std::string>& words) const {
+    std::vector<std::string> names;
+    for (const Host& host : hosts_.hosts()) {
+      names.push_back(host.name);
+    }
+    const std::optional<std::vector<std::uint32_t>> addresses = addresses_of(names);
+    if (!addresses) {
+      return;
+    }
+    if (const std::optional<Network> network = common_network(*addresses, local_networks())) {
+      for (const char* name : {"btl_tcp_if_include", "oob_tcp_if_include"}) {
+        words.insert(words.end(), {"--mca", name, network->to_text()});
+      }
+    }
+  }
+
   std::vector<std::string> command() const {
     std::vector<std::string> words = {arguments_.mpirun, "--report-uri", "+"};
     const auto is_given = [&](std::string_view name) {
@@ -106,6 +124,12 @@ class Launch {
       if (!is_given(name)) {
         words.insert(words.end(), {"--mca", name, value});
       }
+    }
+    const bool names_interfaces = is_given("btl_tcp_if_include") ||
+                                  is_given("oob_tcp_if_include") ||
+                                  is_given("btl_tcp_if_exclude") || is_given("oob_tcp_if_exclude");
+    if (!names_interfaces) {
+      add_network(words);
     }
     for (const std::string& word : hosts_.options(hostfile())) {
       words.push_back(word);

@@ -1,6 +1,8 @@
 // The parts of `superstep launch` that need no job: decisions, mpirun's messages, hosts, records.
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -10,6 +12,7 @@
 #include "base/error.h"
 #include "cluster/launch_diagnosis.h"
 #include "cluster/launch_hosts.h"
+#include "cluster/launch_network.h"
 #include "cluster/launch_policy.h"
 #include "cluster/launch_record.h"
 #include "tests/base/temporary_directory.h"
@@ -268,6 +271,37 @@ TEST(HostPlan, WhatCannotBeSupervisedIsRefused) {
   EXPECT_THAT(message_of({"-n", "0"}), HasSubstr("got \"0\""));
   EXPECT_THAT(message_of({"--host", "a", "--host", "b"}), HasSubstr("named twice"));
   EXPECT_THAT(message_of({"--host", "a,:2"}), HasSubstr("empty name"));
+}
+
+constexpr std::uint32_t ip(std::uint32_t a, std::uint32_t b, std::uint32_t c, std::uint32_t d) {
+  return a << 24U | b << 16U | c << 8U | d;
+}
+
+TEST(LaunchNetwork, IsTheNarrowestThatHoldsAllOtherHosts) {
+  const std::vector<Network> networks = {
+      {.address = ip(127, 0, 0, 1), .prefix = 8, .loopback = true},
+      {.address = ip(172, 17, 0, 1), .prefix = 16},
+      {.address = ip(10, 1, 2, 3), .prefix = 8},
+      {.address = ip(10, 1, 2, 3), .prefix = 16}};
+  const auto text = [&](const std::vector<std::uint32_t>& addresses) {
+    const std::optional<Network> network = common_network(addresses, networks);
+    return network ? network->to_text() : std::string("none");
+  };
+  EXPECT_EQ(text({ip(10, 1, 2, 3), ip(10, 1, 9, 9)}), "10.1.0.0/16");
+  EXPECT_EQ(text({ip(10, 1, 9, 9), ip(10, 2, 9, 9)}), "10.0.0.0/8");
+  EXPECT_EQ(text({ip(127, 0, 0, 1), ip(172, 17, 0, 2)}), "172.17.0.0/16");
+  EXPECT_EQ(text({ip(10, 1, 9, 9), ip(172, 17, 0, 2)}), "none");
+  EXPECT_EQ(text({ip(192, 168, 0, 1)}), "none");
+  EXPECT_EQ(text({ip(127, 0, 1, 1), ip(10, 1, 2, 3)}), "none");  // this machine alone
+  EXPECT_EQ(text({}), "none");
+}
+
+TEST(LaunchNetwork, KnowsThisMachine) {
+  const std::optional<std::vector<std::uint32_t>> addresses =
+      addresses_of(std::vector<std::string>{"127.0.0.1"});
+  ASSERT_TRUE(addresses);
+  EXPECT_EQ(addresses->front(), ip(127, 0, 0, 1));
+  EXPECT_FALSE(common_network(*addresses, local_networks()));
 }
 
 class LaunchRecord : public ::testing::Test {
