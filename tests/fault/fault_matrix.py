@@ -128,6 +128,9 @@ def main():
             if (arguments.rows and kind.name not in arguments.rows) or most == 0:
                 continue
             row = kind(program, pathlib.Path(directory))
+            if not row.is_possible():
+                print(f"{row.name}: not possible here", flush=True)
+                continue
             results.of(row.name)["asked"] = row.total()
             failed += run_row(row, results, most, arguments.seconds)
     return 1 if failed else 0

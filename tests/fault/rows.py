@@ -43,6 +43,10 @@ class Row:
     def total(self):
         return self.trials
 
+    def is_possible(self):
+        """Whether this machine allows the fault."""
+        return True
+
     def job(self, name, **options):
         path = self.directory / name
         shutil.rmtree(path, ignore_errors=True)
@@ -145,6 +149,9 @@ class CheckpointCalls(Row):
     """Shared by F2 and F3: one rank under strace, a fault at the n-th call of a kind on checkpoint files."""
     epochs = 3
     every = 4
+
+    def is_possible(self):
+        return subprocess.run(["strace", "-qq", "-o", "/dev/null", "true"], capture_output=True, check=False).returncode == 0
 
     def cases(self):
         """(system call, n) for all calls on checkpoint files of an undisturbed run, counted once."""
