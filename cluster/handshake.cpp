@@ -33,8 +33,6 @@ std::string processor_features() {
   note(__builtin_cpu_supports("avx512f"), "avx512f");
   note(__builtin_cpu_supports("avx512bw"), "avx512bw");
   note(__builtin_cpu_supports("avx512vl"), "avx512vl");
-  note(__builtin_cpu_supports("avx512vnni"), "avx512vnni");
-  note(__builtin_cpu_supports("avx512bf16"), "avx512bf16");
   return features;
 }
 

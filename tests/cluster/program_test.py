@@ -251,6 +251,23 @@ class BadInput(ProgramTest):
         self.assertIn("0.02", outcome.text)
         self.assertFalse(out.exists())
 
+    def test_ranks_that_would_compute_differently(self):
+        out = self.directory / "out"
+        words = ["train", self.config, "--out", out]
+        outcome = self.run_program(*words, ":", "-n", "1", "env", "ONEDNN_MAX_CPU_ISA=AVX2", PROGRAM, *words,
+                                   mpirun=[*MPIRUN, "-n", "1"])
+        self.expect_failure(outcome, 5, r"environment variables that change numbers is not the same on all ranks: got "
+                                        r"\"ONEDNN_MAX_CPU_ISA=AVX2\" on ranks \{1\}, expected \"\" as on rank 0")
+        self.assertFalse(out.exists())
+
+    def test_processes_that_do_not_know_of_each_other(self):
+        for variable, name in (("SLURM_STEP_NUM_TASKS", "srun"), ("PMI_SIZE", "the mpirun of another MPI")):
+            with self.subTest(variable=variable):
+                out = self.directory / "out"
+                outcome = self.train(out=out, env={variable: "4"})
+                self.expect_refusal(outcome, 2, rf"{name} started 4 processes that do not know of each other", out)
+        self.assertEqual(self.train("--dry-run", env={"SLURM_STEP_NUM_TASKS": "1", "PMI_SIZE": "x"}).code, 0)
+
     def test_a_loss_that_is_no_number_ends_the_run(self):
         wild = ("--set", "optimizer.kind=sgd", "--set", "optimizer.learning_rate=1e6",
                 "--set", "optimizer.clip_global_norm=0", "--set", "train.epochs=50")
