@@ -12,6 +12,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -32,6 +33,8 @@ struct EnvironmentOptions {
   // so that the path between nodes can be tested on one machine.
   int ranks_per_node = 0;
   std::chrono::milliseconds sync_deadline{60'000};
+  // Where this process writes what its ranks do (bsp/status_recorder.h); empty: nowhere.
+  std::filesystem::path status_file = {};
 #ifdef NDEBUG
   CollectiveChecks checks = CollectiveChecks::kAtSync;
 #else

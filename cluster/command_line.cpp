@@ -149,6 +149,12 @@ void add_launch(CLI::App& program, LaunchArguments& arguments) {
       ->capture_default_str()
       ->check(CLI::Range(0.0, kLongestGrace))
       ->type_name("SECONDS");
+  app.add_option("--hang", arguments.hang_seconds,
+                 "Restart a job in which no rank moved for this long; 0: never. Above "
+                 "bsp.sync_deadline_seconds, and above what reading the data takes")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, kLongestGrace))
+      ->type_name("SECONDS");
   app.add_option("--mpirun", arguments.mpirun, "The mpirun to start")
       ->capture_default_str()
       ->type_name("FILE");

@@ -56,6 +56,7 @@ struct LaunchArguments {
   std::string mpirun = "mpirun";
   int max_restarts = 100;
   double grace_seconds = 30.0;
+  double hang_seconds = 600.0;  // 0: never
   TrainArguments train;
   std::vector<std::string> train_words;  // what follows "--", in order
 };

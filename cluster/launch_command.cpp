@@ -20,6 +20,7 @@
 #include "cluster/launch_policy.h"
 #include "cluster/launch_process.h"
 #include "cluster/launch_record.h"
+#include "cluster/launch_watch.h"
 #include "cluster/launcher_check.h"
 #include "cluster/provenance.h"
 #include "cluster/run_directory.h"
@@ -44,6 +45,10 @@ constexpr std::pair<const char*, const char*> kParameters[] = {
 
 void say(const std::string& text) {
   fmt::print(stderr, "superstep launch: {}\n", text);
+}
+
+std::chrono::milliseconds milliseconds_of(double seconds) {
+  return std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000.0));
 }
 
 class Launch {
@@ -154,11 +159,18 @@ class Launch {
   }
 
   Decision attempt(SignalInbox& signals) {
-    const Stopwatch watch;
+    const Stopwatch duration;
     const std::string began = utc_iso8601();
-    const ProcessLimits limits{.grace = std::chrono::milliseconds(
-                                   static_cast<std::int64_t>(arguments_.grace_seconds * 1000.0))};
-    const ProcessEnd end = run_mpirun(command(), signals, limits);
+    const ProcessLimits limits{.grace = milliseconds_of(arguments_.grace_seconds)};
+    std::error_code stale;
+    fs::remove_all(run_.launch_records(), stale);
+    HangWatch watch(run_.launch_records(), milliseconds_of(arguments_.hang_seconds));
+    std::optional<WatchedRank> culprit;
+    const ProcessEnd end =
+        run_mpirun(command(), signals, limits, [&]() -> std::optional<std::string> {
+          culprit = arguments_.hang_seconds > 0.0 ? watch.look() : std::nullopt;
+          return culprit ? std::optional(culprit->to_text()) : std::nullopt;
+        });
     std::error_code ignored;
     fs::remove(hostfile(), ignored);
     const std::vector<std::string> removed = remove_leftovers(end.diagnosis.daemon_job(), end.pid);
@@ -170,18 +182,20 @@ class Launch {
                          .run_on_disk = run_on_disk()};
     find_newest_checkpoint(result);
     const Decision decision = policy_.after(result);
-    if (end.diagnosis.named() && decision.verdict == Verdict::kRestart) {
-      blame(*end.diagnosis.named());
+    if (decision.verdict == Verdict::kRestart) {
+      blame(end.hung && culprit     ? culprit->host
+            : end.diagnosis.named() ? end.diagnosis.named()->host
+                                    : "");
     }
-    report(end, outcome, decision, removed, watch);
+    report(end, outcome, decision, removed, duration);
     record(began, end, outcome, result, decision);
     return decision;
   }
 
-  void blame(const NamedCulprit& culprit) {
-    if (!culprit.host.empty() && hosts_.blame(culprit.host)) {
+  void blame(const std::string& host) {
+    if (!host.empty() && hosts_.blame(host)) {
       const std::optional<int> processes = hosts_.num_processes();
-      say(fmt::format("{} was named twice and is left out; {} hosts{} remain", culprit.host,
+      say(fmt::format("{} was named twice and is left out; {} hosts{} remain", host,
                       hosts_.hosts().size(),
                       processes ? fmt::format(" for {} processes", *processes) : ""));
     }

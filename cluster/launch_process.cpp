@@ -123,8 +123,8 @@ std::vector<pid_t> children() {
 
 class Supervision {
  public:
-  Supervision(SignalInbox& signals, const ProcessLimits& limits)
-      : signals_(signals), limits_(limits) {}
+  Supervision(SignalInbox& signals, const ProcessLimits& limits, const HangCheck& hangs)
+      : signals_(signals), limits_(limits), hangs_(hangs) {}
 
   ProcessEnd run(const std::vector<std::string>& command) {
     start(command);
@@ -223,7 +223,24 @@ class Supervision {
     }
   }
 
+  void check_for_hang() {
+    constexpr milliseconds kBetweenChecks{1000};
+    constexpr milliseconds kTimeForStacks{500};
+    if (ended_ || terminated_ || end_.hung || since_check_.elapsed() < kBetweenChecks) {
+      return;
+    }
+    since_check_.restart();
+    if (const std::optional<std::string> why = hangs_()) {
+      end_.hung = true;
+      say(fmt::format("the job does not move: {}", *why));
+      ::kill(end_.pid, SIGUSR2);  // mpirun passes it on
+      ::poll(nullptr, 0, static_cast<int>(kTimeForStacks.count()));
+      terminate();
+    }
+  }
+
   void enforce() {
+    check_for_hang();
     if (ended_) {
       return;
     }
@@ -283,12 +300,14 @@ class Supervision {
 
   SignalInbox& signals_;
   const ProcessLimits& limits_;
+  const HangCheck& hangs_;
   ProcessEnd end_;
   internal::FileDescriptor errors_;  // mpirun's standard error
   bool ended_ = false;
   bool terminated_ = false;
   bool hard_killed_ = false;
   bool failure_seen_ = false;
+  Stopwatch since_check_;
   Stopwatch since_stop_;
   Stopwatch since_termination_;
   Stopwatch since_failure_;
@@ -337,8 +356,8 @@ bool SignalInbox::stopped_within(milliseconds duration) {
 }
 
 ProcessEnd run_mpirun(const std::vector<std::string>& command, SignalInbox& signals,
-                      const ProcessLimits& limits) {
-  return Supervision(signals, limits).run(command);
+                      const ProcessLimits& limits, const HangCheck& hangs) {
+  return Supervision(signals, limits, hangs).run(command);
 }
 
 }  // namespace superstep::cluster

@@ -15,6 +15,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -55,13 +56,18 @@ struct ProcessEnd {
   pid_t pid = -1;     // of mpirun
   bool stop_requested = false;
   bool killed = false;  // by the launcher
+  bool hung = false;    // by what the HangCheck said
   int orphans = 0;      // processes that had to be killed after mpirun's end
   Diagnosis diagnosis;
 };
 
+// Called about once a second while mpirun runs: a text ends the job, which hangs. The ranks' stacks
+// go to standard error before (SIGUSR2).
+using HangCheck = std::function<std::optional<std::string>()>;
+
 // Runs to the end. `command[0]` is looked up in PATH. Throws InvalidArgument when it cannot be
 // started.
 ProcessEnd run_mpirun(const std::vector<std::string>& command, SignalInbox& signals,
-                      const ProcessLimits& limits);
+                      const ProcessLimits& limits, const HangCheck& hangs);
 
 }  // namespace superstep::cluster

@@ -73,7 +73,7 @@ std::optional<LaunchContext> launch_context() {
   return LaunchContext{.id = *id, .attempt = *attempt};
 }
 
-void write_outcome(const fs::path& launch_directory, const RankOutcome& outcome) {
+void make_launch_directory(const fs::path& launch_directory) {
   std::error_code error;
   fs::create_directories(launch_directory, error);
   if (error) {
@@ -81,6 +81,9 @@ void write_outcome(const fs::path& launch_directory, const RankOutcome& outcome)
                     fmt::format("cannot make the directory: {}", error.message()),
                     ExitCode::kFailure);
   }
+}
+
+void write_outcome(const fs::path& launch_directory, const RankOutcome& outcome) {
   const Json json = {{"launch", outcome.launch.id},
                      {"attempt", outcome.launch.attempt},
                      {"rank", outcome.rank},

@@ -37,7 +37,9 @@ struct RankOutcome {
   std::string state_hash;
 };
 
-// `launch_directory` is made when missing. Throws DataError.
+// Throws DataError.
+void make_launch_directory(const std::filesystem::path& launch_directory);
+// The directory must exist. Throws DataError.
 void write_outcome(const std::filesystem::path& launch_directory, const RankOutcome& outcome);
 
 struct JointOutcome {

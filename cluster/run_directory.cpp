@@ -45,7 +45,7 @@ bool is_unbegun(const fs::path& root) {
     const std::string name = entry->path().filename().string();
     std::error_code ignored;
     const bool is_harmless =
-        name == "provenance.json" || is_temporary_name(name) ||
+        name == "provenance.json" || name == "launch" || is_temporary_name(name) ||
         (name == "checkpoints" && fs::is_empty(entry->path(), ignored) && !ignored);
     if (!is_harmless) {
       return false;

@@ -147,7 +147,11 @@ bool TrainRun::is_root_rank(const bsp::World& world) const {
 }
 
 int TrainRun::execute() {
-  const bsp::EnvironmentOptions options = environment_options(setup_.config);
+  bsp::EnvironmentOptions options = environment_options(setup_.config);
+  if (launch_context() && !arguments_.out.empty()) {
+    options.status_file = RunDirectory(arguments_.out).launch_records() /
+                          fmt::format("status-{:05}.json", environment_.process());
+  }
   if (arguments_.dry_run) {
     return environment_.run(options, [this](bsp::World& world) { explain_on_rank(world); });
   }
@@ -184,6 +188,9 @@ void TrainRun::open_directory(const bsp::World& world) {
                                 .lanes = shape.lanes,
                                 .hosts = shape.hosts,
                                 .from_superstep = std::max<std::int64_t>(resume_superstep_, 0)});
+  if (launch_context()) {
+    make_launch_directory(directory_.launch_records());
+  }
   write_provenance(directory_.provenance(), provenance_);
   // The configuration makes the directory a run (RunDirectory::require_run): it comes last.
   write_file_atomically(directory_.config(), to_toml(setup_.config));

@@ -320,6 +320,8 @@ class LaunchRecord : public ::testing::Test {
   testing::TemporaryDirectory directory_;
   std::filesystem::path path_ = directory_.path() / "launch";
   LaunchContext launch_{.id = "a", .attempt = 2};
+
+  void SetUp() override { make_launch_directory(path_); }
 };
 
 TEST_F(LaunchRecord, AllRanksWithOneHashAreComplete) {
