@@ -162,8 +162,9 @@ class Launch {
     const Stopwatch duration;
     const std::string began = utc_iso8601();
     const ProcessLimits limits{.grace = milliseconds_of(arguments_.grace_seconds)};
-    std::error_code stale;
-    fs::remove_all(run_.launch_records(), stale);
+    if (attempt_ > 0 || arguments_.train.resume) {
+      remove_records(run_.launch_records());
+    }
     HangWatch watch(run_.launch_records(), milliseconds_of(arguments_.hang_seconds));
     std::optional<WatchedRank> culprit;
     const ProcessEnd end =

@@ -97,6 +97,22 @@ void write_outcome(const fs::path& launch_directory, const RankOutcome& outcome)
                         json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
+void remove_records(const fs::path& launch_directory) {
+  std::vector<fs::path> records;
+  std::error_code error;
+  for (fs::directory_iterator entry(launch_directory, error), end; !error && entry != end;
+       entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    const bool is_record = name.starts_with("rank-") || name.starts_with("status-");
+    if (is_temporary_name(name) || (is_record && name.ends_with(".json"))) {
+      records.push_back(entry->path());
+    }
+  }
+  for (const fs::path& path : records) {
+    fs::remove(path, error);
+  }
+}
+
 JointOutcome read_outcomes(const fs::path& launch_directory, const LaunchContext& launch) {
   std::map<int, RankOutcome> outcomes;
   std::error_code error;

@@ -42,6 +42,9 @@ void make_launch_directory(const std::filesystem::path& launch_directory);
 // The directory must exist. Throws DataError.
 void write_outcome(const std::filesystem::path& launch_directory, const RankOutcome& outcome);
 
+// What ranks of an earlier attempt left; other files stay. Throws nothing.
+void remove_records(const std::filesystem::path& launch_directory);
+
 struct JointOutcome {
   RankVerdict verdict = RankVerdict::kIncomplete;
   std::string what;   // one line: which ranks are missing, or what differs

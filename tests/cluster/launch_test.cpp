@@ -1,9 +1,11 @@
-// The parts of `superstep launch` that need no job: decisions, mpirun's messages, hosts, records.
+// The parts of `superstep launch` that need no job: decisions, mpirun's messages, hosts, records,
+// the watch.
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <optional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -15,6 +17,7 @@
 #include "cluster/launch_network.h"
 #include "cluster/launch_policy.h"
 #include "cluster/launch_record.h"
+#include "cluster/launch_watch.h"
 #include "tests/base/temporary_directory.h"
 
 namespace superstep::cluster {
@@ -345,6 +348,58 @@ TEST_F(LaunchRecord, AnotherHashIsNoSuccess) {
   }
   EXPECT_EQ(joint().verdict, RankVerdict::kDisagree);
   EXPECT_THAT(joint().what, HasSubstr("rank 1 ended with xxh3:9"));
+}
+
+TEST_F(LaunchRecord, OnlyRecordsAreRemoved) {
+  write_outcome(path_, outcome(1));
+  std::ofstream(path_ / "status-00001.json") << "{}";
+  std::ofstream(path_ / "rank-notes.txt") << "mine";
+  remove_records(path_);
+  EXPECT_EQ(joint().num_recorded, 0);
+  EXPECT_FALSE(std::filesystem::exists(path_ / "status-00001.json"));
+  EXPECT_TRUE(std::filesystem::exists(path_ / "rank-notes.txt"));
+  remove_records("/nonexistent");
+}
+
+void write_status(const std::filesystem::path& directory, int rank, int superstep, int calls,
+                  std::int64_t time_ms = 5) {
+  std::ofstream(directory / ("status-" + std::to_string(rank) + ".json"))
+      << R"({"time_ms":)" << time_ms << R"(,"host":"node-)" << rank
+      << R"(","process":7,"ranks":[{"rank":)" << rank << R"(,"superstep":)" << superstep
+      << R"(,"calls":)" << calls << R"(,"state":"computing","phase":"compute","site":"a.cpp:1"}]})";
+}
+
+TEST_F(LaunchRecord, TheWatchNamesTheRankThatIsBehind) {
+  write_status(path_, 0, 12, 345);
+  write_status(path_, 1, 12, 344);
+  write_status(path_, 2, 12, 345);
+  std::ofstream(path_ / "status-9.json") << "{\"time_ms\": 1";
+  HangWatch watch(path_, milliseconds(50));
+  EXPECT_FALSE(watch.look());
+  std::this_thread::sleep_for(milliseconds(60));
+  const std::optional<WatchedRank> culprit = watch.look();
+  ASSERT_TRUE(culprit);
+  EXPECT_EQ(culprit->to_text(),
+            "rank 1 on node-1: computing in superstep 12, phase \"compute\", 344 calls, last at "
+            "a.cpp:1");
+}
+
+TEST_F(LaunchRecord, TheWatchIsQuietWhileAnyRankMoves) {
+  HangWatch watch(path_, milliseconds(50));
+  for (int calls = 0; calls < 5; ++calls) {
+    write_status(path_, 0, 1, calls);
+    EXPECT_FALSE(watch.look());
+    std::this_thread::sleep_for(milliseconds(30));
+  }
+}
+
+TEST_F(LaunchRecord, OfEqualRanksTheOneWhoseFileIsOldestIsNamed) {
+  write_status(path_, 0, 3, 9, 5000);
+  write_status(path_, 1, 3, 9, 1000);
+  const std::optional<WatchedRank> culprit = culprit_of(read_statuses(path_));
+  ASSERT_TRUE(culprit);
+  EXPECT_EQ(culprit->rank, 1);
+  EXPECT_FALSE(culprit_of({}));
 }
 
 TEST_F(LaunchRecord, RecordsOfOtherAttemptsAndDamagedOnesDoNotCount) {
