@@ -141,6 +141,21 @@ class Supervision(LaunchTest):
         self.expect_all_gone(ranks, 0)
         self.expect_nothing_left()
 
+    def test_a_job_whose_ranks_all_stand_still_is_restarted(self):
+        expected = self.train(*self.LONG).hash()
+        out = self.directory / "still"
+        process = self.launch(out, *self.LONG, options=("-n", "2", "--hang", "2.5"))
+        self.wait_for_superstep(out, 30, process)
+        ranks = self.ranks(process)
+        for pid in ranks:
+            os.kill(pid, signal.SIGSTOP)
+        outcome = self.finish(process, 0)
+        self.assertRegex(outcome.text, r"the job does not move: rank [01] on \S+: \w+ in superstep \d+")
+        self.assertIn("restart 1 of at most 100", outcome.text)
+        self.assertEqual(outcome.hash(), expected)
+        self.expect_all_gone(ranks, 0)
+        self.expect_nothing_left()
+
     def test_a_killed_launcher_takes_its_job_with_it(self):
         out = self.directory / "abandoned"
         process = self.launch(out, *self.LONG, "--set", "train.epochs=100000")
