@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <charconv>
 #include <csignal>
@@ -30,8 +31,14 @@ void write_all(std::string_view text) {
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, text.data(), text.size());
 }
 
-extern "C" void on_stack_request(int) {
-  const int saved_errno = errno;
+// Threads of ranks in this process, for signals that are sent to the process as a whole.
+constexpr std::size_t kMostThreads = 1024;
+// NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables)
+std::array<std::atomic<pid_t>, kMostThreads> rank_threads{};
+// NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables)
+std::atomic<std::size_t> num_rank_threads{0};
+
+void dump_this_thread() {
   std::array<char, 32> text{};
   constexpr std::string_view kBegin = "[rank ";
   char* end = std::copy(kBegin.begin(), kBegin.end(), text.data());
@@ -43,6 +50,18 @@ extern "C" void on_stack_request(int) {
   const int count = ::backtrace(frames.data(), kMostFrames);
   if (count > kOwnFrames) {
     ::backtrace_symbols_fd(frames.data() + kOwnFrames, count - kOwnFrames, STDERR_FILENO);
+  }
+}
+
+extern "C" void on_stack_request(int, siginfo_t* info, void*) {
+  const int saved_errno = errno;
+  if (info->si_code == SI_TKILL) {
+    dump_this_thread();
+  } else {  // any thread of the process may have got it: the ranks are meant
+    const std::size_t count = std::min(num_rank_threads.load(), kMostThreads);
+    for (std::size_t i = 0; i < count; ++i) {
+      request_stack(::getpid(), rank_threads[i].load());
+    }
   }
   errno = saved_errno;
 }
@@ -58,13 +77,19 @@ void install_stack_dumps() {
   std::array<void*, 1> frame{};
   ::backtrace(frame.data(), 1);
   struct sigaction action {};
-  action.sa_handler = on_stack_request;
-  action.sa_flags = SA_RESTART;
+  action.sa_sigaction = on_stack_request;
+  action.sa_flags = SA_RESTART | SA_SIGINFO;
   sigemptyset(&action.sa_mask);
   ::sigaction(SIGUSR2, &action, nullptr);
 }
 
 void set_dumped_rank(int rank) {
+  if (dumped_rank < 0) {
+    const std::size_t index = num_rank_threads.fetch_add(1);
+    if (index < kMostThreads) {
+      rank_threads[index].store(this_thread());
+    }
+  }
   dumped_rank = rank;
 }
 

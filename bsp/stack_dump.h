@@ -14,7 +14,8 @@ namespace superstep::bsp::internal {
 
 // Installs the handler for this process, unless somebody handles SIGUSR2 already.
 void install_stack_dumps();
-// Frames of this thread are shown under this rank from now on.
+// Frames of this thread are shown under this rank from now on; a SIGUSR2 to the process as a whole
+// makes all such threads write.
 void set_dumped_rank(int rank);
 
 // Asks a thread of this user for its stack; returns at once. False when there is no such thread.

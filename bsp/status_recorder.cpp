@@ -15,6 +15,8 @@ namespace superstep::bsp::internal {
 namespace {
 
 constexpr std::chrono::milliseconds kInterval{1000};
+// Until the directory is there.
+constexpr std::chrono::milliseconds kFirstInterval{50};
 
 const char* name_of(RankState state) {
   switch (state) {
@@ -66,19 +68,20 @@ StatusRecorder::~StatusRecorder() {
 
 void StatusRecorder::run() {
   std::unique_lock lock(mutex_);
-  while (!ended_.wait_for(lock, kInterval, [this] { return end_; })) {
+  bool written = false;
+  while (!ended_.wait_for(lock, written ? kInterval : kFirstInterval, [this] { return end_; })) {
     try {
-      write();
+      written = write() || written;
     } catch (const std::exception&) {
       // A status that cannot be written is no reason to disturb the job.
     }
   }
 }
 
-void StatusRecorder::write() const {
+bool StatusRecorder::write() const {
   std::error_code error;
   if (!std::filesystem::is_directory(file_.parent_path(), error)) {
-    return;
+    return false;
   }
   nlohmann::json ranks = nlohmann::json::array();
   for (const int rank : ranks_) {
@@ -98,10 +101,11 @@ void StatusRecorder::write() const {
     std::ofstream file(temporary, std::ios::trunc);
     file << json.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) << '\n';
     if (!file.flush()) {
-      return;
+      return false;
     }
   }
   std::filesystem::rename(temporary, file_, error);
+  return !error;
 }
 
 }  // namespace superstep::bsp::internal

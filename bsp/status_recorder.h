@@ -31,7 +31,7 @@ class StatusRecorder {
 
  private:
   void run();
-  void write() const;
+  bool write() const;
 
   const StatusBoard& board_;
   std::vector<int> ranks_;

@@ -225,20 +225,22 @@ class Launch {
       return;
     }
     const std::optional<NamedCulprit>& named = end.diagnosis.named();
-    const Json line = {{"launch", id_},
-                       {"attempt", attempt_},
-                       {"began", began},
-                       {"ended", utc_iso8601()},
-                       {"mpirun_exit_code", end.exit_code},
-                       {"stop_requested", end.stop_requested},
-                       {"ranks", outcome.what},
-                       {"named_rank", named && named->rank >= 0 ? Json(named->rank) : Json()},
-                       {"named_host", named ? Json(named->host) : Json()},
-                       {"checkpoint_superstep", result.checkpoint_superstep},
-                       {"decision", decision.verdict == Verdict::kRestart ? "restart"
-                                    : decision.verdict == Verdict::kDone  ? "done"
-                                                                          : "give up"},
-                       {"reason", decision.reason}};
+    const Json line = {
+        {"launch", id_},
+        {"attempt", attempt_},
+        {"began", began},
+        {"ended", utc_iso8601()},
+        {"mpi_job", end.diagnosis.daemon_job() ? Json(*end.diagnosis.daemon_job() + 1) : Json()},
+        {"mpirun_exit_code", end.exit_code},
+        {"stop_requested", end.stop_requested},
+        {"ranks", outcome.what},
+        {"named_rank", named && named->rank >= 0 ? Json(named->rank) : Json()},
+        {"named_host", named ? Json(named->host) : Json()},
+        {"checkpoint_superstep", result.checkpoint_superstep},
+        {"decision", decision.verdict == Verdict::kRestart ? "restart"
+                     : decision.verdict == Verdict::kDone  ? "done"
+                                                           : "give up"},
+        {"reason", decision.reason}};
     std::ofstream file(run_.launch_log(), std::ios::app);
     file << line.dump(-1, ' ', false, Json::error_handler_t::replace) << '\n';
     if (!file.flush()) {

@@ -41,6 +41,9 @@ void read_status(const fs::path& path, std::vector<WatchedRank>& ranks) {
 }  // namespace
 
 std::string WatchedRank::to_text() const {
+  if (rank < 0) {
+    return state;
+  }
   return fmt::format("rank {} on {}: {} in superstep {}{}, {} calls{}", rank, host, state,
                      superstep, phase.empty() ? "" : fmt::format(", phase \"{}\"", phase), calls,
                      site.empty() ? "" : fmt::format(", last at {}", site));

@@ -21,8 +21,18 @@ from program_test import ENVIRONMENT, ResumeTest  # noqa: E402
 MPIRUN_OPTIONS = ["--oversubscribe", "--bind-to", "none"]
 
 
-def shared_memory():
-    return {name for name in os.listdir("/dev/shm") if name.startswith(("superstep-", "vader_segment"))}
+def shared_memory_of(jobs):
+    """Names in /dev/shm that belong to one of these Open MPI jobs; others may run beside the test."""
+    return [name for name in os.listdir("/dev/shm") for job in jobs
+            if name.startswith(f"superstep-{job}-") or (name.startswith("vader_segment.") and f".{job:x}." in name)]
+
+
+def job_of(pid):
+    """Open MPI's number of the job that a rank belongs to."""
+    for variable in pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+        if variable.startswith(b"PMIX_NAMESPACE="):
+            return int(variable.split(b"=")[1])
+    raise AssertionError(f"process {pid} is no rank")
 
 
 def descendants(pid):
@@ -55,7 +65,7 @@ def is_alive(pid):
 class LaunchTest(ResumeTest):
     def setUp(self):
         super().setUp()
-        self.memory_before = shared_memory()
+        self.jobs = set()
         # mpirun's session directory, so that what it leaves is seen.
         self.sessions = self.directory / "tmp"
         self.sessions.mkdir()
@@ -83,10 +93,15 @@ class LaunchTest(ResumeTest):
         return [json.loads(line) for line in (out / "launch.jsonl").read_text().splitlines()]
 
     def ranks(self, process):
-        return sorted(pid for pid, name in descendants(process.pid).items() if name == "superstep")
+        pids = sorted(pid for pid, name in descendants(process.pid).items() if name == "superstep")
+        self.jobs |= {job_of(pid) for pid in pids}
+        return pids
 
-    def expect_nothing_left(self):
-        self.assertEqual(shared_memory() - self.memory_before, set())
+    def expect_nothing_left(self, out=None):
+        if out is not None:
+            self.jobs |= {line["mpi_job"] for line in self.attempts(out)}
+            self.assertTrue(self.jobs)
+        self.assertEqual(shared_memory_of(self.jobs), [])
         self.assertEqual(sorted(path.name for path in self.sessions.iterdir()), [])
 
     def expect_all_gone(self, pids, seconds=5.0):
@@ -109,7 +124,7 @@ class Supervision(LaunchTest):
         records = [json.loads(path.read_text()) for path in sorted((out / "launch").glob("rank-*.json"))]
         self.assertEqual([(record["rank"], record["parameters_hash"]) for record in records],
                          [(0, expected), (1, expected)])
-        self.expect_nothing_left()
+        self.expect_nothing_left(out)
 
     def test_a_killed_rank_is_named_and_the_run_goes_on_with_the_same_bits(self):
         expected = self.train(*self.LONG).hash()
@@ -125,7 +140,7 @@ class Supervision(LaunchTest):
         self.assertEqual((first["mpirun_exit_code"], first["named_rank"], first["decision"]), (137, 1, "restart"))
         self.assertEqual((second["mpirun_exit_code"], second["decision"]), (0, "done"))
         self.assertEqual(self.supersteps_of(out), list(range(1, 321)))
-        self.expect_nothing_left()
+        self.expect_nothing_left(out)
 
     def test_a_killed_mpirun_leaves_no_orphans_and_the_run_goes_on(self):
         expected = self.train(*self.LONG).hash()
@@ -139,7 +154,7 @@ class Supervision(LaunchTest):
         outcome = self.finish(process, 0)
         self.assertEqual(outcome.hash(), expected)
         self.expect_all_gone(ranks, 0)
-        self.expect_nothing_left()
+        self.expect_nothing_left(out)
 
     def test_a_job_whose_ranks_all_stand_still_is_restarted(self):
         expected = self.train(*self.LONG).hash()
@@ -154,13 +169,14 @@ class Supervision(LaunchTest):
         self.assertIn("restart 1 of at most 100", outcome.text)
         self.assertEqual(outcome.hash(), expected)
         self.expect_all_gone(ranks, 0)
-        self.expect_nothing_left()
+        self.expect_nothing_left(out)
 
     def test_a_killed_launcher_takes_its_job_with_it(self):
         out = self.directory / "abandoned"
-        process = self.launch(out, *self.LONG, "--set", "train.epochs=100000")
+        process = self.launch(out, "--set", "train.epochs=100000")
         self.wait_for_superstep(out, 20, process)
         below = list(descendants(process.pid))
+        self.assertEqual(len(self.ranks(process)), 2)
         process.kill()
         process.communicate()
         self.expect_all_gone(below)
@@ -178,7 +194,7 @@ class Supervision(LaunchTest):
                 self.assertIn("to continue:", outcome.text)
                 done = max(self.supersteps_of(out))
                 self.assertTrue((out / "checkpoints" / f"step-{done:08}").is_dir(), "the last superstep is lost")
-                self.expect_nothing_left()
+                self.expect_nothing_left(out)
                 resumed = self.finish(self.launch(out, *self.LONG, "--resume", options=("-n", "3")), 0)
                 self.assertEqual(resumed.hash(), expected)
 
@@ -192,7 +208,7 @@ class Supervision(LaunchTest):
                 outcome = self.finish(self.launch(out, *arguments), code)
                 self.assertRegex(outcome.text, pattern)
                 self.assertNotIn("restart 1", outcome.text)
-                self.expect_nothing_left()
+                self.expect_nothing_left(out if code == 6 else None)
         self.assertFalse((self.directory / "wrong2").exists())
 
     def test_a_wall_time_limit_is_no_fault(self):

@@ -111,8 +111,10 @@ def is_alive(pid):
     return pid in processes()
 
 
-def leftovers():
-    return {name for name in os.listdir("/dev/shm") if name.startswith(("superstep-", "vader_segment"))}
+def leftovers(jobs):
+    """Names in /dev/shm that belong to one of these Open MPI jobs; others may run beside this one."""
+    return [name for name in os.listdir("/dev/shm") for job in jobs
+            if name.startswith(f"superstep-{job}-") or (name.startswith("vader_segment.") and f".{job:x}." in name)]
 
 
 class Job:
@@ -130,7 +132,7 @@ class Job:
         self.supersteps = epochs * STEPS_PER_EPOCH
         self.extra = list(extra)
         self.environment = {**ENVIRONMENT, "TMPDIR": str(self.sessions)}
-        self.memory_before = leftovers()
+        self.jobs = set()
         self.log = self.directory / "output.txt"
         self.process = None
 
@@ -191,6 +193,7 @@ class Job:
             rank = variable_of(pid, "OMPI_COMM_WORLD_RANK")
             if rank is not None:
                 found[int(rank)] = pid
+                self.jobs.add(int(variable_of(pid, "PMIX_NAMESPACE") or 0))
         return found
 
     def mpirun(self):
@@ -224,6 +227,7 @@ class Job:
             time.sleep(0.02)
         orphans = [pid for pid in pids if is_alive(pid)]
         expect(not orphans, f"orphans: {orphans}")
-        left = leftovers() - self.memory_before
+        self.jobs |= {line["mpi_job"] for line in self.attempts() if line["mpi_job"]}
+        left = leftovers(self.jobs)
         sessions = sorted(path.name for path in self.sessions.iterdir())
-        expect(not left and not sessions, f"leftovers: {sorted(left)} {sessions}")
+        expect(not left and not sessions, f"leftovers: {left} {sessions}")
