@@ -102,6 +102,7 @@ std::unique_ptr<internal::StatusBoard> Environment::State::make_board(
   internal::SharedMapping mapping;
   std::string name;
   if (setup->process() == creator) {
+    internal::remove_stale_shared();
     name = members == 1 ? "" : internal::unique_shared_name();
     mapping = members == 1 ? internal::SharedMapping::anonymous(bytes)
                            : internal::SharedMapping::create(name, bytes);
@@ -134,6 +135,10 @@ int Environment::process() const {
 }
 int Environment::num_processes() const {
   return state_->setup->num_processes();
+}
+
+std::string Environment::mpi_library() const {
+  return state_->session ? state_->session->library() : std::string();
 }
 
 bool Environment::agree_on_setup(const std::optional<std::string>& failure) {

@@ -12,6 +12,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -32,6 +33,8 @@ struct EnvironmentOptions {
   // so that the path between nodes can be tested on one machine.
   int ranks_per_node = 0;
   std::chrono::milliseconds sync_deadline{60'000};
+  // Where this process writes what its ranks do (bsp/status_recorder.h); empty: nowhere.
+  std::filesystem::path status_file = {};
 #ifdef NDEBUG
   CollectiveChecks checks = CollectiveChecks::kAtSync;
 #else
@@ -49,6 +52,8 @@ class Environment {
   bool under_mpirun() const;
   int process() const;
   int num_processes() const;
+  // MPI_Get_library_version, one line; empty without mpirun.
+  std::string mpi_library() const;
   bool is_root_process() const { return process() == 0; }
 
   // Collective over processes, before run(): agrees whether set-up failed anywhere. When it did,

@@ -11,6 +11,8 @@
 
 #include <fmt/format.h>
 
+#include "bsp/stack_dump.h"
+#include "bsp/status_recorder.h"
 #include "bsp/world_state.h"
 
 namespace superstep::bsp::internal {
@@ -52,12 +54,18 @@ std::unique_ptr<World> Job::make_world(int rank, int lane) {
   state->deadline = parts_.options.sync_deadline;
   state->rank_context = std::make_shared<RankContext>(RankContext{
       &failure_, &statuses_, StatusWriter(parts_.board->slot(rank)), parts_.options.checks});
+  state->rank_context->status.set_thread();
+  set_dumped_rank(rank);
   state->rank_context->status.set_state(RankState::kComputing);
   return WorldAccess::make(std::move(state));
 }
 
 ExitCode Job::run(const std::function<void(World&)>& body) {
+  install_stack_dumps();
   const std::vector<int> ranks(running_.begin(), running_.end());  // ascending: by lane
+  const StatusRecorder recorder(*parts_.board, ranks,
+                                parts_.topology->host_of[static_cast<std::size_t>(ranks.front())],
+                                parts_.options.status_file);
   std::vector<std::thread> threads;
   for (int lane = 1; lane < parts_.options.lanes; ++lane) {
     threads.emplace_back([this, rank = ranks[static_cast<std::size_t>(lane)], lane, &body] {

@@ -2,12 +2,20 @@
 
 #include <atomic>
 #include <cerrno>
+#include <charconv>
+#include <csignal>
+#include <ctime>
+#include <exception>
+#include <filesystem>
+#include <optional>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <unistd.h>
 
@@ -66,6 +74,32 @@ void reserve(int descriptor, std::int64_t num_bytes) {
   if (error != 0) {
     fail(fmt::format("cannot reserve {} bytes in {}", num_bytes, kSharedDirectory), error);
   }
+}
+
+// The process of a name made by unique_shared_name(); nullopt for every other name.
+std::optional<pid_t> owner_of(std::string_view name) {
+  constexpr std::string_view kPrefix = "superstep-";
+  const std::size_t number = name.rfind('-');
+  if (!name.starts_with(kPrefix) || number == std::string_view::npos || number == 0) {
+    return std::nullopt;
+  }
+  const std::size_t process = name.rfind('-', number - 1);
+  if (process == std::string_view::npos || process < kPrefix.size()) {
+    return std::nullopt;
+  }
+  pid_t pid = 0;
+  const char* end = name.data() + number;
+  const auto [stop, error] = std::from_chars(name.data() + process + 1, end, pid);
+  return error == std::errc() && stop == end && pid > 0 ? std::optional(pid) : std::nullopt;
+}
+
+bool is_stale(const std::filesystem::path& path) {
+  constexpr std::time_t kMinimumAge = 60;
+  const std::optional<pid_t> owner = owner_of(path.filename().native());
+  struct stat status {};
+  return owner && ::lstat(path.c_str(), &status) == 0 && status.st_uid == ::getuid() &&
+         S_ISREG(status.st_mode) && std::time(nullptr) - status.st_mtime > kMinimumAge &&
+         ::kill(*owner, 0) != 0 && errno == ESRCH;
 }
 
 std::byte* map(int descriptor, std::int64_t num_bytes) {
@@ -140,6 +174,20 @@ std::string unique_shared_name() {
     }
   }
   return name;
+}
+
+int remove_stale_shared() noexcept {
+  int removed = 0;
+  try {
+    std::error_code error;
+    for (std::filesystem::directory_iterator entry(kSharedDirectory, error), end;
+         !error && entry != end; entry.increment(error)) {
+      removed += is_stale(entry->path()) && ::unlink(entry->path().c_str()) == 0 ? 1 : 0;
+    }
+  } catch (const std::exception&) {
+    // Tidying up is no reason to fail.
+  }
+  return removed;
 }
 
 void unlink_shared(const std::string& name) noexcept {

@@ -39,6 +39,11 @@ class SharedMapping {
 // Names the job, this process and a number that this process did not use before.
 std::string unique_shared_name();
 
+// Removes what killed processes of this user left under such names on this machine: the process is
+// gone and the object is older than a minute (names live only from creation until all ranks have
+// mapped them). Returns how many. Throws nothing.
+int remove_stale_shared() noexcept;
+
 // Removes the name; mappings stay. Does nothing when it is gone already.
 void unlink_shared(const std::string& name) noexcept;
 

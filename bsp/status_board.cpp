@@ -4,8 +4,10 @@
 #include <utility>
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include "base/check.h"
+#include "bsp/stack_dump.h"
 
 namespace superstep::bsp::internal {
 
@@ -28,6 +30,8 @@ std::string describe_missing(int rank, const RankStatus& status) {
     return fmt::format("rank {}: no answer from its node, last seen at superstep {}", rank,
                        status.superstep);
   }
+  const std::string doing = system_state(status.process_id, status.thread_id);
+  const std::string system = doing.empty() ? "" : fmt::format(" ({})", doing);
   const std::string phase = status.phase.empty() ? "" : fmt::format(", phase \"{}\"", status.phase);
   switch (status.state) {
     case RankState::kNotStarted:
@@ -36,13 +40,13 @@ std::string describe_missing(int rank, const RankStatus& status) {
       return fmt::format("rank {}: finished after superstep {}, {}", rank, status.superstep,
                          describe_last_call(status));
     case RankState::kInCall:
-      return fmt::format("rank {}: waits in {} at {}, superstep {}{}", rank, name_of(status.kind),
-                         status.site, status.superstep, phase);
+      return fmt::format("rank {}: waits in {} at {}, superstep {}{}{}", rank, name_of(status.kind),
+                         status.site, status.superstep, phase, system);
     case RankState::kComputing:
       break;
   }
-  return fmt::format("rank {}: computing in superstep {}{}, {}", rank, status.superstep, phase,
-                     describe_last_call(status));
+  return fmt::format("rank {}: computing in superstep {}{}, {}{}", rank, status.superstep, phase,
+                     describe_last_call(status), system);
 }
 
 bool has_arrived(const RankStatus& status, const AwaitedCall& awaited) {
@@ -106,6 +110,8 @@ RankStatus StatusBoard::read(int rank) const {
     status.site = fmt::format("{}:{}", from.file.load(), from.line.load(std::memory_order_relaxed));
   }
   status.phase = from.phase.load();
+  status.process_id = from.process_id.load(std::memory_order_relaxed);
+  status.thread_id = from.thread_id.load(std::memory_order_relaxed);
   return status;
 }
 
@@ -141,6 +147,11 @@ void StatusWriter::set_state(RankState state) {
   slot_->state.store(static_cast<std::uint32_t>(state), std::memory_order_relaxed);
 }
 
+void StatusWriter::set_thread() {
+  slot_->process_id.store(::getpid(), std::memory_order_relaxed);
+  slot_->thread_id.store(this_thread(), std::memory_order_relaxed);
+}
+
 MissingReport report_missing(std::span<const RankStatus> statuses, const AwaitedCall& awaited) {
   std::vector<int> missing;
   std::vector<int> elsewhere;
@@ -155,6 +166,7 @@ MissingReport report_missing(std::span<const RankStatus> statuses, const Awaited
   MissingReport report;
   report.ranks_disagree = missing.empty() && !elsewhere.empty();
   const std::vector<int>& named = report.ranks_disagree ? elsewhere : missing;
+  report.missing = missing;
   report.text = report.ranks_disagree
                     ? fmt::format("ranks {} wait in another call:", describe_ranks(named))
                     : fmt::format("ranks {} did not arrive:", describe_ranks(named));

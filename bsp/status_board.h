@@ -38,6 +38,8 @@ struct alignas(64) StatusSlot {
   std::atomic<std::int32_t> line;        // call site of the last call
   std::atomic<std::uint64_t> calls;      // calls entered in that world
   std::atomic<std::uint64_t> superstep;  // completed, of the world that Environment::run made
+  std::atomic<std::int32_t> process_id;  // of the system, on the rank's machine
+  std::atomic<std::int32_t> thread_id;
   SharedText<6> file;
   SharedText<4> phase;
 };
@@ -52,6 +54,8 @@ struct RankStatus {
   std::uint64_t superstep = 0;
   std::string site;  // "file:line", empty before the first call
   std::string phase;
+  std::int32_t process_id = 0;  // 0: unknown, or on another machine
+  std::int32_t thread_id = 0;
 };
 
 class StatusBoard {
@@ -81,6 +85,8 @@ class StatusWriter {
   void set_superstep(std::uint64_t superstep);
   void set_phase(const char* phase);
   void set_state(RankState state);
+  // Of the calling thread.
+  void set_thread();
 
  private:
   StatusSlot* slot_;
@@ -97,6 +103,7 @@ struct AwaitedCall {
 
 struct MissingReport {
   std::string text;
+  std::vector<int> missing;     // ranks of the world that waits; empty when ranks disagree
   bool ranks_disagree = false;  // everybody waits, but in different calls
 };
 

@@ -18,6 +18,9 @@
 
 namespace superstep::bsp::internal {
 
+// Grows when processes of an older build would misunderstand each other.
+inline constexpr int kWireVersion = 1;
+
 // Ranks are named in errors only. Messages between two processes match in the order they are
 // listed.
 struct ProcessSend {

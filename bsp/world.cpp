@@ -1,6 +1,8 @@
 #include "bsp/world.h"
 
+#include <algorithm>
 #include <chrono>
+#include <thread>
 #include <utility>
 
 #include <fmt/format.h>
@@ -8,6 +10,7 @@
 #include "base/checked_cast.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "bsp/stack_dump.h"
 #include "bsp/world_state.h"
 
 namespace superstep::bsp {
@@ -212,6 +215,7 @@ void World::State::fail_deadline(std::chrono::milliseconds waited) {
   }
   const internal::MissingReport report = internal::report_missing(
       statuses, {.kind = log.last().kind, .context = team->context(), .calls = calls});
+  dump_stacks(statuses, report.missing);
   const ExitCode exit_code =
       report.ranks_disagree ? ExitCode::kRanksDisagree : ExitCode::kStoppedResumable;
   const std::string what = fmt::format("waited {} in {}, superstep {}: {}", format_duration(waited),
@@ -219,6 +223,28 @@ void World::State::fail_deadline(std::chrono::milliseconds waited) {
   rank_context->failure->raise(topology.root_rank_of[static_cast<std::size_t>(rank)], what,
                                exit_code);
   throw CommunicationError("World", what, exit_code);
+}
+
+// One rank of each machine asks the missing ones that it can reach for their stacks; all leave them
+// time to answer before the job ends.
+void World::State::dump_stacks(std::span<const internal::RankStatus> statuses,
+                               std::span<const int> missing) const {
+  constexpr std::chrono::milliseconds kTimeToAnswer{300};
+  const auto is_missing = [&](int other) {
+    return std::find(missing.begin(), missing.end(), other) != missing.end();
+  };
+  const std::span<const int> node = ranks_at[static_cast<std::size_t>(Level::kNode)];
+  const auto asking = std::find_if_not(node.begin(), node.end(), is_missing);
+  if (missing.empty() || asking == node.end()) {
+    return;
+  }
+  for (const int other : missing) {
+    const internal::RankStatus& status = statuses[static_cast<std::size_t>(other)];
+    if (*asking == rank && std::find(node.begin(), node.end(), other) != node.end()) {
+      internal::request_stack(status.process_id, status.thread_id);
+    }
+  }
+  std::this_thread::sleep_for(kTimeToAnswer);
 }
 
 void World::State::record_failure(const Error& error) {

@@ -88,6 +88,8 @@ struct World::State {
   // passed deadline into a report.
   template <typename Operation>
   auto communicate(Operation&& operation);
+  void dump_stacks(std::span<const internal::RankStatus> statuses,
+                   std::span<const int> missing) const;
   [[noreturn]] void fail_deadline(std::chrono::milliseconds waited);
   void record_failure(const Error& error);
 };

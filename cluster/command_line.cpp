@@ -1,6 +1,8 @@
 #include "cluster/command_line.h"
 
+#include <algorithm>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <CLI/App.hpp>
@@ -32,6 +34,7 @@ struct Grammar {
   PredictArguments predict;
   InspectArguments inspect;
   ExportArguments export_weights;
+  LaunchArguments launch;
   std::string shell;
   bool markdown = false;
 };
@@ -122,6 +125,41 @@ void add_export(CLI::App& program, ExportArguments& arguments) {
   add_checkpoint(app, arguments.checkpoint);
 }
 
+void add_launch(CLI::App& program, LaunchArguments& arguments) {
+  constexpr int kMostRestarts = 1'000'000;
+  constexpr double kLongestGrace = 86'400.0;
+  CLI::App& app = *program.add_subcommand(
+      "launch", "Train under supervision: start mpirun, and start it again after a fault");
+  app.footer(
+      "superstep launch [OPTIONS] [options of mpirun] -- train CONFIG.toml ...\n\n"
+      "What stands before -- goes to mpirun. After a fault the job continues from its newest "
+      "valid\n"
+      "checkpoint; a host that was named twice is left out; two restarts without a newer "
+      "checkpoint\n"
+      "end it. SIGTERM, SIGINT, SIGHUP and SIGUSR1 stop it with a checkpoint (exit code 75).\n\n"
+      "Examples:\n"
+      "  superstep launch -n 8 --hostfile hosts -- train run.toml --out runs/a\n"
+      "  superstep launch -n 8 --hostfile hosts -- train runs/a/config.toml --out runs/a --resume");
+  app.add_option("--restarts", arguments.max_restarts, "How often mpirun may be started again")
+      ->capture_default_str()
+      ->check(CLI::Range(0, kMostRestarts))
+      ->type_name("N");
+  app.add_option("--grace", arguments.grace_seconds,
+                 "What the ranks may take for a checkpoint after a stop signal")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, kLongestGrace))
+      ->type_name("SECONDS");
+  app.add_option("--hang", arguments.hang_seconds,
+                 "Restart a job in which no rank moved for this long; 0: never. Above "
+                 "bsp.sync_deadline_seconds, and above what reading the data takes")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, kLongestGrace))
+      ->type_name("SECONDS");
+  app.add_option("--mpirun", arguments.mpirun, "The mpirun to start")
+      ->capture_default_str()
+      ->type_name("FILE");
+}
+
 void add_printing(CLI::App& program, Grammar& grammar) {
   program.add_subcommand("models", "List the model presets");
   CLI::App& keys = *program.add_subcommand("keys", "List every configuration key with its default");
@@ -181,6 +219,9 @@ Command chosen_command(const Grammar& grammar) {
   if (name == "export") {
     return grammar.export_weights;
   }
+  if (name == "launch") {
+    return grammar.launch;
+  }
   if (name == "models") {
     return PrintArguments{presets_as_text()};
   }
@@ -203,15 +244,19 @@ Grammar::Grammar() {
   add_predict(app, predict);
   add_inspect(app, inspect);
   add_export(app, export_weights);
+  add_launch(app, launch);
   add_printing(app, *this);
 }
 
-}  // namespace
-
-Command parse_command_line(int argc, const char* const* argv) {
+// Any command line but that of launch, which mixes its options with those of mpirun.
+Command parse_program(const std::vector<std::string>& words) {
+  std::vector<const char*> argv;
+  for (const std::string& word : words) {
+    argv.push_back(word.c_str());
+  }
   Grammar grammar;
   try {
-    grammar.app.parse(argc, argv);
+    grammar.app.parse(static_cast<int>(argv.size()), argv.data());
   } catch (const CLI::CallForHelp&) {
     return PrintArguments{grammar.app.help()};
   } catch (const CLI::CallForVersion& version) {
@@ -220,6 +265,69 @@ Command parse_command_line(int argc, const char* const* argv) {
     throw InvalidArgument("command line", usage_problem(grammar, error));
   }
   return chosen_command(grammar);
+}
+
+// The launcher's own options stand among those of mpirun: `own` gets the former.
+void split_options(const std::vector<std::string>& words, std::vector<std::string>& own,
+                   std::vector<std::string>& others) {
+  Grammar grammar;
+  const CLI::App& app = *grammar.app.get_subcommand("launch");
+  for (std::size_t i = 0; i < words.size(); ++i) {
+    const std::size_t equals = words[i].find('=');
+    const CLI::Option* option = words[i].starts_with("--") || words[i] == "-h"
+                                    ? app.get_option_no_throw(words[i].substr(0, equals))
+                                    : nullptr;
+    if (option == nullptr) {
+      others.push_back(words[i]);
+      continue;
+    }
+    own.push_back(words[i]);
+    if (option->get_items_expected_max() > 0 && equals == std::string::npos &&
+        i + 1 < words.size()) {
+      own.push_back(words[++i]);
+    }
+  }
+}
+
+// words: program, "launch", options, "--", "train", ...
+Command parse_launch(const std::vector<std::string>& words) {
+  const auto separator = std::find(words.begin(), words.end(), "--");
+  std::vector<std::string> own(words.begin(), words.begin() + 2);
+  std::vector<std::string> mpirun_options;
+  split_options({words.begin() + 2, separator}, own, mpirun_options);
+  Command command = parse_program(own);
+  auto* arguments = std::get_if<LaunchArguments>(&command);
+  if (arguments == nullptr) {
+    return command;  // help
+  }
+  if (separator == words.end() || separator + 1 == words.end()) {
+    throw InvalidArgument("command line",
+                          "superstep launch needs \"--\" and a train command after its options: "
+                          "superstep launch -n 2 -- train CONFIG.toml");
+  }
+  arguments->mpirun_options = std::move(mpirun_options);
+  arguments->train_words.assign(separator + 1, words.end());
+  if (arguments->train_words.front() != "train") {
+    throw InvalidArgument("command line",
+                          fmt::format("superstep launch supervises train: got \"{}\" after \"--\"",
+                                      arguments->train_words.front()));
+  }
+  std::vector<std::string> inner = {words.front()};
+  inner.insert(inner.end(), separator + 1, words.end());
+  Command supervised = parse_program(inner);
+  const auto* train = std::get_if<TrainArguments>(&supervised);
+  if (train == nullptr) {
+    return supervised;  // train --help
+  }
+  arguments->train = *train;
+  return command;
+}
+
+}  // namespace
+
+Command parse_command_line(int argc, const char* const* argv) {
+  const std::vector<std::string> words(argv, argv + argc);
+  return words.size() > 1 && words[1] == "launch" ? parse_launch(words) : parse_program(words);
 }
 
 }  // namespace superstep::cluster

@@ -4,6 +4,7 @@
 //   [--dry-run] superstep evaluate RUN_DIR [--data DIR] [--lanes N] superstep predict RUN_DIR
 //   --input FILE --output FILE superstep inspect PATH superstep export RUN_DIR [--format npz]
 //   [--output FILE] superstep models | keys | completion SHELL
+//   superstep launch [mpirun's options] -- train CONFIG.toml ...
 //
 // parse_command_line reads it into values; nothing is done and nothing printed.
 #pragma once
@@ -49,13 +50,24 @@ struct ExportArguments {
   std::string checkpoint;  // empty: the newest
 };
 
+// A training under supervision: mpirun is started, watched and started again.
+struct LaunchArguments {
+  std::vector<std::string> mpirun_options;  // all that are not the launcher's own, in order
+  std::string mpirun = "mpirun";
+  int max_restarts = 100;
+  double grace_seconds = 30.0;
+  double hang_seconds = 600.0;  // 0: never
+  TrainArguments train;
+  std::vector<std::string> train_words;  // what follows "--", in order
+};
+
 // Text that a command prints as it is: help, version, completion scripts, lists.
 struct PrintArguments {
   std::string text;
 };
 
 using Command = std::variant<TrainArguments, EvaluateArguments, PredictArguments, InspectArguments,
-                             ExportArguments, PrintArguments>;
+                             ExportArguments, LaunchArguments, PrintArguments>;
 
 // Throws InvalidArgument with what is wrong and which help to ask for.
 Command parse_command_line(int argc, const char* const* argv);

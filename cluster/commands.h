@@ -21,6 +21,9 @@ using Work = std::function<int()>;
 Work prepare_train(bsp::Environment& environment, const TrainArguments& arguments,
                    const std::string& command_line);
 Work prepare_evaluate(bsp::Environment& environment, const EvaluateArguments& arguments);
+// Without mpirun: it starts one.
+Work prepare_launch(const bsp::Environment& environment, const LaunchArguments& arguments,
+                    const std::string& command_line);
 // The following run in the root process alone.
 Work prepare_predict(const PredictArguments& arguments);
 Work prepare_inspect(const InspectArguments& arguments);

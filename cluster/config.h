@@ -111,6 +111,16 @@ struct BspSection {
   friend bool operator==(const BspSection&, const BspSection&) = default;
 };
 
+struct CheckSection {
+  std::string bad_numbers = "stop";
+  std::int64_t max_skipped = 10;
+  double gradient_limit = 0.0;
+  double loss_spike_factor = 0.0;
+  std::int64_t parameters_every_updates = 100;
+
+  friend bool operator==(const CheckSection&, const CheckSection&) = default;
+};
+
 struct RunConfig {
   ModelSection model;
   DataSection data;
@@ -118,6 +128,7 @@ struct RunConfig {
   OptimizerSection optimizer;
   ServerSection server;
   CheckpointSection checkpoint;
+  CheckSection check;
   BspSection bsp;
 
   friend bool operator==(const RunConfig&, const RunConfig&) = default;

@@ -292,6 +292,7 @@ std::vector<Key> optimizer_keys() {
 
 std::vector<Key> system_keys() {
   using C = CheckpointSection;
+  using K = CheckSection;
   using B = BspSection;
   return {
       {"server.policy",
@@ -322,6 +323,35 @@ std::vector<Key> system_keys() {
        any(),
        {},
        "Keep the checkpoint of the best evaluation too",
+       kMayChange},
+      {"check.bad_numbers",
+       &field<&RunConfig::check, &K::bad_numbers>,
+       any(),
+       {"stop", "skip"},
+       "When a loss or gradient is no number: stop (exit code 6), or leave the superstep out on "
+       "all "
+       "ranks"},
+      {"check.max_skipped",
+       &field<&RunConfig::check, &K::max_skipped>,
+       between(0, kMaxCount),
+       {},
+       "skip: this many supersteps in a row at most; one more stops the run"},
+      {"check.gradient_limit",
+       &field<&RunConfig::check, &K::gradient_limit>,
+       between(0, 1e38),
+       {},
+       "An element of a slot's gradient above this counts as no number; 0: any finite one is fine"},
+      {"check.loss_spike_factor",
+       &field<&RunConfig::check, &K::loss_spike_factor>,
+       between(0, 1e30),
+       {},
+       "A slot's loss above this many times the running mean counts as no number; 0: off"},
+      {"check.parameters_every_updates",
+       &field<&RunConfig::check, &K::parameters_every_updates>,
+       between(0, kMaxCount),
+       {},
+       "Verify that parameters and optimizer state did not change in memory, after every k-th "
+       "update; 0: never",
        kMayChange},
       {"bsp.lanes",
        &field<&RunConfig::bsp, &B::lanes>,

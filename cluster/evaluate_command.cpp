@@ -6,6 +6,7 @@
 #include "base/hash.h"
 #include "cluster/commands.h"
 #include "cluster/handshake.h"
+#include "cluster/launcher_check.h"
 #include "cluster/run_model.h"
 #include "cluster/setup.h"
 #include "kernels/threads.h"
@@ -33,9 +34,10 @@ ParsedConfig data_config(const RunModel& run, const EvaluateArguments& arguments
   return parsed;
 }
 
-void evaluate_on_rank(bsp::World& world, const Evaluating& work, bool is_root_process) {
+void evaluate_on_rank(bsp::World& world, const Evaluating& work,
+                      const bsp::Environment& environment) {
   kernels::set_team_size(1);
-  require_same_program(world);
+  require_same_program(world, environment.mpi_library());
   world.require_same("checkpoint", to_text(work.run.manifest.state_hash));
   world.require_same("data", work.data.fingerprint);
   worker::StepPrograms programs(work.run.model, work.run.parameters.span(), 0);
@@ -43,7 +45,7 @@ void evaluate_on_rank(bsp::World& world, const Evaluating& work, bool is_root_pr
       worker::evaluate(world, programs, *work.data.parts.test,
                        {.batch = work.run.config.train.evaluation_batch,
                         .normalization = work.run.provenance.normalization});
-  if (is_root_process && world.lane() == 0) {
+  if (environment.is_root_process() && world.lane() == 0) {
     fmt::print("{}: superstep {}\n", work.run.checkpoint.string(),
                work.run.manifest.position.superstep);
     fmt::print("evaluation: test_accuracy={:.4f} test_loss={:.4f} samples={} parameters_hash={}\n",
@@ -55,6 +57,7 @@ void evaluate_on_rank(bsp::World& world, const Evaluating& work, bool is_root_pr
 }  // namespace
 
 Work prepare_evaluate(bsp::Environment& environment, const EvaluateArguments& arguments) {
+  require_known_launcher(environment);
   auto work = std::make_shared<Evaluating>();
   work->run = load_run_model(RunDirectory(arguments.run_directory), arguments.checkpoint);
   work->data = load_data(data_config(work->run, arguments));
@@ -68,9 +71,8 @@ Work prepare_evaluate(bsp::Environment& environment, const EvaluateArguments& ar
   bsp::EnvironmentOptions options = environment_options(work->run.config);
   options.lanes = arguments.lanes.value_or(1);
   return [work, options, &environment] {
-    return environment.run(options, [&](bsp::World& world) {
-      evaluate_on_rank(world, *work, environment.is_root_process());
-    });
+    return environment.run(options,
+                           [&](bsp::World& world) { evaluate_on_rank(world, *work, environment); });
   };
 }
 

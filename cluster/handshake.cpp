@@ -1,31 +1,108 @@
 #include "cluster/handshake.h"
 
+#include <bit>
+#include <cfenv>
 #include <string>
+#include <string_view>
 
 #include <fmt/format.h>
+#include <gnu/libc-version.h>
+#include <immintrin.h>
+#include <unistd.h>
 
 #include "base/version.h"
+#include "bsp/transport.h"
+#include "cluster/libraries.h"
+#include "kernels/threads.h"
 
 namespace superstep::cluster {
 
-void require_same_program(bsp::World& world) {
-  world.require_same("program version", kVersion);
-  world.require_same("commit", git_id());
-  world.require_same("compiler", kCompiler);
-  world.require_same("build flags", kBuildFlags);
-  world.require_same("instruction set", instruction_set());
+namespace {
+
+// What the C library and oneDNN choose kernels by at run time: other kernels, other bits.
+std::string processor_features() {
+  std::string features;
+  const auto note = [&](bool supported, std::string_view name) {
+    features += supported ? fmt::format("{}{}", features.empty() ? "" : " ", name) : "";
+  };
+  __builtin_cpu_init();
+  note(__builtin_cpu_supports("sse4.2"), "sse4.2");
+  note(__builtin_cpu_supports("avx"), "avx");
+  note(__builtin_cpu_supports("avx2"), "avx2");
+  note(__builtin_cpu_supports("fma"), "fma");
+  note(__builtin_cpu_supports("avx512f"), "avx512f");
+  note(__builtin_cpu_supports("avx512bw"), "avx512bw");
+  note(__builtin_cpu_supports("avx512vl"), "avx512vl");
+  return features;
 }
 
-void require_same_run(bsp::World& world, const RunSetup& setup) {
-  require_same_program(world);
-  for (const auto& [path, value] : flatten(setup.config)) {
-    if (path != "data.directory" && path != "train.warm_start") {
-      world.require_same(fmt::format("configuration key '{}'", path), value);
+// Rounding mode, flushing of denormal results and inputs.
+std::string floating_point_mode() {
+  constexpr unsigned int kFlushBits = 0x8040;
+  return fmt::format("rounding {}, flush {:#x}", std::fegetround(), _mm_getcsr() & kFlushBits);
+}
+
+bool changes_numbers(std::string_view variable) {
+  return variable.starts_with("DNNL_") || variable.starts_with("ONEDNN_") ||
+         variable.starts_with("GLIBC_TUNABLES=") || variable.starts_with("LD_PRELOAD=");
+}
+
+std::string numeric_environment() {
+  std::string found;
+  for (char* const* variable = ::environ; variable != nullptr && *variable != nullptr; ++variable) {
+    if (changes_numbers(*variable)) {
+      found += fmt::format("{}{}", found.empty() ? "" : " ", *variable);
     }
   }
-  world.require_same("content of train.warm_start", setup.warm_start);
-  world.require_same("model", setup.model.layout().describe());
-  world.require_same("data", setup.data.fingerprint);
+  return found;
+}
+
+}  // namespace
+
+bsp::Agreement program_fields(const std::string& mpi_library) {
+  bsp::Agreement fields;
+  fields.add("program version", std::string(kVersion));
+  fields.add("commit", std::string(git_id()));
+  fields.add("compiler", std::string(kCompiler));
+  fields.add("build type", std::string(kBuildType));
+  fields.add("build flags", std::string(kBuildFlags));
+  fields.add("sanitizers", std::string(kSanitizers));
+  fields.add("instruction set", std::string(instruction_set()));
+  for (const auto& [name, version] : library_versions()) {
+    fields.add(fmt::format("version of {}", name), version);
+  }
+  fields.add("wire version", std::to_string(bsp::internal::kWireVersion));
+  fields.add("byte order", std::endian::native == std::endian::little ? "little" : "big");
+  fields.add("MPI library", mpi_library);
+  fields.add("C library", ::gnu_get_libc_version());
+  fields.add("processor features", processor_features());
+  fields.add("floating-point mode", floating_point_mode());
+  fields.add("threads per kernel", std::to_string(kernels::team_size()));
+  fields.add("environment variables that change numbers", numeric_environment());
+  return fields;
+}
+
+bsp::Agreement run_fields(const RunSetup& setup, const std::string& mpi_library, int num_ranks) {
+  bsp::Agreement fields = program_fields(mpi_library);
+  for (const auto& [path, value] : flatten(setup.config)) {
+    if (path != "data.directory" && path != "train.warm_start") {
+      fields.add(fmt::format("configuration key '{}'", path), value);
+    }
+  }
+  fields.add("content of train.warm_start", setup.warm_start);
+  fields.add("model", setup.model.layout().describe());
+  fields.add("shards",
+             fmt::format("{}", fmt::join(setup.model.layout().shard_cuts(num_ranks), " ")));
+  fields.add("data", setup.data.fingerprint);
+  return fields;
+}
+
+void require_same_program(bsp::World& world, const std::string& mpi_library) {
+  program_fields(mpi_library).require(world);
+}
+
+void require_same_run(bsp::World& world, const RunSetup& setup, const std::string& mpi_library) {
+  run_fields(setup, mpi_library, world.size()).require(world);
 }
 
 }  // namespace superstep::cluster

@@ -80,6 +80,24 @@ void MetricsLog::on_step(const worker::StepReport& report) {
       number(record.sync_wait_seconds), record.bytes_sent, record.bytes_received));
 }
 
+void MetricsLog::on_skipped(const worker::StepReport& report, const std::string& why) {
+  using Json = nlohmann::json;
+  write(fmt::format(R"({{"type":"skipped","superstep":{},"epoch":{},"step_in_epoch":{},"why":{}}})"
+                    "\n",
+                    report.superstep, report.epoch, report.step_in_epoch,
+                    Json(why).dump(-1, ' ', false, Json::error_handler_t::replace)));
+}
+
+void MetricsLog::on_straggler(std::int64_t superstep, const worker::Straggler& straggler,
+                              const std::string& host) {
+  using Json = nlohmann::json;
+  write(fmt::format(R"({{"type":"straggler","superstep":{},"rank":{},"host":{},"slowdown":{}}})"
+                    "\n",
+                    superstep, straggler.rank,
+                    Json(host).dump(-1, ' ', false, Json::error_handler_t::replace),
+                    number(straggler.slowdown)));
+}
+
 void MetricsLog::on_epoch(const worker::EpochReport& report) {
   write(fmt::format(
       R"({{"type":"epoch","epoch":{},"superstep":{},"train_loss":{},"train_accuracy":{},)"

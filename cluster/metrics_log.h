@@ -1,6 +1,8 @@
 // metrics.jsonl: what happened, one JSON object a line, written as it happens.
 //
 //   {"type":"superstep","superstep":12,"epoch":0,"step_in_epoch":11,"loss":0.71,...}
+//   {"type":"skipped","superstep":13,"epoch":0,"step_in_epoch":12,"why":"..."}
+//   {"type":"straggler","superstep":18,"rank":3,"host":"b","slowdown":2.1}
 //   {"type":"epoch","epoch":1,"superstep":469,"train_loss":0.55,"test_accuracy":0.85,...}
 //   {"type":"checkpoint","superstep":469,"path":"checkpoints/step-00000469","seconds":0.01}
 //
@@ -25,6 +27,9 @@ class MetricsLog {
   MetricsLog(const std::filesystem::path& file, std::int64_t every_supersteps);
 
   void on_step(const worker::StepReport& report);
+  void on_skipped(const worker::StepReport& report, const std::string& why);
+  void on_straggler(std::int64_t superstep, const worker::Straggler& straggler,
+                    const std::string& host);
   void on_epoch(const worker::EpochReport& report);
   void on_checkpoint(const std::filesystem::path& directory, std::int64_t superstep,
                      double seconds);

@@ -59,6 +59,9 @@ class Preparer {
   Work operator()(const EvaluateArguments& arguments) const {
     return prepare_evaluate(environment_, arguments);
   }
+  Work operator()(const LaunchArguments& arguments) const {
+    return prepare_launch(environment_, arguments, command_line_);
+  }
   Work operator()(const PredictArguments& arguments) const {
     return on_root([&] { return prepare_predict(arguments); });
   }

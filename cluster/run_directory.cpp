@@ -10,6 +10,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "base/atomic_file.h"
 #include "base/clock.h"
 #include "base/error.h"
 
@@ -35,12 +36,30 @@ std::string shell_word(const std::string& text) {
   return word + "'";
 }
 
+// Whether a directory holds nothing but what open() of a run makes before its config.toml: such a
+// run was killed before it began.
+bool is_unbegun(const fs::path& root) {
+  std::error_code error;
+  for (fs::directory_iterator entry(root, error), end; !error && entry != end;
+       entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    std::error_code ignored;
+    const bool is_harmless =
+        name == "provenance.json" || name == "launch" || is_temporary_name(name) ||
+        (name == "checkpoints" && fs::is_empty(entry->path(), ignored) && !ignored);
+    if (!is_harmless) {
+      return false;
+    }
+  }
+  return !error;
+}
+
 }  // namespace
 
 void RunDirectory::require_new_or_empty() const {
   std::error_code error;
   const fs::file_status status = fs::status(root_, error);
-  if (!fs::exists(status) || (fs::is_directory(status) && fs::is_empty(root_, error))) {
+  if (!fs::exists(status) || (fs::is_directory(status) && is_unbegun(root_))) {
     return;
   }
   const bool is_run = fs::exists(config(), error);

@@ -6,6 +6,8 @@
 //     metrics.jsonl     one line per logged superstep, epoch and checkpoint
 //     checkpoints/      paramserver/checkpoint.h
 //     summary.json      docs/summary.md; written at the end
+//     launch.jsonl      under `superstep launch`: one line per attempt
+//     launch/           and how each rank ended (cluster/launch_record.h)
 #pragma once
 
 #include <chrono>
@@ -26,9 +28,12 @@ class RunDirectory {
   std::filesystem::path metrics() const { return root_ / "metrics.jsonl"; }
   std::filesystem::path checkpoints() const { return root_ / "checkpoints"; }
   std::filesystem::path summary() const { return root_ / "summary.json"; }
+  std::filesystem::path launch_log() const { return root_ / "launch.jsonl"; }
+  std::filesystem::path launch_records() const { return root_ / "launch"; }
 
-  // Throws InvalidArgument unless the path is free or an empty directory; the message holds the
-  // command that resumes when a run is there.
+  // Throws InvalidArgument unless the path is free, or an empty directory, or one where a run ended
+  // before it began (no configuration yet, no checkpoint); the message holds the command that
+  // resumes when a run is there.
   void require_new_or_empty() const;
   // Throws InvalidArgument unless a run was started here.
   void require_run() const;

@@ -102,6 +102,14 @@ worker::BatchOptions batch_options(const RunConfig& config) {
           .shuffled = config.data.shuffle};
 }
 
+worker::NumberOptions number_options(const CheckSection& check) {
+  using OnBad = worker::NumberOptions::OnBad;
+  return {.on_bad = check.bad_numbers == "skip" ? OnBad::kSkip : OnBad::kStop,
+          .max_skipped = check.max_skipped,
+          .gradient_limit = check.gradient_limit,
+          .loss_spike_factor = check.loss_spike_factor};
+}
+
 paramserver::OptimizerSpec optimizer_spec(const OptimizerSection& optimizer) {
   return {.kind = paramserver::optimizer_kind(optimizer.kind),
           .learning_rate = optimizer.learning_rate,
@@ -173,6 +181,7 @@ paramserver::CollocatedOptions server_options(const RunSetup& setup) {
                   .global_norm = setup.config.optimizer.clip_global_norm};
   options.num_slots = checked_cast<int>(setup.config.train.microbatches);
   options.bucket_bytes = setup.config.server.bucket_bytes;
+  options.verify_every = setup.config.check.parameters_every_updates;
   return options;
 }
 
@@ -191,6 +200,7 @@ worker::TrainOptions train_options(const RunSetup& setup) {
   options.checkpoint.keep = checked_cast<int>(config.checkpoint.keep);
   options.checkpoint.keep_best = config.checkpoint.keep_best;
   options.checkpoint.configuration = to_toml(config);
+  options.numbers = number_options(config.check);
   options.wall_time_limit = std::chrono::seconds(config.train.wall_time_limit_seconds);
   options.prefetch_depth = checked_cast<int>(config.train.prefetch_depth);
   options.random_placement = config.train.slot_placement == "random";

@@ -67,6 +67,22 @@ void TrainReporter::on_epoch(const worker::EpochReport& report) {
   require_finite(report.validation, report.test, report.epoch);
 }
 
+void TrainReporter::on_skipped(const worker::StepReport& report, const std::string& why) {
+  totals_.add(report.record);
+  say(fmt::format("left out: {}", why));
+  if (metrics_ != nullptr) {
+    metrics_->on_skipped(report, why);
+  }
+}
+
+void TrainReporter::on_straggler(std::int64_t superstep, const worker::Straggler& straggler,
+                                 const std::string& host) {
+  say(fmt::format("superstep {}: {} (on {})", superstep, straggler.to_text(), host));
+  if (metrics_ != nullptr) {
+    metrics_->on_straggler(superstep, straggler, host);
+  }
+}
+
 void TrainReporter::on_checkpoint(const std::filesystem::path& directory, std::int64_t superstep,
                                   double seconds) {
   checkpoint_seconds_ += seconds;

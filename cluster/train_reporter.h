@@ -28,6 +28,9 @@ class TrainReporter : public worker::TrainObserver {
   // Both throw DataError (exit code 6) when a loss is no number: on every rank at the same
   // superstep.
   void on_step(const worker::StepReport& report) override;
+  void on_skipped(const worker::StepReport& report, const std::string& why) override;
+  void on_straggler(std::int64_t superstep, const worker::Straggler& straggler,
+                    const std::string& host) override;
   void on_epoch(const worker::EpochReport& report) override;
   void on_checkpoint(const std::filesystem::path& directory, std::int64_t superstep,
                      double seconds) override;

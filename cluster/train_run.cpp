@@ -11,8 +11,11 @@
 #include "base/aligned.h"
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/failpoint.h"
+#include "base/hash.h"
 #include "cluster/dry_run.h"
 #include "cluster/handshake.h"
+#include "cluster/launch_record.h"
 #include "cluster/metrics_log.h"
 #include "cluster/run_model.h"
 #include "cluster/stop_signals.h"
@@ -46,6 +49,22 @@ std::string from_root(bsp::World& world, const std::string& mine) {
 
 bool is_stopped(worker::StopReason reason) {
   return reason == worker::StopReason::kSignal || reason == worker::StopReason::kWallTime;
+}
+
+// The last thing a rank does: `superstep launch` believes a job to be complete by these records.
+void record_for_launcher(const bsp::World& world, const RunDirectory& directory,
+                         const worker::TrainResult& result) {
+  if (const std::optional<LaunchContext> launch = launch_context()) {
+    write_outcome(directory.launch_records(),
+                  {.launch = *launch,
+                   .rank = world.rank(),
+                   .num_ranks = world.size(),
+                   .stopped = is_stopped(result.reason),
+                   .reason = std::string(worker::name_of(result.reason)),
+                   .superstep = result.supersteps,
+                   .parameters_hash = to_text(result.parameters_hash),
+                   .state_hash = to_text(result.state_hash)});
+  }
 }
 
 }  // namespace
@@ -128,7 +147,11 @@ bool TrainRun::is_root_rank(const bsp::World& world) const {
 }
 
 int TrainRun::execute() {
-  const bsp::EnvironmentOptions options = environment_options(setup_.config);
+  bsp::EnvironmentOptions options = environment_options(setup_.config);
+  if (launch_context() && !arguments_.out.empty()) {
+    options.status_file = RunDirectory(arguments_.out).launch_records() /
+                          fmt::format("status-{:05}.json", environment_.process());
+  }
   if (arguments_.dry_run) {
     return environment_.run(options, [this](bsp::World& world) { explain_on_rank(world); });
   }
@@ -138,7 +161,7 @@ int TrainRun::execute() {
 }
 
 void TrainRun::explain_on_rank(bsp::World& world) const {
-  require_same_run(world, setup_);
+  require_same_run(world, setup_, environment_.mpi_library());
   if (is_root_rank(world)) {
     fmt::print("{}", dry_run_text(setup_, shape_of(world)));
   }
@@ -165,8 +188,12 @@ void TrainRun::open_directory(const bsp::World& world) {
                                 .lanes = shape.lanes,
                                 .hosts = shape.hosts,
                                 .from_superstep = std::max<std::int64_t>(resume_superstep_, 0)});
-  write_file_atomically(directory_.config(), to_toml(setup_.config));
+  if (launch_context()) {
+    make_launch_directory(directory_.launch_records());
+  }
   write_provenance(directory_.provenance(), provenance_);
+  // The configuration makes the directory a run (RunDirectory::require_run): it comes last.
+  write_file_atomically(directory_.config(), to_toml(setup_.config));
   truncate_metrics(directory_.metrics(), std::max<std::int64_t>(resume_superstep_, 0));
 }
 
@@ -194,7 +221,9 @@ void TrainRun::start_reports(const bsp::World& world, TrainReporter& reporter) c
 
 void TrainRun::train_on_rank(bsp::World& world) {
   kernels::set_team_size(1);
-  require_same_run(world, setup_);
+  require_same_run(world, setup_, environment_.mpi_library());
+  SUPERSTEP_FAILPOINT_HERE(world.rank(), -1);
+  SUPERSTEP_FAILPOINT("start");
   const Decisions decisions = agree(world);
   // What can fail for want of memory or of a fitting file comes before the run exists on disk.
   paramserver::CollocatedServer server(world, setup_.model.layout(), server_options(setup_));
@@ -212,9 +241,14 @@ void TrainRun::train_on_rank(bsp::World& world) {
   options.checkpoint.run_id = decisions.run_id;
   worker::Trainer trainer(world, setup_.model, server, options, &reporter);
   if (!decisions.checkpoint.empty()) {
-    trainer.restore(paramserver::CheckpointReader(decisions.checkpoint));
+    const paramserver::CheckpointReader reader(decisions.checkpoint);
+    world.require_same("checkpoint", to_text(reader.manifest().state_hash));
+    trainer.restore(reader);
   }
-  report_outcome(world, server, trainer.fit(setup_.data.parts), reporter);
+  const worker::TrainResult result = trainer.fit(setup_.data.parts);
+  SUPERSTEP_FAILPOINT("outcome");
+  report_outcome(world, server, result, reporter);
+  record_for_launcher(world, decisions.directory, result);
 }
 
 RunSummary TrainRun::summary_of(const bsp::World& world, const worker::TrainResult& result,

@@ -9,8 +9,9 @@
 // the bytes are the same for every number of ranks. Each rank writes its own blocks; every block of
 // 4,096 elements has an XXH3-128 in the manifest, and a damaged file is refused with its name and
 // the byte offset of the first damaged block. The directory is written under a temporary name
-// (step-N.tmp), every file and directory is fsynced, and one rename makes it valid: a run that is
-// killed at any moment leaves the older checkpoints as they were. XXH3 finds damage, not forgery.
+// (step-N.tmp), every file and directory is fsynced, what was written is read again and compared,
+// and one rename makes it valid: a run that is killed at any moment leaves the older checkpoints as
+// they were. XXH3 finds damage, not forgery.
 //
 //   write_checkpoint(world, run / "checkpoints", manifest, server.parts());       // collective
 //
@@ -21,9 +22,9 @@
 //     reader.read("parameters", my_shard, values);
 //   }
 //
-// Cost of writing n elements of state on p ranks: each rank hashes and writes about n/p elements,
-// 16 bytes per block go to rank 0, and about a dozen small collectives (l each, no bulk data) let
-// all ranks go on or fail together.
+// Cost of writing n elements of state on p ranks: each rank hashes, writes and reads about n/p
+// elements, 16 bytes per block go to rank 0, and about a dozen small collectives (l each, no bulk
+// data) let all ranks go on or fail together.
 #pragma once
 
 #include <cstdint>

@@ -2,6 +2,7 @@
 // that can fail the ranks compare notes, so that all go on or all throw the same error.
 
 #include <algorithm>
+#include <cstring>
 #include <exception>
 #include <functional>
 #include <system_error>
@@ -10,6 +11,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/failpoint.h"
 #include "base/file.h"
 #include "paramserver/checkpoint.h"
 #include "paramserver/checkpoint_files.h"
@@ -254,8 +256,34 @@ void write_parts(const fs::path& temporary, std::span<const ArrayPart> parts,
       const internal::FileDescriptor file = open_for_writing(path);
       const auto values = part.values.subspan(static_cast<std::size_t>(piece.first_element),
                                               static_cast<std::size_t>(piece.num_elements));
+      SUPERSTEP_FAILPOINT("checkpoint.write");
       write_at(file, path, piece.offset, std::as_bytes(values));
       sync_file(file, path);
+    }
+  }
+}
+
+// Every rank. What the system says it has written is read again: older checkpoints are deleted only
+// when the new one is known to be there.
+void reread_parts(const fs::path& temporary, std::span<const ArrayPart> parts,
+                  std::int64_t file_elements) {
+  std::vector<float> block(kBlockElements);
+  for (const ArrayPart& part : parts) {
+    for (const FilePiece& piece : file_pieces(part.range, file_elements)) {
+      const fs::path path = temporary / array_file_name(part.name, piece.file_index);
+      const internal::FileDescriptor file = open_checkpoint_file(path);
+      for_each_block(piece.num_elements, [&](std::int64_t begin, std::int64_t count) {
+        const std::int64_t offset = piece.offset + begin * static_cast<std::int64_t>(sizeof(float));
+        const std::span<float> read(block.data(), static_cast<std::size_t>(count));
+        read_at(file, path, offset, std::as_writable_bytes(read));
+        const auto written = part.values.subspan(
+            static_cast<std::size_t>(piece.first_element + begin), static_cast<std::size_t>(count));
+        if (std::memcmp(read.data(), written.data(), written.size_bytes()) != 0) {
+          throw DataError(kWhere, path.native(), offset,
+                          "read back other bytes than were written: the storage loses data",
+                          ExitCode::kBadCheckpoint);
+        }
+      });
     }
   }
 }
@@ -265,9 +293,18 @@ void seal(const fs::path& temporary, const fs::path& target, const Manifest& man
   const std::vector<std::byte> frame = encode_manifest(manifest);
   const fs::path path = temporary / kManifestName;
   create_reserved_file(path, static_cast<std::int64_t>(frame.size()));
+  SUPERSTEP_FAILPOINT("checkpoint.manifest");
   const internal::FileDescriptor file = open_for_writing(path);
   write_at(file, path, 0, frame);
   sync_file(file, path);
+  std::vector<std::byte> read(frame.size());
+  read_at(open_checkpoint_file(path), path, 0, read);
+  if (read != frame) {
+    throw DataError(kWhere, path.native(), 0,
+                    "read back other bytes than were written: the storage loses data",
+                    ExitCode::kBadCheckpoint);
+  }
+  SUPERSTEP_FAILPOINT("checkpoint.rename");
   rename_directory(temporary, target);
 }
 
@@ -302,7 +339,10 @@ fs::path write_checkpoint(bsp::World& world, const fs::path& root, Manifest mani
   if (static_cast<Existing>(settings[0]) == Existing::kSameState) {
     return target;
   }
-  run_together(world, temporary, [&] { write_parts(temporary, parts, settings[1]); });
+  run_together(world, temporary, [&] {
+    write_parts(temporary, parts, settings[1]);
+    reread_parts(temporary, parts, settings[1]);
+  });
   run_together(world, temporary, [&] {
     if (is_root) {
       seal(temporary, target, manifest);

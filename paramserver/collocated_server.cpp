@@ -12,11 +12,13 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "base/failpoint.h"
 #include "bsp/shared_array.h"
 #include "bsp/tree_reduce.h"
 #include "paramserver/clip.h"
 #include "paramserver/gradient_stack.h"
 #include "paramserver/publish.h"
+#include "paramserver/shard_guard.h"
 #include "paramserver/shard_updater.h"
 #include "paramserver/slot_board.h"
 #include "paramserver/tree_exchange.h"
@@ -72,6 +74,7 @@ struct CollocatedServer::State {
         board(world, options.num_slots),
         block_norms(world, layout.num_blocks()),
         updater(layout, shard, options.optimizer),
+        guard(world, layout, options.verify_every),
         mean_tile(kBlockElements) {
     for (int rank = 0; rank < world.size(); ++rank) {
       nodes.push_back(world.node_of(rank));
@@ -87,6 +90,7 @@ struct CollocatedServer::State {
   void ensure_gradient_memory(const std::vector<std::int64_t>& buffers);
 
   // --- a step ---
+  std::vector<std::span<const float>> optimizer_state();
   void timed_sync(bsp::CallSite site = bsp::CallSite::here());
   ShardStep begin_step(const ApplyOptions& apply) const;
   void update_shard(const ShardStep& step);
@@ -111,6 +115,7 @@ struct CollocatedServer::State {
   std::unique_ptr<GradientStack> stack;
   std::unique_ptr<TreeExchange> exchange;
   ShardUpdater updater;
+  ShardGuard guard;
   AlignedBuffer<float> mean_tile;
   AlignedBuffer<float> mean_gradient;  // global norm only
   std::uint32_t raised = 0;
@@ -171,6 +176,14 @@ void CollocatedServer::State::place(std::vector<int> new_placement) {
                                                           .cuts = cuts});
   exchange = std::make_unique<TreeExchange>(world, plan, std::move(pieces), shard);
   placement = std::move(new_placement);
+}
+
+std::vector<std::span<const float>> CollocatedServer::State::optimizer_state() {
+  std::vector<std::span<const float>> states;
+  for (std::size_t i = 0; i < updater.state_names().size(); ++i) {
+    states.push_back(updater.state(i));
+  }
+  return states;
 }
 
 void CollocatedServer::State::timed_sync(bsp::CallSite site) {
@@ -293,10 +306,22 @@ StepResult CollocatedServer::apply_gradients(const ApplyOptions& options) {
   state.board.post_flags(std::exchange(state.raised, 0));
   state.times = {};
   const Clock::time_point start = Clock::now();
+  if (state.guard.is_guarding()) {
+    state.guard.verify(state.parameters.span(), state.optimizer_state());
+  }
   state.world.set_phase("sync: gradients");
   state.timed_sync();
   state.world.set_phase("exchange");
+  SUPERSTEP_FAILPOINT("exchange");
   state.board.share(state.placement);
+  if ((state.board.flags() & options.skip_on) != 0) {
+    state.timed_sync();  // all have read the board
+    state.world.set_phase("compute");
+    return {.total = state.board.total(),
+            .gradient_norm = std::numeric_limits<double>::quiet_NaN(),
+            .step = state.step,
+            .skipped = true};
+  }
   state.exchange->move_between_nodes({}, {});
   ++state.step;
   const ShardStep step = state.begin_step(options);
@@ -310,9 +335,17 @@ StepResult CollocatedServer::apply_gradients(const ApplyOptions& options) {
     state.update_shard(step);
   }
   publish_between_nodes(state.world, state.cuts, state.parameters.span());
+  state.guard.forget();
+  if (state.guard.is_due(state.step)) {
+    state.guard.note(state.step, state.parameters.span(), state.optimizer_state());
+  }
   state.world.set_phase("sync: parameters");
   state.timed_sync();
   state.world.set_phase("compute");
+  SUPERSTEP_FAILPOINT_DATA("parameters", state.parameters.span());
+  if (!state.updater.state_names().empty()) {
+    SUPERSTEP_FAILPOINT_DATA("optimizer_state", state.updater.state(0));
+  }
   state.times.exchange_seconds = seconds_since(start) - state.times.sync_seconds;
   return result;
 }
@@ -375,6 +408,7 @@ void CollocatedServer::load_parameters(std::span<const float> buffer) {
     std::copy(buffer.begin(), buffer.end(), state.parameters.span().begin());
   }
   state.updater.reset_state();
+  state.guard.forget();
   state.step = 0;
   state.world.sync();
 }
@@ -399,6 +433,7 @@ std::vector<ArrayPart> CollocatedServer::parts() {
 void CollocatedServer::restore(const CheckpointReader& reader, std::int64_t step) {
   State& state = *state_;
   reader.require_model(state.layout);
+  state.guard.forget();
   const std::span<const int> ranks = state.world.ranks_at(bsp::Level::kNode);
   const auto index =
       static_cast<int>(std::find(ranks.begin(), ranks.end(), state.world.rank()) - ranks.begin());

@@ -28,6 +28,7 @@ struct CollocatedOptions {
   int num_slots = 1;              // M; at least one per rank
   std::vector<int> placement;     // slot -> rank; empty: contiguous
   std::int64_t bucket_bytes = 0;  // 0: the whole layout is one bucket
+  std::int64_t verify_every = 0;  // updates between two guarded ones (shard_guard.h); 0: none
 };
 
 class CollocatedServer : public Server {

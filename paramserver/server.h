@@ -71,6 +71,8 @@ struct ApplyOptions {
   // One flag per layout entry; empty: all are updated.
   std::vector<bool> mask;
   MaskedState masked = MaskedState::kKeep;
+  // When any rank raised one of these flags, nothing is added up or updated, on any rank.
+  std::uint32_t skip_on = 0;
 };
 
 struct StepResult {
@@ -78,6 +80,7 @@ struct StepResult {
   double learning_rate = 0.0;
   double gradient_norm = 0.0;  // NaN unless clip.global_norm is on
   std::int64_t step = 0;       // updates done so far
+  bool skipped = false;        // by ApplyOptions::skip_on: parameters and state are as they were
 };
 
 // What one rank's part of a superstep took, for the superstep's record.

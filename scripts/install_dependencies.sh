@@ -13,7 +13,7 @@ packages=(
   libeigen3-dev libdnnl-dev libboost-serialization-dev
   libcli11-dev libtomlplusplus-dev nlohmann-json3-dev libspdlog-dev libfmt-dev
   zlib1g-dev libzip-dev libxxhash-dev
-  libgtest-dev libgmock-dev libbenchmark-dev
+  libgtest-dev libgmock-dev libbenchmark-dev strace
   dataset-fashion-mnist # the data of the examples: /usr/share/datasets/fashion-mnist
 )
 

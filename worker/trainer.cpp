@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "base/check.h"
 #include "base/error.h"
+#include "base/failpoint.h"
 #include "base/philox.h"
 #include "worker/trainer_state.h"
 
@@ -16,9 +19,16 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::uint32_t kSignalFlag = 1;
 constexpr std::uint32_t kWallTimeFlag = 2;
+constexpr std::uint32_t kBadNumbersFlag = 4;
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+paramserver::ApplyOptions unless_numbers_are_bad() {
+  paramserver::ApplyOptions options;
+  options.skip_on = kBadNumbersFlag;
+  return options;
 }
 
 void add_to(paramserver::SlotSummary& sum, const paramserver::SlotSummary& part) {
@@ -51,7 +61,8 @@ Trainer::State::State(bsp::World& the_world, const Model& the_model,
       server(the_server),
       options(std::move(the_options)),
       observer(the_observer),
-      programs(model, server.pull().buffer(), options.batch.seed) {
+      programs(model, server.pull().buffer(), options.batch.seed),
+      numbers(model.layout(), options.numbers) {
   position.seed = options.batch.seed;
 }
 
@@ -120,6 +131,11 @@ bool Trainer::State::at_superstep_limit() const {
 void Trainer::State::push_slot(const SlotBatch& batch, std::int64_t epoch) {
   const std::span<float> gradient = server.reserve(batch.slot);
   const paramserver::SlotSummary summary = programs.train(batch, epoch, gradient);
+  SUPERSTEP_FAILPOINT_DATA("gradient", gradient);
+  if (const std::optional<std::string> found = numbers.look(batch, summary, gradient)) {
+    findings += (findings.empty() ? "" : "; ") + *found;
+    server.raise_flags(kBadNumbersFlag);
+  }
   int bucket = 0;
   for (const paramserver::ElementRange range : server.buckets()) {
     server.push(batch.slot, bucket++,
@@ -129,8 +145,47 @@ void Trainer::State::push_slot(const SlotBatch& batch, std::int64_t epoch) {
   server.push_summary(batch.slot, summary);
 }
 
+// After a superstep that some rank could not use: every rank learns why, and decides the same.
+void Trainer::State::note_numbers(const StepReport& report) {
+  constexpr std::size_t kMostRanksNamed = 4;
+  std::string why;
+  std::size_t named = 0;
+  int rank = 0;
+  for (const std::string& text : world.allgather_string(std::exchange(findings, {}))) {
+    if (!text.empty() && named < kMostRanksNamed) {
+      why += fmt::format("{}rank {}, {}", why.empty() ? "" : "; ", rank, text);
+      ++named;
+    }
+    ++rank;
+  }
+  why = fmt::format("the loss or a gradient is no number at superstep {} (epoch {}): {}",
+                    report.superstep, report.epoch + 1, why);
+  numbers.note_bad(report.superstep, why);
+  if (observer != nullptr) {
+    observer->on_skipped(report, why);
+  }
+}
+
+void Trainer::State::watch_stragglers(const StepReport& report, std::int64_t num_samples) {
+  if (world.size() == 1) {
+    return;
+  }
+  stragglers.note(report.record.compute_seconds + report.record.input_wait_seconds, num_samples);
+  if (!stragglers.is_due()) {
+    return;
+  }
+  const std::vector<double> medians = world.allgather(stragglers.my_median());
+  for (const Straggler& straggler : stragglers.judge(medians)) {
+    if (observer != nullptr) {
+      observer->on_straggler(report.superstep, straggler, world.host_of(straggler.rank));
+    }
+  }
+}
+
 // One superstep: input, gradients of this rank's slots, exchange and update, report.
 void Trainer::State::train_step(const BatchPlan& plan) {
+  SUPERSTEP_FAILPOINT_HERE(world.rank(), position.superstep);
+  SUPERSTEP_FAILPOINT("step.begin");
   const Clock::time_point start = Clock::now();
   const bsp::TrafficCounters before = world.traffic();
   if (options.random_placement) {
@@ -147,11 +202,20 @@ void Trainer::State::train_step(const BatchPlan& plan) {
     push_slot(slot, batch.epoch);
   }
   const double compute = seconds_since(compute_start);
+  std::int64_t own_samples = 0;
+  for (const SlotBatch& slot : batch.slots) {
+    own_samples += slot.num_samples();
+  }
+  SUPERSTEP_FAILPOINT("compute.end");
   raise_stop_flags();
   StepReport report;
   report.steps_per_epoch = plan.steps_per_epoch();
-  report.result = server.apply_gradients();
-  add_to(totals.sums, report.result.total);
+  report.result = server.apply_gradients(unless_numbers_are_bad());
+  if (!report.result.skipped) {
+    add_to(totals.sums, report.result.total);
+    numbers.note_good(report.result.total);
+  }
+  SUPERSTEP_FAILPOINT("update.end");
   ++position.superstep;
   ++position.step_in_epoch;
   if (options.random_placement) {
@@ -169,9 +233,12 @@ void Trainer::State::train_step(const BatchPlan& plan) {
                    .bytes_sent = world.traffic().bytes_sent - before.bytes_sent,
                    .bytes_received = world.traffic().bytes_received - before.bytes_received};
   totals.seconds += report.record.total_seconds;
-  if (observer != nullptr) {
+  if (report.result.skipped) {
+    note_numbers(report);
+  } else if (observer != nullptr) {
     observer->on_step(report);
   }
+  watch_stragglers(report, own_samples);
 }
 
 void Trainer::State::note_epoch(const Evaluation& judged) {
@@ -213,6 +280,7 @@ void Trainer::State::finish_epoch(const TrainingData& data, std::int64_t last_ep
     const EvaluationOptions how{options.evaluation_batch, options.evaluation_slots,
                                 options.normalization};
     world.set_phase("evaluate");
+    SUPERSTEP_FAILPOINT("evaluate");
     if (data.validation != nullptr) {
       report.validation = validation = worker::evaluate(world, programs, *data.validation, how);
     }

@@ -28,7 +28,9 @@
 #include "worker/data/dataset.h"
 #include "worker/evaluator.h"
 #include "worker/model.h"
+#include "worker/number_check.h"
 #include "worker/stop_request.h"
+#include "worker/straggler_watch.h"
 
 namespace superstep::worker {
 
@@ -56,6 +58,7 @@ struct TrainOptions {
   std::int64_t evaluate_every_epochs = 1;
   EarlyStopping early_stopping;
   CheckpointOptions checkpoint;
+  NumberOptions numbers;
   std::chrono::seconds wall_time_limit{0};  // 0: none
   int prefetch_depth = 2;
   // Random placement of slots in every superstep, keyed by the seed (a test of placement
@@ -91,6 +94,11 @@ class TrainObserver {
  public:
   virtual ~TrainObserver() = default;
   virtual void on_step(const StepReport&) {}
+  // Instead of on_step: the superstep was left out, for what is said in `why`.
+  virtual void on_skipped(const StepReport&, const std::string& /*why*/) {}
+  // On every rank; `host` is the straggler's.
+  virtual void on_straggler(std::int64_t /*superstep*/, const Straggler&,
+                            const std::string& /*host*/) {}
   virtual void on_epoch(const EpochReport&) {}
   virtual void on_checkpoint(const std::filesystem::path&, std::int64_t /*superstep*/,
                              double /*seconds*/) {}

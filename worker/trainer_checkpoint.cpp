@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/failpoint.h"
 #include "base/version.h"
 #include "paramserver/checkpoint_files.h"
 #include "worker/trainer_state.h"
@@ -52,6 +53,7 @@ paramserver::Manifest Trainer::State::manifest() const {
   manifest.optimizer = server.optimizer();
   manifest.position = position;
   manifest.numbers = remembered(totals, best);
+  numbers.save(manifest.numbers);
   manifest.numbers["update_step"] = static_cast<double>(server.step());
   manifest.parameters_hash = model.layout().parameters_hash(server.pull().buffer());
   return manifest;
@@ -64,13 +66,17 @@ void Trainer::State::save() {
   }
   const Clock::time_point start = Clock::now();
   world.set_phase("checkpoint");
+  SUPERSTEP_FAILPOINT_HERE(world.rank(), position.superstep);
+  SUPERSTEP_FAILPOINT("checkpoint.begin");
   const std::vector<paramserver::ArrayPart> parts = server.parts();
   last_checkpoint =
       paramserver::write_checkpoint(world, options.checkpoint.directory, manifest(), parts);
   saved_at = position.superstep;
   saved_state_hash = paramserver::CheckpointReader(last_checkpoint).manifest().state_hash;
   world.sync();  // all ranks have read the manifest before old ones are deleted
+  SUPERSTEP_FAILPOINT("checkpoint.verified");
   prune();
+  SUPERSTEP_FAILPOINT("checkpoint.end");
   world.set_phase("compute");
   if (observer != nullptr) {
     observer->on_checkpoint(last_checkpoint, position.superstep,
@@ -94,8 +100,11 @@ void Trainer::State::prune() const {
 void Trainer::restore(const paramserver::CheckpointReader& reader) {
   State& state = *state_;
   const paramserver::Manifest& manifest = reader.manifest();
+  SUPERSTEP_FAILPOINT_HERE(state.world.rank(), manifest.position.superstep);
+  SUPERSTEP_FAILPOINT("restore");
   state.server.restore(reader, static_cast<std::int64_t>(number(manifest, "update_step")));
   state.position = manifest.position;
+  state.numbers.restore(manifest.numbers);
   state.totals.sums = {
       .num_samples = static_cast<std::int64_t>(number(manifest, "epoch.num_samples")),
       .num_correct = static_cast<std::int64_t>(number(manifest, "epoch.num_correct")),

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "worker/step_programs.h"
+#include "worker/straggler_watch.h"
 #include "worker/trainer.h"
 
 namespace superstep::worker {
@@ -39,6 +40,8 @@ struct Trainer::State {
   std::vector<int> slots_of_this_rank() const;
   void push_slot(const SlotBatch& batch, std::int64_t epoch);
   void train_step(const BatchPlan& plan);
+  void note_numbers(const StepReport& report);
+  void watch_stragglers(const StepReport& report, std::int64_t num_samples);
   void raise_stop_flags();
   std::optional<StopReason> stop_reason() const;
   bool at_superstep_limit() const;
@@ -59,6 +62,9 @@ struct Trainer::State {
   TrainOptions options;
   TrainObserver* observer;
   StepPrograms programs;
+  NumberCheck numbers;
+  StragglerWatch stragglers;
+  std::string findings;  // of this rank in the superstep in work
   std::unique_ptr<Prefetcher> prefetcher;
   paramserver::Position position;
   EpochTotals totals;

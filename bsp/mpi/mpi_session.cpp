@@ -150,6 +150,14 @@ const std::vector<std::string>& MpiSession::host_of() const {
   return host_of_;
 }
 
+std::string MpiSession::library() {
+  std::string text(MPI_MAX_LIBRARY_VERSION_STRING, '\0');
+  int length = 0;
+  check_mpi(MPI_Get_library_version(text.data(), &length), "MPI_Get_library_version");
+  text.resize(static_cast<std::size_t>(length));
+  return text.substr(0, text.find('\n'));
+}
+
 std::unique_ptr<Transport> MpiSession::transport(std::uint32_t context) {
   std::vector<int> all(static_cast<std::size_t>(num_processes()));
   std::iota(all.begin(), all.end(), 0);

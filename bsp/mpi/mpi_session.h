@@ -33,6 +33,8 @@ class MpiSession {
   // By process: machines are numbered from 0 in process order.
   const std::vector<int>& machine_of() const;
   const std::vector<std::string>& host_of() const;
+  // What MPI says it is, one line.
+  static std::string library();
 
   // All processes; of the world that `context` names (0: set-up).
   std::unique_ptr<Transport> transport(std::uint32_t context);

@@ -53,6 +53,26 @@ TEST(CommandLine, KeepsListsOfOverridesWhole) {
   EXPECT_THAT(train.overrides, ElementsAre("optimizer.schedule.boundaries_epochs=[1, 2]"));
 }
 
+TEST(CommandLine, LaunchSharesItsOptionsWithMpirun) {
+  const auto launch = std::get<LaunchArguments>(
+      parse({"launch", "-n", "4", "--restarts", "7", "--mca", "a", "b", "--grace=2.5", "-H",
+             "a:2,b", "--", "train", "run.toml", "--out", "runs/a", "--set", "a.b=1"}));
+  EXPECT_THAT(launch.mpirun_options, ElementsAre("-n", "4", "--mca", "a", "b", "-H", "a:2,b"));
+  EXPECT_EQ(launch.max_restarts, 7);
+  EXPECT_EQ(launch.grace_seconds, 2.5);
+  EXPECT_EQ(launch.train.out, "runs/a");
+  EXPECT_THAT(launch.train_words,
+              ElementsAre("train", "run.toml", "--out", "runs/a", "--set", "a.b=1"));
+}
+
+TEST(CommandLine, LaunchNeedsATrainCommand) {
+  EXPECT_THAT(complaint({"launch", "-n", "2"}), HasSubstr("needs \"--\" and a train command"));
+  EXPECT_THAT(complaint({"launch", "--"}), HasSubstr("needs \"--\" and a train command"));
+  EXPECT_THAT(complaint({"launch", "--", "keys"}), HasSubstr("supervises train"));
+  EXPECT_THAT(complaint({"launch", "--", "train", "--lanes", "0"}), HasSubstr("--lanes"));
+  EXPECT_THAT(complaint({"launch", "--grace", "soon", "--", "train", "a"}), HasSubstr("--grace"));
+}
+
 TEST(CommandLine, ReadsTheOtherCommands) {
   EXPECT_EQ(
       std::get<EvaluateArguments>(parse({"evaluate", "runs/a", "--data", "d"})).data_directory,

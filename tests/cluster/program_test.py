@@ -264,17 +264,34 @@ class BadInput(ProgramTest):
         self.assertIn("0.02", outcome.text)
         self.assertFalse(out.exists())
 
+    def test_ranks_that_would_compute_differently(self):
+        out = self.directory / "out"
+        words = ["train", self.config, "--out", out]
+        outcome = self.run_program(*words, ":", "-n", "1", "env", "ONEDNN_MAX_CPU_ISA=AVX2", PROGRAM, *words,
+                                   mpirun=[*MPIRUN, "-n", "1"])
+        self.expect_failure(outcome, 5, r"environment variables that change numbers is not the same on all ranks: got "
+                                        r"\"ONEDNN_MAX_CPU_ISA=AVX2\" on ranks \{1\}, expected \"\" as on rank 0")
+        self.assertFalse(out.exists())
+
+    def test_processes_that_do_not_know_of_each_other(self):
+        for variable, name in (("SLURM_STEP_NUM_TASKS", "srun"), ("PMI_SIZE", "the mpirun of another MPI")):
+            with self.subTest(variable=variable):
+                out = self.directory / "out"
+                outcome = self.train(out=out, env={variable: "4"})
+                self.expect_refusal(outcome, 2, rf"{name} started 4 processes that do not know of each other", out)
+        self.assertEqual(self.train("--dry-run", env={"SLURM_STEP_NUM_TASKS": "1", "PMI_SIZE": "x"}).code, 0)
+
     def test_a_loss_that_is_no_number_ends_the_run(self):
         wild = ("--set", "optimizer.kind=sgd", "--set", "optimizer.learning_rate=1e6",
                 "--set", "optimizer.clip_global_norm=0", "--set", "train.epochs=50")
-        self.expect_failure(self.train(*wild), 6, r"the (test )?loss is no number (at superstep|after epoch) \d+")
+        self.expect_failure(self.train(*wild), 6, r"the (test )?loss (or a gradient )?is no number (at superstep|after epoch) \d+")
         # Without normalisation the parameters themselves run away, and every rank sees it at once.
         layers = ["kind = 'flatten'"] + ["kind = 'dense'\nunits = 30"] * 2 + ["kind = 'dense'\nunits = 3"]
         self.config = self.write("wild.toml", CONFIG[:CONFIG.index("[[model")] +
                                  "".join(f"[[model.layers]]\n{layer}\n" for layer in layers))
         for options in ({}, {"mpirun": [*MPIRUN, "-n", "2"]}):
             with self.subTest(**options):
-                self.expect_failure(self.train(*wild, **options), 6, r"the loss is no number at superstep \d+")
+                self.expect_failure(self.train(*wild, **options), 6, r"the loss or a gradient is no number at superstep \d+ .*: rank \d, slot \d: ")
 
 
 class InvarianceTest(ProgramTest):
@@ -669,18 +686,24 @@ GROUPS = {case.__name__: case for case in (BadInput, LanesInvariance, ProcessesI
                                             Signals, Resume, Commands, Install)}
 
 
-def run(names):
+def run(names, groups):
     suite = unittest.TestSuite()
     for name in names:
         group, _, test = name.partition(".")
-        cases = unittest.defaultTestLoader.loadTestsFromTestCase(GROUPS[group])
+        cases = unittest.defaultTestLoader.loadTestsFromTestCase(groups[group])
         suite.addTests(case for case in cases if test in case.id())
     result = unittest.TextTestRunner(verbosity=2).run(suite)
     return result.wasSuccessful() and result.testsRun > 0
 
 
-if __name__ == "__main__":
+def main(groups):
+    """PROGRAM GROUP[.TEST]..., or PROGRAM --groups NAME...; returns the exit status."""
+    global PROGRAM
     PROGRAM = os.path.abspath(sys.argv[1])
     if sys.argv[2] == "--groups":
-        sys.exit(0 if sorted(sys.argv[3:]) == sorted(GROUPS) else f"the groups are {' '.join(GROUPS)}")
-    sys.exit(0 if run(sys.argv[2:]) else 1)
+        return 0 if sorted(sys.argv[3:]) == sorted(groups) else f"the groups are {' '.join(groups)}"
+    return 0 if run(sys.argv[2:], groups) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(GROUPS))

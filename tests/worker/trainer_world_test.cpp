@@ -1,10 +1,12 @@
 // Training as a whole: one rank alone is the oracle of every world, bit for bit.
 
 #include <filesystem>
+#include <limits>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "kernels/threads.h"
 #include "tests/support/spmd_fixture.h"
 #include "tests/support/world_directory.h"
@@ -15,6 +17,7 @@ namespace {
 
 using testing::WorldDirectory;
 
+constexpr float kSomeLimit = 1.0F;
 constexpr int kSlots = 12;  // at least as many as the largest test world
 
 // Batch norm, dropout and a residual block on 1x8x8 images.
@@ -196,6 +199,110 @@ SUPERSTEP_WORLD_TEST(Trainer, KeepsTheNewestCheckpointsAndTheBest) {
   EXPECT_LE(kept.size(), 3U);
   EXPECT_EQ(kept.back(), result.last_checkpoint);
   world.sync();
+}
+
+// Counts what was left out, on this rank.
+class SkipRecorder : public TrainObserver {
+ public:
+  void on_step(const StepReport& report) override { good_.push_back(report.superstep); }
+  void on_skipped(const StepReport& report, const std::string& why) override {
+    skipped_.push_back(report.superstep);
+    why_ = why;
+  }
+  const std::vector<std::int64_t>& good() const { return good_; }
+  const std::vector<std::int64_t>& skipped() const { return skipped_; }
+  const std::string& why() const { return why_; }
+
+ private:
+  std::vector<std::int64_t> good_;
+  std::vector<std::int64_t> skipped_;
+  std::string why_;
+};
+
+struct GuardedOutcome {
+  TrainResult result;
+  SkipRecorder recorder;
+  std::string error;  // empty: none
+};
+
+GuardedOutcome train_guarded(bsp::World& world, const TrainOptions& options, float first_parameter,
+                             const std::filesystem::path& resume_from = {}) {
+  kernels::set_team_size(1);
+  const Model model = tiny_model();
+  paramserver::CollocatedServer server(world, model.layout(), server_options());
+  std::vector<float> parameters(static_cast<std::size_t>(model.layout().size()));
+  model.initialize(options.batch.seed, parameters);
+  if (first_parameter != 0.0F) {
+    parameters[0] = first_parameter;
+  }
+  server.load_parameters(parameters);
+  GuardedOutcome outcome;
+  Trainer trainer(world, model, server, options, &outcome.recorder);
+  if (!resume_from.empty()) {
+    trainer.restore(paramserver::CheckpointReader(resume_from));
+  }
+  try {
+    outcome.result = trainer.fit(tiny_data());
+  } catch (const DataError& error) {
+    EXPECT_EQ(error.exit_code(), ExitCode::kNumbers);
+    outcome.error = error.what();
+  }
+  return outcome;
+}
+
+// A limit that some supersteps of the tiny training exceed and others do not.
+TrainOptions options_that_skip_some() {
+  TrainOptions options = tiny_options();
+  options.numbers = {.on_bad = NumberOptions::OnBad::kSkip, .gradient_limit = kSomeLimit};
+  return options;
+}
+
+SUPERSTEP_WORLD_TEST_ON_NODES(Trainer, LeavesTheSameSuperstepsOutOnEveryWorld) {
+  bsp::World alone = world.split(world.rank(), 0);
+  const GuardedOutcome oracle = train_guarded(alone, options_that_skip_some(), 0.0F);
+  const GuardedOutcome outcome = train_guarded(world, options_that_skip_some(), 0.0F);
+  EXPECT_EQ(oracle.error, "");
+  EXPECT_FALSE(oracle.recorder.skipped().empty());
+  EXPECT_FALSE(oracle.recorder.good().empty());
+  EXPECT_EQ(outcome.recorder.skipped(), oracle.recorder.skipped());
+  EXPECT_EQ(outcome.recorder.good(), oracle.recorder.good());
+  EXPECT_EQ(to_text(outcome.result.parameters_hash), to_text(oracle.result.parameters_hash));
+  EXPECT_NE(outcome.recorder.why().find("gradient of "), std::string::npos);
+  EXPECT_NE(outcome.recorder.why().find("(samples "), std::string::npos);
+}
+
+SUPERSTEP_WORLD_TEST(Trainer, ResumesBetweenSuperstepsThatWereLeftOut) {
+  const GuardedOutcome oracle = train_guarded(world, options_that_skip_some(), 0.0F);
+  for (const std::int64_t stop_at : {1, 4, 6}) {
+    const WorldDirectory directory(world);
+    TrainOptions options = options_that_skip_some();
+    options.checkpoint = {
+        .directory = directory.path() / "checkpoints", .every_supersteps = 1, .keep = 2};
+    options.max_supersteps = stop_at;
+    const TrainResult stopped = train_guarded(world, options, 0.0F).result;
+    options.max_supersteps = 0;
+    const GuardedOutcome resumed = train_guarded(world, options, 0.0F, stopped.last_checkpoint);
+    EXPECT_EQ(to_text(resumed.result.parameters_hash), to_text(oracle.result.parameters_hash))
+        << "stopped at " << stop_at;
+  }
+}
+
+SUPERSTEP_WORLD_TEST_ON_NODES(Trainer, StopsOnEveryRankWhenALossIsNoNumber) {
+  const GuardedOutcome outcome =
+      train_guarded(world, tiny_options(), std::numeric_limits<float>::quiet_NaN());
+  EXPECT_NE(outcome.error.find("is no number at superstep 1 (epoch 1): rank 0, slot 0: "),
+            std::string::npos)
+      << outcome.error;
+}
+
+SUPERSTEP_WORLD_TEST(Trainer, StopsAfterTooManySuperstepsWereLeftOut) {
+  TrainOptions options = tiny_options();
+  options.numbers = {
+      .on_bad = NumberOptions::OnBad::kSkip, .max_skipped = 2, .gradient_limit = 1e-30};
+  const GuardedOutcome outcome = train_guarded(world, options, 0.0F);
+  EXPECT_EQ(outcome.recorder.skipped(), (std::vector<std::int64_t>{1, 2}));
+  EXPECT_NE(outcome.error.find("3 supersteps in a row could not be used"), std::string::npos)
+      << outcome.error;
 }
 
 }  // namespace

@@ -1,0 +1,111 @@
+#include "cluster/launch_diagnosis.h"
+
+#include <algorithm>
+#include <charconv>
+#include <system_error>
+#include <utility>
+
+#include <fmt/format.h>
+
+namespace superstep::cluster {
+
+namespace {
+
+// A number at the beginning of `text`, which is moved past it.
+template <typename Number>
+std::optional<Number> take_number(std::string_view& text) {
+  Number number{};
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc()) {
+    return std::nullopt;
+  }
+  text.remove_prefix(static_cast<std::size_t>(end - text.data()));
+  return number;
+}
+
+// What follows `marker`; nullopt when it is not there.
+std::optional<std::string_view> after(std::string_view text, std::string_view marker) {
+  const std::size_t at = text.find(marker);
+  if (at == std::string_view::npos) {
+    return std::nullopt;
+  }
+  return text.substr(at + marker.size());
+}
+
+std::string_view first_word(std::string_view text) {
+  text.remove_prefix(std::min(text.find_first_not_of(" \t"), text.size()));
+  return text.substr(0, text.find_first_of(" \t\r"));
+}
+
+}  // namespace
+
+std::string Diagnosis::feed(std::string_view bytes) {
+  unfinished_ += bytes;
+  std::string shown;
+  for (std::size_t end = unfinished_.find('\n'); end != std::string::npos;
+       end = unfinished_.find('\n')) {
+    const std::string line = unfinished_.substr(0, end + 1);
+    unfinished_.erase(0, end + 1);
+    if (is_for_people(std::string_view(line).substr(0, end))) {
+      shown += line;
+    }
+  }
+  return shown;
+}
+
+std::string Diagnosis::finish() {
+  std::string rest = std::exchange(unfinished_, {});
+  return is_for_people(rest) ? rest : std::string();
+}
+
+bool Diagnosis::is_for_people(std::string_view line) {
+  std::string_view rest = line;
+  if (!daemon_job_) {
+    const std::optional<std::uint32_t> job = take_number<std::uint32_t>(rest);
+    if (job && rest.starts_with(".0;tcp")) {  // "714473472.0;tcp://192.0.2.2:51541;..."
+      daemon_job_ = job;
+      return false;
+    }
+  }
+  if (!named_) {
+    look_for_culprit(line);
+    look_for_lost_node(line);
+  }
+  return true;
+}
+
+// "mpirun noticed that process rank 1 with PID 0 on node b exited on signal 9 (Killed)."
+void Diagnosis::look_for_culprit(std::string_view line) {
+  std::optional<std::string_view> rest = after(line, "mpirun noticed that process rank ");
+  if (!rest) {
+    return;
+  }
+  const std::optional<int> rank = take_number<int>(*rest);
+  const std::optional<std::string_view> node = after(*rest, " on node ");
+  if (!rank || !node) {
+    return;
+  }
+  const std::string host(first_word(*node));
+  std::string_view how = after(*node, " exited on ").value_or("an unknown reason");
+  how = how.ends_with('.') ? how.substr(0, how.size() - 1) : how;
+  named_ = {.rank = *rank,
+            .host = host,
+            .what = fmt::format("rank {} on {} was ended by {}", *rank, host, how)};
+}
+
+// "ORTE has lost communication with a remote daemon." ... "  Remote daemon: [[..],1] on node b"
+void Diagnosis::look_for_lost_node(std::string_view line) {
+  if (after(line, "lost communication with a remote daemon")) {
+    lost_daemon_ = true;
+  }
+  const std::optional<std::string_view> daemon = after(line, "Remote daemon:");
+  if (!lost_daemon_ || !daemon) {
+    return;
+  }
+  if (const std::optional<std::string_view> node = after(*daemon, " on node ")) {
+    const std::string host(first_word(*node));
+    named_ = {.rank = -1, .host = host, .what = fmt::format("the connection to {} was lost", host)};
+  }
+}
+
+}  // namespace superstep::cluster

@@ -1,0 +1,239 @@
+#include "cluster/launch_hosts.h"
+
+#include <algorithm>
+#include <charconv>
+#include <sstream>
+#include <string_view>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "base/file.h"
+
+namespace superstep::cluster {
+
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::string_view kWhere = "superstep launch";
+constexpr std::int64_t kMaxHostfileBytes = std::int64_t{16} << 20;
+constexpr int kMostBlame = 2;
+constexpr int kMostSlots = 1 << 20;
+
+bool is_one_of(std::string_view word, std::initializer_list<std::string_view> words) {
+  return std::find(words.begin(), words.end(), word) != words.end();
+}
+
+bool is_hostfile_option(std::string_view word) {
+  return is_one_of(word, {"--hostfile", "-hostfile", "--machinefile", "-machinefile",
+                          "--default-hostfile", "-default-hostfile"});
+}
+
+bool is_host_option(std::string_view word) {
+  return is_one_of(word, {"--host", "-host", "-H"});
+}
+
+bool is_count_option(std::string_view word) {
+  return is_one_of(word, {"-n", "--n", "-np", "--np", "-c"});
+}
+
+int positive(std::string_view text, const std::string& where) {
+  int number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error != std::errc() || end != text.data() + text.size() || number < 1 ||
+      number > kMostSlots) {
+    throw InvalidArgument(kWhere, fmt::format("{}: got \"{}\", expected a number from 1 to {}",
+                                              where, text, kMostSlots));
+  }
+  return number;
+}
+
+// mpirun's own recovery hides the death of a rank behind exit code 0.
+void require_supervisable(const std::string& option, const std::string& value) {
+  const bool recovery = is_one_of(option, {"--enable-recovery", "-enable-recovery", "--continuous",
+                                           "--max-restarts", "-max-restarts"}) ||
+                        is_one_of(value, {"orte_enable_recovery", "orte_max_restarts",
+                                          "orte_abort_on_non_zero_status"});
+  if (recovery) {
+    throw InvalidArgument(kWhere, fmt::format("{} cannot be used: with recovery by mpirun a dead "
+                                              "rank goes unnoticed and the exit code is 0",
+                                              value.empty() ? option : value));
+  }
+  if (option == ":") {
+    throw InvalidArgument(kWhere, "one program per job: got several, separated by \":\"");
+  }
+  if (is_one_of(option, {"--report-uri", "-report-uri"})) {
+    throw InvalidArgument(kWhere, "--report-uri cannot be used: the launcher needs it itself");
+  }
+}
+
+const std::string& value_of(const std::vector<std::string>& words, std::size_t& i) {
+  if (i + 1 >= words.size()) {
+    throw InvalidArgument(kWhere, fmt::format("{} needs a value", words[i]));
+  }
+  return words[++i];
+}
+
+Host host_of_line(const std::string& line, const std::string& where) {
+  std::istringstream words(line);
+  Host host{.name = {}, .slots = 0, .line = line};
+  words >> host.name;
+  if (host.name.find('=') != std::string::npos) {
+    throw InvalidArgument(
+        kWhere, fmt::format("{}: got \"{}\", expected the name of a host first", where, host.name));
+  }
+  int max_slots = 0;
+  for (std::string word; words >> word;) {
+    const std::size_t equals = word.find('=');
+    const std::string key = word.substr(0, equals);
+    const std::string value = equals == std::string::npos ? "" : word.substr(equals + 1);
+    if (is_one_of(key, {"slots", "slot", "cpus", "count"})) {
+      host.slots = positive(value, where + ": slots");
+    } else if (is_one_of(key, {"max_slots", "max-slots"})) {
+      max_slots = positive(value, where + ": max_slots");
+    } else {
+      throw InvalidArgument(
+          kWhere, fmt::format("{}: got \"{}\", expected slots=N or max_slots=N", where, word));
+    }
+  }
+  if (max_slots != 0 && max_slots < host.slots) {
+    throw InvalidArgument(kWhere, fmt::format("{}: max_slots below slots: got {}, expected at "
+                                              "least {}",
+                                              where, max_slots, host.slots));
+  }
+  return host;
+}
+
+}  // namespace
+
+std::vector<Host> read_hostfile(const fs::path& path) {
+  std::error_code error;
+  if (!fs::is_regular_file(path, error)) {
+    throw InvalidArgument(kWhere, fmt::format("host file {}: no such file", path.string()));
+  }
+  std::istringstream text(read_text_file(path, kMaxHostfileBytes));
+  std::vector<Host> hosts;
+  int number = 0;
+  for (std::string line; std::getline(text, line);) {
+    ++number;
+    line = line.substr(0, line.find('#'));
+    while (!line.empty() && is_one_of(std::string_view(&line.back(), 1), {"\r", " ", "\t"})) {
+      line.pop_back();
+    }
+    if (line.find_first_not_of(" \t") != std::string::npos) {
+      hosts.push_back(host_of_line(line, fmt::format("{}:{}", path.string(), number)));
+    }
+  }
+  if (hosts.empty()) {
+    throw InvalidArgument(kWhere, fmt::format("host file {}: no host in it", path.string()));
+  }
+  return hosts;
+}
+
+std::vector<Host> parse_host_list(const std::string& text) {
+  std::vector<Host> hosts;
+  std::istringstream words(text);
+  for (std::string word; std::getline(words, word, ',');) {
+    const std::size_t colon = word.rfind(':');
+    Host host{.name = word.substr(0, colon), .slots = 1, .line = word};
+    if (host.name.empty()) {
+      throw InvalidArgument(kWhere, fmt::format("--host: got an empty name in \"{}\"", text));
+    }
+    if (colon != std::string::npos) {
+      const std::string slots = word.substr(colon + 1);
+      host.slots = slots == "*" ? 0 : positive(slots, fmt::format("--host {}", word));
+    }
+    hosts.push_back(std::move(host));
+  }
+  if (hosts.empty()) {
+    throw InvalidArgument(kWhere, "--host: no host is named");
+  }
+  return hosts;
+}
+
+HostPlan HostPlan::from_options(const std::vector<std::string>& mpirun_options) {
+  HostPlan plan;
+  for (std::size_t i = 0; i < mpirun_options.size(); ++i) {
+    const std::string& option = mpirun_options[i];
+    const bool is_parameter = is_one_of(option, {"--mca", "-mca", "--omca", "--gmca", "-gmca"});
+    require_supervisable(
+        option, is_parameter && i + 1 < mpirun_options.size() ? mpirun_options[i + 1] : "");
+    if (is_count_option(option)) {
+      plan.num_processes_ = positive(value_of(mpirun_options, i), option);
+    } else if (is_hostfile_option(option) || is_host_option(option)) {
+      if (plan.source_ != Source::kNone) {
+        throw InvalidArgument(kWhere, fmt::format("hosts are named twice: by {} and by {}",
+                                                  plan.source_option_, option));
+      }
+      plan.source_ = is_host_option(option) ? Source::kHostList : Source::kHostfile;
+      plan.source_option_ = option;
+      plan.source_value_ = value_of(mpirun_options, i);
+      plan.hosts_ = plan.source_ == Source::kHostList ? parse_host_list(plan.source_value_)
+                                                      : read_hostfile(plan.source_value_);
+    } else {
+      plan.other_options_.push_back(option);
+    }
+  }
+  return plan;
+}
+
+std::optional<int> HostPlan::num_processes() const {
+  if (changed_ && num_processes_ && slots() > 0) {
+    return std::min(*num_processes_, slots());
+  }
+  return num_processes_;
+}
+
+int HostPlan::slots() const {
+  int sum = 0;
+  for (const Host& host : hosts_) {
+    if (host.slots == 0) {
+      return 0;
+    }
+    sum += host.slots;
+  }
+  return sum;
+}
+
+bool HostPlan::blame(const std::string& host) {
+  if (++blamed_[host] < kMostBlame) {
+    return false;
+  }
+  const auto is_blamed = [&](const Host& other) { return other.name == host; };
+  const auto remaining = hosts_.size() - static_cast<std::size_t>(std::count_if(
+                                             hosts_.begin(), hosts_.end(), is_blamed));
+  if (remaining == 0 || remaining == hosts_.size()) {
+    return false;
+  }
+  std::erase_if(hosts_, is_blamed);
+  changed_ = true;
+  return true;
+}
+
+std::vector<std::string> HostPlan::options(const fs::path& hostfile) const {
+  std::vector<std::string> words;
+  if (const std::optional<int> processes = num_processes()) {
+    words.insert(words.end(), {"-n", std::to_string(*processes)});
+  }
+  if (source_ != Source::kNone && !changed_) {
+    words.insert(words.end(), {source_option_, source_value_});
+  } else if (source_ != Source::kNone) {
+    std::string text;
+    for (const Host& host : hosts_) {
+      const bool is_list = source_ == Source::kHostList;
+      text += (text.empty() || !is_list ? "" : ",") + host.line + (is_list ? "" : "\n");
+    }
+    if (source_ == Source::kHostfile) {
+      write_file_atomically(hostfile, text);
+      text = hostfile.string();
+    }
+    words.insert(words.end(), {source_option_, text});
+  }
+  words.insert(words.end(), other_options_.begin(), other_options_.end());
+  return words;
+}
+
+}  // namespace superstep::cluster

@@ -1,0 +1,363 @@
+#include "cluster/launch_process.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <csignal>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <system_error>
+#include <utility>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+
+namespace superstep::cluster {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr std::string_view kWhere = "superstep launch";
+constexpr milliseconds kLook{200};          // between two looks at the deadlines
+constexpr milliseconds kOrphanGrace{3000};  // ranks end by themselves when they lose mpirun
+constexpr milliseconds kOrphanLimit{10'000};
+constexpr int kSignalBase = 128;
+
+constexpr std::array kStopSignals = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
+
+sigset_t inbox_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int signal : kStopSignals) {
+    sigaddset(&set, signal);
+  }
+  sigaddset(&set, SIGCHLD);
+  return set;
+}
+
+bool is_stop(int signal) {
+  return std::find(kStopSignals.begin(), kStopSignals.end(), signal) != kStopSignals.end();
+}
+
+[[noreturn]] void fail(const std::string& what) {
+  const int error = errno;
+  throw InvalidArgument(kWhere,
+                        fmt::format("{}: {}", what, std::generic_category().message(error)));
+}
+
+void say(const std::string& text) {
+  fmt::print(stderr, "superstep launch: {}\n", text);
+}
+
+// In the child: everything a program may expect to find, then mpirun. Only async-signal-safe calls.
+[[noreturn]] void become(char* const* arguments, int error_pipe, int failure_pipe) {
+  const sigset_t set = inbox_signals();
+  ::sigprocmask(SIG_UNBLOCK, &set, nullptr);
+  ::setpgid(0, 0);
+  ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+  const int nothing = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+  ::dup2(nothing, STDIN_FILENO);
+  ::dup2(error_pipe, STDERR_FILENO);
+  ::execvp(arguments[0], arguments);
+  const int error = errno;
+  [[maybe_unused]] const ssize_t written = ::write(failure_pipe, &error, sizeof error);
+  ::_exit(127);
+}
+
+struct Pipe {
+  Pipe() {
+    std::array<int, 2> ends{};
+    if (::pipe2(ends.data(), O_CLOEXEC) != 0) {
+      fail("cannot make a pipe");
+    }
+    reader = internal::FileDescriptor(ends[0]);
+    writer = internal::FileDescriptor(ends[1]);
+  }
+  internal::FileDescriptor reader;
+  internal::FileDescriptor writer;
+};
+
+// Whether the process is a child of this one; false when it is gone or only waits to be reaped.
+bool is_child(pid_t pid) {
+  std::ifstream file(fmt::format("/proc/{}/stat", pid));
+  std::string text;
+  std::getline(file, text);
+  const std::size_t name_end = text.rfind(") ");  // "17 (name) S 1 ..."
+  if (name_end == std::string::npos) {
+    return false;
+  }
+  std::istringstream fields(text.substr(name_end + 2));
+  char state = 0;
+  pid_t parent = 0;
+  fields >> state >> parent;
+  return parent == ::getpid() && state != 'Z';
+}
+
+// Children of this process, adopted ones included.
+std::vector<pid_t> children() {
+  std::vector<pid_t> pids;
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry("/proc", error), end; !error && entry != end;
+       entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    pid_t pid = 0;
+    const auto [stop, failure] = std::from_chars(name.data(), name.data() + name.size(), pid);
+    if (failure == std::errc() && stop == name.data() + name.size() && is_child(pid)) {
+      pids.push_back(pid);
+    }
+  }
+  return pids;
+}
+
+class Supervision {
+ public:
+  Supervision(SignalInbox& signals, const ProcessLimits& limits, const HangCheck& hangs)
+      : signals_(signals), limits_(limits), hangs_(hangs) {}
+
+  ProcessEnd run(const std::vector<std::string>& command) {
+    start(command);
+    while (!ended_) {
+      look();
+      enforce();
+    }
+    end_orphans();
+    while (show()) {
+    }
+    fmt::print(stderr, "{}", end_.diagnosis.finish());
+    return std::move(end_);
+  }
+
+ private:
+  void start(const std::vector<std::string>& command) {
+    std::vector<char*> arguments;
+    for (const std::string& word : command) {
+      arguments.push_back(const_cast<char*>(word.c_str()));  // execvp takes it so
+    }
+    arguments.push_back(nullptr);
+    Pipe error_pipe;
+    Pipe failure_pipe;
+    ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+    end_.pid = ::fork();
+    if (end_.pid < 0) {
+      fail("cannot start a process");
+    }
+    if (end_.pid == 0) {
+      become(arguments.data(), error_pipe.writer.get(), failure_pipe.writer.get());
+    }
+    errors_ = std::move(error_pipe.reader);
+    ::fcntl(errors_.get(), F_SETFL, O_NONBLOCK);
+    error_pipe.writer.reset();
+    failure_pipe.writer.reset();
+    int error = 0;
+    if (::read(failure_pipe.reader.get(), &error, sizeof error) == sizeof error) {
+      ::waitpid(end_.pid, nullptr, 0);
+      errno = error;
+      fail(fmt::format("cannot start \"{}\"", command.front()));
+    }
+  }
+
+  // Waits for news from mpirun or for a signal.
+  void look() {
+    std::array<pollfd, 2> files = {pollfd{errors_.get(), POLLIN, 0},
+                                   pollfd{signals_.descriptor(), POLLIN, 0}};
+    ::poll(files.data(), files.size(), static_cast<int>(kLook.count()));
+    while (show()) {
+    }
+    while (const std::optional<int> signal = signals_.next()) {
+      if (is_stop(*signal)) {
+        on_stop(*signal);
+      }
+    }
+    reap();
+  }
+
+  // Passes on a piece of standard error; false when there is none now.
+  bool show() {
+    std::array<char, 4096> bytes{};
+    const ssize_t count = errors_.is_open() ? ::read(errors_.get(), bytes.data(), bytes.size()) : 0;
+    if (count > 0) {
+      const std::string shown =
+          end_.diagnosis.feed({bytes.data(), static_cast<std::size_t>(count)});
+      std::fwrite(shown.data(), 1, shown.size(), stderr);
+      return true;
+    }
+    if (count == 0) {
+      errors_.reset();
+    }
+    return false;
+  }
+
+  void on_stop(int signal) {
+    if (!end_.stop_requested) {
+      end_.stop_requested = true;
+      since_stop_.restart();
+      say(
+          fmt::format("signal {} came: every rank writes a checkpoint at the same superstep, for "
+                      "at most {}; a second signal kills the job",
+                      signal, format_duration(limits_.grace)));
+      ::kill(end_.pid, SIGUSR1);
+    } else if (since_stop_.elapsed() > kLook) {  // one Ctrl-C may reach us twice
+      say("a second signal came: the job is killed");
+      terminate();
+    }
+  }
+
+  void terminate() {
+    if (!terminated_) {
+      terminated_ = true;
+      end_.killed = true;
+      since_termination_.restart();
+      ::kill(end_.pid, SIGTERM);
+    }
+  }
+
+  void check_for_hang() {
+    constexpr milliseconds kBetweenChecks{1000};
+    constexpr milliseconds kTimeForStacks{500};
+    if (ended_ || terminated_ || end_.hung || since_check_.elapsed() < kBetweenChecks) {
+      return;
+    }
+    since_check_.restart();
+    if (const std::optional<std::string> why = hangs_()) {
+      end_.hung = true;
+      say(fmt::format("the job does not move: {}", *why));
+      ::kill(end_.pid, SIGUSR2);  // mpirun passes it on
+      ::poll(nullptr, 0, static_cast<int>(kTimeForStacks.count()));
+      terminate();
+    }
+  }
+
+  void enforce() {
+    check_for_hang();
+    if (ended_) {
+      return;
+    }
+    if (end_.stop_requested && !terminated_ && since_stop_.elapsed() > limits_.grace) {
+      say(fmt::format("the ranks did not end within {}: the job is killed",
+                      format_duration(limits_.grace)));
+      terminate();
+    }
+    if (end_.diagnosis.named() && !failure_seen_) {
+      failure_seen_ = true;
+      since_failure_.restart();
+    }
+    const bool hangs = (terminated_ && since_termination_.elapsed() > limits_.kill_after) ||
+                       (failure_seen_ && since_failure_.elapsed() > limits_.kill_after);
+    if (hangs && !hard_killed_) {
+      hard_killed_ = true;
+      end_.killed = true;
+      say(fmt::format("mpirun does not end: it is killed (process {})", end_.pid));
+      ::kill(end_.pid, SIGKILL);
+    }
+  }
+
+  void reap() {
+    int status = 0;
+    for (pid_t pid = ::waitpid(-1, &status, WNOHANG); pid > 0;
+         pid = ::waitpid(-1, &status, WNOHANG)) {
+      if (pid == end_.pid) {
+        ended_ = true;
+        end_.exit_code = WIFSIGNALED(status) ? kSignalBase + WTERMSIG(status) : WEXITSTATUS(status);
+      }
+    }
+  }
+
+  // What mpirun left behind: has a moment to end by itself, then it is killed, children of killed
+  // ones included (they become ours).
+  void end_orphans() {
+    const Stopwatch watch;
+    for (std::vector<pid_t> left = children(); !left.empty(); left = children()) {
+      if (watch.elapsed() > kOrphanLimit) {
+        say(fmt::format("{} processes cannot be killed", left.size()));
+        return;
+      }
+      const bool by_force = watch.elapsed() > kOrphanGrace || end_.killed;
+      for (const pid_t pid : left) {
+        if (by_force && ::kill(pid, SIGKILL) == 0) {
+          killed_.push_back(pid);
+        }
+      }
+      while (show()) {
+      }
+      ::poll(nullptr, 0, 20);
+      reap();
+    }
+    std::sort(killed_.begin(), killed_.end());
+    end_.orphans = static_cast<int>(std::unique(killed_.begin(), killed_.end()) - killed_.begin());
+  }
+
+  SignalInbox& signals_;
+  const ProcessLimits& limits_;
+  const HangCheck& hangs_;
+  ProcessEnd end_;
+  internal::FileDescriptor errors_;  // mpirun's standard error
+  bool ended_ = false;
+  bool terminated_ = false;
+  bool hard_killed_ = false;
+  bool failure_seen_ = false;
+  Stopwatch since_check_;
+  Stopwatch since_stop_;
+  Stopwatch since_termination_;
+  Stopwatch since_failure_;
+  std::vector<pid_t> killed_;
+};
+
+}  // namespace
+
+SignalInbox::SignalInbox() {
+  const sigset_t set = inbox_signals();
+  ::sigprocmask(SIG_BLOCK, &set, nullptr);
+  file_ = internal::FileDescriptor(::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC));
+  if (!file_.is_open()) {
+    fail("cannot listen for signals");
+  }
+}
+
+SignalInbox::~SignalInbox() {
+  const sigset_t set = inbox_signals();
+  ::sigprocmask(SIG_UNBLOCK, &set, nullptr);
+}
+
+std::optional<int> SignalInbox::next() {
+  signalfd_siginfo info{};
+  if (::read(file_.get(), &info, sizeof info) != static_cast<ssize_t>(sizeof info)) {
+    return std::nullopt;
+  }
+  return static_cast<int>(info.ssi_signo);
+}
+
+bool SignalInbox::stopped_within(milliseconds duration) {
+  const Stopwatch watch;
+  while (true) {
+    while (const std::optional<int> signal = next()) {
+      if (is_stop(*signal)) {
+        return true;
+      }
+    }
+    const auto left = std::chrono::duration_cast<milliseconds>(duration - watch.elapsed());
+    if (left.count() <= 0) {
+      return false;
+    }
+    pollfd file{file_.get(), POLLIN, 0};
+    ::poll(&file, 1, static_cast<int>(left.count()));
+  }
+}
+
+ProcessEnd run_mpirun(const std::vector<std::string>& command, SignalInbox& signals,
+                      const ProcessLimits& limits, const HangCheck& hangs) {
+  return Supervision(signals, limits, hangs).run(command);
+}
+
+}  // namespace superstep::cluster

@@ -1,0 +1,60 @@
+// What every rank of a supervised run writes at its end, and how the launcher reads it.
+//
+// A process that `superstep launch` started finds the launch and the attempt in its environment.
+// When its training has ended, each rank writes RUN_DIR/launch/rank-<rank>.json, whole or not at
+// all. mpirun's exit code alone does not prove that a job is complete; these files do.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "cluster/launch_policy.h"
+
+namespace superstep::cluster {
+
+inline constexpr const char* kLaunchIdVariable = "SUPERSTEP_LAUNCH_ID";
+inline constexpr const char* kLaunchAttemptVariable = "SUPERSTEP_LAUNCH_ATTEMPT";
+
+struct LaunchContext {
+  std::string id;
+  std::int64_t attempt = 0;
+  friend bool operator==(const LaunchContext&, const LaunchContext&) = default;
+};
+
+// nullopt unless `superstep launch` started this process.
+std::optional<LaunchContext> launch_context();
+
+struct RankOutcome {
+  LaunchContext launch;
+  int rank = 0;
+  int num_ranks = 0;
+  bool stopped = false;  // by a signal or the wall-time limit: to be resumed
+  std::string reason;    // worker::name_of(StopReason)
+  std::int64_t superstep = 0;
+  std::string parameters_hash;
+  std::string state_hash;
+};
+
+// Throws DataError.
+void make_launch_directory(const std::filesystem::path& launch_directory);
+// The directory must exist. Throws DataError.
+void write_outcome(const std::filesystem::path& launch_directory, const RankOutcome& outcome);
+
+// What ranks of an earlier attempt left; other files stay. Throws nothing.
+void remove_records(const std::filesystem::path& launch_directory);
+
+struct JointOutcome {
+  RankVerdict verdict = RankVerdict::kIncomplete;
+  std::string what;   // one line: which ranks are missing, or what differs
+  RankOutcome first;  // of rank 0, when it is there
+  int num_recorded = 0;
+};
+
+// The records of this attempt; those of other attempts, and files that are no records, count as
+// missing. Throws nothing.
+JointOutcome read_outcomes(const std::filesystem::path& launch_directory,
+                           const LaunchContext& launch);
+
+}  // namespace superstep::cluster

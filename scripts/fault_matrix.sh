@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Measures what the program survives: faults are injected into real jobs, row by row, and counted.
+#
+#   scripts/fault_matrix.sh                     all rows, as many trials as each row asks for
+#   scripts/fault_matrix.sh --rows F1 F17       these rows
+#   scripts/fault_matrix.sh --trials 20         at most 20 more trials of each row
+#   scripts/fault_matrix.sh --quick             a few trials of each quick row (CI; under a minute)
+#   scripts/fault_matrix.sh --report            write the table of docs/reliability.md from what ran
+#
+# Results are kept in build/fault_matrix/results.json and added to: a row may be run in pieces. Trials
+# are numbered, and the number is the seed of everything random in a trial.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+program=${SUPERSTEP_PROGRAM:-build/release/superstep}
+if [ ! -x "$program" ]; then
+  cmake --preset release && cmake --build --preset release --target superstep
+fi
+exec python3 tests/fault/fault_matrix.py --program "$program" "$@"

@@ -1,0 +1,233 @@
+"""One small training job, its faults, and what it may leave behind. Python's standard library only."""
+
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import time
+
+MPIRUN_OPTIONS = ["--oversubscribe", "--bind-to", "none"]
+ENVIRONMENT = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+               "OMPI_MCA_mpi_yield_when_idle": "1", "OMPI_MCA_rmaps_base_oversubscribe": "1"}
+ENVIRONMENT.pop("OMP_NUM_THREADS", None)
+
+# Batch normalisation, dropout, an optimizer with two state arrays, an uneven last batch.
+CONFIG = """
+[data]
+format = "synthetic"
+num_train = 75
+num_test = 30
+sample_shape = [1, 6, 6]
+num_classes = 3
+[train]
+epochs = {epochs}
+global_batch = 20
+microbatches = 8
+evaluation_batch = 16
+evaluate_every_epochs = 1000
+[optimizer]
+kind = "adam"
+learning_rate = 0.01
+[checkpoint]
+every_supersteps = {every}
+keep = 3
+[check]
+parameters_every_updates = 10
+[[model.layers]]
+kind = "conv2d"
+filters = 4
+[[model.layers]]
+kind = "batch_norm"
+[[model.layers]]
+kind = "relu"
+[[model.layers]]
+kind = "flatten"
+[[model.layers]]
+kind = "dropout"
+rate = 0.3
+[[model.layers]]
+kind = "dense"
+units = 3
+"""
+STEPS_PER_EPOCH = 4
+
+
+class Fault(Exception):
+    """A trial that did not end as promised."""
+
+
+def expect(condition, what):
+    if not condition:
+        raise Fault(what)
+
+
+def hash_in(text):
+    found = re.search(r"^final: .* parameters_hash=(xxh3:[0-9a-f]{32})$", text, re.M)
+    return found.group(1) if found else None
+
+
+def processes():
+    """pid -> (parent, command name) of all processes that are no zombies."""
+    table = {}
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/stat", encoding="utf-8", errors="replace") as file:
+                    head, tail = file.read().rsplit(")", 1)
+            except OSError:
+                continue
+            state, parent = tail.split()[:2]
+            if state != "Z":
+                table[int(entry)] = (int(parent), head.split("(", 1)[1])
+    return table
+
+
+def descendants(pid):
+    table = processes()
+    found = []
+    for child in table:
+        ancestor = child
+        while ancestor in table and ancestor != pid:
+            ancestor = table[ancestor][0]
+        if ancestor == pid and child != pid:
+            found.append(child)
+    return found
+
+
+def variable_of(pid, name):
+    try:
+        content = pathlib.Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return None
+    for line in content.split(b"\0"):
+        if line.startswith(name.encode() + b"="):
+            return line.split(b"=", 1)[1].decode()
+    return None
+
+
+def is_alive(pid):
+    return pid in processes()
+
+
+def leftovers(jobs):
+    """Names in /dev/shm that belong to one of these Open MPI jobs; others may run beside this one."""
+    return [name for name in os.listdir("/dev/shm") for job in jobs
+            if name.startswith(f"superstep-{job}-") or (name.startswith("vader_segment.") and f".{job:x}." in name)]
+
+
+class Job:
+    """`superstep launch` (or another command) on the small configuration, in a directory of its own."""
+
+    def __init__(self, program, directory, epochs=30, every=4, extra=()):
+        self.program = program
+        self.directory = pathlib.Path(directory)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.sessions = self.directory / "tmp"
+        self.sessions.mkdir(exist_ok=True)
+        self.config = self.directory / "run.toml"
+        self.config.write_text(CONFIG.format(epochs=epochs, every=every))
+        self.out = self.directory / "run"
+        self.supersteps = epochs * STEPS_PER_EPOCH
+        self.extra = list(extra)
+        self.environment = {**ENVIRONMENT, "TMPDIR": str(self.sessions)}
+        self.jobs = set()
+        self.log = self.directory / "output.txt"
+        self.process = None
+
+    def train_words(self, *more):
+        return ["train", str(self.config), "--out", str(self.out), *self.extra, *more]
+
+    def start(self, command):
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log,
+                                            stderr=subprocess.STDOUT, env=self.environment)
+
+    def launch(self, ranks, *more, options=()):
+        self.start([self.program, "launch", *MPIRUN_OPTIONS, "-n", str(ranks), *options, "--",
+                    *self.train_words(*more)])
+
+    def plain(self, ranks, *more):
+        prefix = ["mpirun", *MPIRUN_OPTIONS, "-n", str(ranks)] if ranks > 1 else []
+        self.start([*prefix, self.program, *self.train_words(*more)])
+
+    def text(self):
+        return self.log.read_text(errors="replace")
+
+    def wait(self, timeout=60):
+        try:
+            return self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            left = descendants(self.process.pid)
+            for pid in [self.process.pid, *left]:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except OSError:
+                    pass
+            self.process.wait()
+            raise Fault(f"the job hung for {timeout} s") from None
+
+    def last_superstep(self):
+        """The newest superstep in metrics.jsonl, or -1."""
+        try:
+            content = (self.out / "metrics.jsonl").read_text()
+        except OSError:
+            return -1
+        found = re.findall(r'"type":"superstep","superstep":(\d+),', content)
+        return int(found[-1]) if found else -1
+
+    def wait_for_superstep(self, superstep, timeout=40):
+        deadline = time.monotonic() + timeout
+        while self.last_superstep() < superstep:
+            if self.process.poll() is not None:
+                return False
+            expect(time.monotonic() < deadline, f"superstep {superstep} was not reached in {timeout} s")
+            time.sleep(0.004)
+        return True
+
+    def ranks(self):
+        """rank -> pid of the processes that train now."""
+        found = {}
+        for pid in descendants(self.process.pid):
+            rank = variable_of(pid, "OMPI_COMM_WORLD_RANK")
+            if rank is not None:
+                found[int(rank)] = pid
+                self.jobs.add(int(variable_of(pid, "PMIX_NAMESPACE") or 0))
+        return found
+
+    def mpirun(self):
+        table = processes()
+        return [pid for pid in descendants(self.process.pid) if table.get(pid, (0, ""))[1] in ("mpirun", "orterun")]
+
+    def attempts(self):
+        try:
+            return [json.loads(line) for line in (self.out / "launch.jsonl").read_text().splitlines()]
+        except OSError:
+            return []
+
+    def starts(self):
+        try:
+            return len(json.loads((self.out / "provenance.json").read_text())["starts"])
+        except (OSError, ValueError):
+            return 0
+
+    def supersteps_in_log(self):
+        lines = [json.loads(line) for line in (self.out / "metrics.jsonl").read_text().splitlines()]
+        return [line["superstep"] for line in lines if line["type"] == "superstep"]
+
+    def expect_result(self, expected):
+        expect(hash_in(self.text()) == expected, f"another result: {hash_in(self.text())}, expected {expected}")
+        done = self.supersteps_in_log()
+        expect(done == list(range(1, self.supersteps + 1)), "supersteps are missing or there twice")
+
+    def expect_clean(self, pids=(), seconds=0.0):
+        deadline = time.monotonic() + seconds
+        while [pid for pid in pids if is_alive(pid)] and time.monotonic() < deadline:
+            time.sleep(0.02)
+        orphans = [pid for pid in pids if is_alive(pid)]
+        expect(not orphans, f"orphans: {orphans}")
+        self.jobs |= {line["mpi_job"] for line in self.attempts() if line["mpi_job"]}
+        left = leftovers(self.jobs)
+        sessions = sorted(path.name for path in self.sessions.iterdir())
+        expect(not left and not sessions, f"leftovers: {left} {sessions}")
