@@ -102,6 +102,13 @@ worker::BatchOptions batch_options(const RunConfig& config) {
           .shuffled = config.data.shuffle};
 }
 
+worker::SlotPlacement slot_placement(const std::string& name) {
+  if (name == "random") {
+    return worker::SlotPlacement::kRandom;
+  }
+  return name == "measured" ? worker::SlotPlacement::kMeasured : worker::SlotPlacement::kContiguous;
+}
+
 paramserver::OptimizerSpec optimizer_spec(const OptimizerSection& optimizer) {
   return {.kind = paramserver::optimizer_kind(optimizer.kind),
           .learning_rate = optimizer.learning_rate,
@@ -173,6 +180,9 @@ paramserver::CollocatedOptions server_options(const RunSetup& setup) {
                   .global_norm = setup.config.optimizer.clip_global_norm};
   options.num_slots = checked_cast<int>(setup.config.train.microbatches);
   options.bucket_bytes = setup.config.server.bucket_bytes;
+  options.dealing = setup.config.train.slot_placement == "stealing"
+                        ? paramserver::SlotDealing::kStealing
+                        : paramserver::SlotDealing::kAsPlaced;
   return options;
 }
 
@@ -193,7 +203,7 @@ worker::TrainOptions train_options(const RunSetup& setup) {
   options.checkpoint.configuration = to_toml(config);
   options.wall_time_limit = std::chrono::seconds(config.train.wall_time_limit_seconds);
   options.prefetch_depth = checked_cast<int>(config.train.prefetch_depth);
-  options.random_placement = config.train.slot_placement == "random";
+  options.placement = slot_placement(config.train.slot_placement);
   return options;
 }
 

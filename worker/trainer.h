@@ -28,6 +28,7 @@
 #include "worker/data/dataset.h"
 #include "worker/evaluator.h"
 #include "worker/model.h"
+#include "worker/slot_placement.h"
 #include "worker/stop_request.h"
 
 namespace superstep::worker {
@@ -58,9 +59,7 @@ struct TrainOptions {
   CheckpointOptions checkpoint;
   std::chrono::seconds wall_time_limit{0};  // 0: none
   int prefetch_depth = 2;
-  // Random placement of slots in every superstep, keyed by the seed (a test of placement
-  // invariance).
-  bool random_placement = false;
+  SlotPlacement placement = SlotPlacement::kContiguous;
 };
 
 enum class StopReason : std::uint8_t { kFinished, kEarlyStopping, kWallTime, kSignal };
