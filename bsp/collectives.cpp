@@ -1,5 +1,6 @@
 // The collectives of World: each compiles its Schedule once per shape and executes it in place.
 #include <cstring>
+#include <memory>
 #include <numeric>
 #include <utility>
 
@@ -109,11 +110,19 @@ void World::allreduce_bytes(std::span<const std::byte> in, std::span<std::byte> 
   internal::require_reducible(type, op);
   const std::int64_t n = count_of(in, type);
   require_elements("World::allreduce", "out", count_of(out, type), n);
+  const bool shares_memory = size() > 1 && num_nodes() == 1;
+  if (shares_memory && state.node_allreduce == nullptr) {
+    state.node_allreduce = std::make_unique<internal::NodeAllreduce>(*this);
+  }
   const CollectiveCall call(state, {.kind = CallKind::kAllreduce,
                                     .type = static_cast<std::uint8_t>(type),
                                     .op = static_cast<std::uint8_t>(op),
                                     .count = n,
                                     .site = site});
+  if (shares_memory) {
+    state.node_allreduce->run(state, in, out, type, op);
+    return;
+  }
   const auto& plan = plan_for(state, {CallKind::kAllreduce, 0, {n}}, [&] {
     AllreducePlan compiled = allreduce_schedule(size(), n);
     SUPERSTEP_CHECK(compiled.result_offset == n, "out follows in");

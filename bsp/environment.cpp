@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "bsp/job.h"
 #include "bsp/mpi/mpi_session.h"
+#include "bsp/node_transport.h"
 #include "bsp/world.h"
 #include "bsp/world_state.h"
 
@@ -57,7 +58,12 @@ struct Environment::State {
   // options, which the root has then reported.
   std::optional<std::uint32_t> agree_on_options(Environment& environment,
                                                 const EnvironmentOptions& options) const;
-  std::unique_ptr<internal::StatusBoard> make_board(const internal::Topology& topology) const;
+  internal::SharedMapping map_for_node(const internal::NodeProcesses& node,
+                                       std::int64_t num_bytes) const;
+  std::unique_ptr<internal::StatusBoard> make_board(const internal::Topology& topology,
+                                                    const internal::NodeProcesses& node) const;
+  std::unique_ptr<internal::Transport> make_transport(const internal::NodeProcesses& node,
+                                                      std::uint32_t context) const;
 };
 
 std::optional<std::uint32_t> Environment::State::agree_on_options(
@@ -79,41 +85,55 @@ std::optional<std::uint32_t> Environment::State::agree_on_options(
   return static_cast<std::uint32_t>(std::stoul(all[0].substr(all[0].find('\n') + 1)));
 }
 
-// Processes whose first ranks share a node share a board; with ranks_per_node = 1 each has its own,
-// as on machines of their own.
-std::unique_ptr<internal::StatusBoard> Environment::State::make_board(
-    const internal::Topology& topology) const {
-  const auto group_of = [&](int process) {
-    return topology.node_of[static_cast<std::size_t>(
-        topology.ranks_of_process[static_cast<std::size_t>(process)].front())];
-  };
-  const int mine = group_of(setup->process());
-  std::vector<bool> visible;
-  int creator = setup->num_processes();
-  int members = 0;
-  for (int process = 0; process < setup->num_processes(); ++process) {
-    const bool same = group_of(process) == mine;
-    visible.insert(visible.end(),
-                   topology.ranks_of_process[static_cast<std::size_t>(process)].size(), same);
-    creator = same ? std::min(creator, process) : creator;
-    members += same ? 1 : 0;
-  }
-  const std::int64_t bytes = internal::StatusBoard::bytes_for(topology.size());
+// Memory of the processes of this node, made by the first of them. Collective over all processes.
+internal::SharedMapping Environment::State::map_for_node(const internal::NodeProcesses& node,
+                                                         std::int64_t num_bytes) const {
   internal::SharedMapping mapping;
   std::string name;
-  if (setup->process() == creator) {
+  const bool alone = node.members.size() == 1;
+  if (node.member == 0) {
     internal::remove_stale_shared();
-    name = members == 1 ? "" : internal::unique_shared_name();
-    mapping = members == 1 ? internal::SharedMapping::anonymous(bytes)
-                           : internal::SharedMapping::create(name, bytes);
+    name = alone ? "" : internal::unique_shared_name();
+    mapping = alone ? internal::SharedMapping::anonymous(num_bytes)
+                    : internal::SharedMapping::create(name, num_bytes);
   }
   const std::vector<std::string> names = gather(name);
-  if (setup->process() != creator) {
-    mapping = internal::SharedMapping::open(names[static_cast<std::size_t>(creator)], bytes);
+  if (node.member != 0) {
+    mapping = internal::SharedMapping::open(names[static_cast<std::size_t>(node.members.front())],
+                                            num_bytes);
   }
   gather("");  // all have mapped it
   internal::unlink_shared(name);
-  return std::make_unique<internal::StatusBoard>(std::move(mapping), std::move(visible));
+  return mapping;
+}
+
+// The processes of a node share a board; with ranks_per_node = 1 each has its own, as on machines
+// of their own.
+std::unique_ptr<internal::StatusBoard> Environment::State::make_board(
+    const internal::Topology& topology, const internal::NodeProcesses& node) const {
+  std::vector<bool> visible;
+  for (int process = 0; process < setup->num_processes(); ++process) {
+    const bool same = std::binary_search(node.members.begin(), node.members.end(), process);
+    visible.insert(visible.end(),
+                   topology.ranks_of_process[static_cast<std::size_t>(process)].size(), same);
+  }
+  return std::make_unique<internal::StatusBoard>(
+      map_for_node(node, internal::StatusBoard::bytes_for(topology.size())), std::move(visible));
+}
+
+std::unique_ptr<internal::Transport> Environment::State::make_transport(
+    const internal::NodeProcesses& node, std::uint32_t context) const {
+  if (!session) {
+    return internal::single_process_transport();
+  }
+  auto transport = session->transport(context);
+  if (std::cmp_equal(node.leaders.size(), setup->num_processes())) {
+    return transport;  // no two processes share a node
+  }
+  const auto members = static_cast<int>(node.members.size());
+  return internal::node_transport(std::move(transport), node,
+                                  map_for_node(node, internal::NodeBarrier::bytes_for(members)),
+                                  context);
 }
 
 Environment::Environment() : state_(std::make_unique<State>()) {
@@ -178,13 +198,12 @@ int Environment::run(const EnvironmentOptions& options, const std::function<void
   if (!agree_on_setup(failure)) {
     return static_cast<int>(ExitCode::kUsage);
   }
-  parts.board = state_->make_board(*parts.topology);
+  const internal::NodeProcesses node = internal::node_processes(*parts.topology, process());
+  parts.board = state_->make_board(*parts.topology, node);
   parts.all_processes = state_->setup.get();
+  parts.transport = state_->make_transport(node, *context);
   if (state_->session) {
-    parts.transport = state_->session->transport(*context);
     parts.abort = [this](ExitCode exit_code) { state_->session->abort(exit_code); };
-  } else {
-    parts.transport = internal::single_process_transport();
   }
   internal::Job job(std::move(parts));
   return static_cast<int>(job.run(body));

@@ -31,6 +31,9 @@ namespace {
 
 constexpr const char* kSharedDirectory = "/dev/shm";
 
+// Below, rounding up to large pages would waste more than it saves.
+constexpr std::int64_t kLargePagesFrom = std::int64_t{8} << 20;
+
 std::string error_text(int error) {
   return std::generic_category().message(error);
 }
@@ -103,13 +106,18 @@ bool is_stale(const std::filesystem::path& path) {
 }
 
 std::byte* map(int descriptor, std::int64_t num_bytes) {
-  const int flags = descriptor < 0 ? MAP_SHARED | MAP_ANONYMOUS : MAP_SHARED;
+  // Threads share private memory too, and only that may have large pages without further ado.
+  const int flags = descriptor < 0 ? MAP_PRIVATE | MAP_ANONYMOUS : MAP_SHARED;
   void* data = mmap(nullptr, static_cast<std::size_t>(num_bytes), PROT_READ | PROT_WRITE, flags,
                     descriptor, 0);
   if (data == MAP_FAILED) {
     throw InvalidArgument(
         "SharedBytes", fmt::format("cannot map shared memory: needed {} bytes ({}): {}", num_bytes,
                                    human_bytes(num_bytes), error_text(errno)));
+  }
+  if (descriptor < 0 && num_bytes >= kLargePagesFrom) {
+    // Advice: refused where there are none.
+    static_cast<void>(madvise(data, static_cast<std::size_t>(num_bytes), MADV_HUGEPAGE));
   }
   return static_cast<std::byte*>(data);
 }

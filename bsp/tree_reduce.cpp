@@ -1,5 +1,6 @@
 #include "bsp/tree_reduce.h"
 
+#include <algorithm>
 #include <map>
 #include <utility>
 
@@ -51,12 +52,18 @@ class Planner {
     for (int rank = 0; rank < num_ranks_; ++rank) {
       const auto ranges =
           maximal_subtrees(input_.num_slots, slots_[static_cast<std::size_t>(rank)]);
-      std::int64_t offset = 0;
+      std::int64_t extent = 0;
+      std::int64_t index = 0;
       for (const SlotRange range : ranges) {
-        node_pieces_[node_index(rank)][{range.begin, range.end}] = {rank, offset};
-        offset += input_.num_elements;
+        const auto first = static_cast<std::size_t>(range.begin);
+        const std::int64_t buffer =
+            input_.buffer_of_slot.empty() ? index : input_.buffer_of_slot[first];
+        node_pieces_[node_index(rank)][{range.begin, range.end}] = {rank,
+                                                                    buffer * input_.num_elements};
+        extent = std::max(extent, (buffer + 1) * input_.num_elements);
+        ++index;
       }
-      pieces_extent_.push_back(offset);
+      pieces_extent_.push_back(extent);
     }
     extents_ = pieces_extent_;
   }

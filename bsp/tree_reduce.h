@@ -25,6 +25,9 @@ struct TreeReduceInput {
   std::span<const int> placement;      // slot -> rank, size M
   std::span<const int> node_of_rank;   // size p; ranks of a node are contiguous
   std::span<const std::int64_t> cuts;  // size p + 1, cuts[0] = 0, cuts[p] = n
+  // A piece lies at buffer_of_slot[its first slot] * n of its rank; looked at for ranks of the
+  // planning rank's node only. Empty: piece k of a rank lies at k * n.
+  std::span<const int> buffer_of_slot = {};
 };
 
 struct TreeReducePlan {

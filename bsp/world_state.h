@@ -15,6 +15,7 @@
 #include "bsp/environment.h"
 #include "bsp/execute.h"
 #include "bsp/message_store.h"
+#include "bsp/node_allreduce.h"
 #include "bsp/status_service.h"
 #include "bsp/team.h"
 #include "bsp/world.h"
@@ -67,6 +68,7 @@ struct World::State {
   AlignedBuffer<std::byte> scratch;
   std::vector<Outgoing> outgoing;
   std::vector<Incoming> incoming;
+  std::unique_ptr<internal::NodeAllreduce> node_allreduce;  // made at the first use
 
   int size() const { return team->topology().size(); }
 

@@ -179,7 +179,7 @@ std::vector<Key> train_keys() {
       {"train.slot_placement",
        &field<kTrain, &T::slot_placement>,
        any(),
-       {"contiguous", "random"},
+       {"contiguous", "random", "measured", "stealing"},
        "Which rank computes which slots; never changes results",
        kMayChange},
       {"train.warm_start",

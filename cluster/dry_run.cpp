@@ -9,7 +9,7 @@
 #include "base/text.h"
 #include "bsp/slot_tree.h"
 #include "bsp/tree_reduce.h"
-#include "paramserver/gradient_stack.h"
+#include "paramserver/slot_gradients.h"
 
 namespace superstep::cluster {
 
@@ -73,25 +73,26 @@ std::string data_text(const RunSetup& setup) {
 }  // namespace
 
 paramserver::MemoryUse predicted_memory(const paramserver::ParameterLayout& layout,
-                                        const paramserver::OptimizerSpec& optimizer, int num_slots,
+                                        const paramserver::CollocatedOptions& options,
                                         const WorldShape& shape) {
-  std::vector<std::int64_t> buffers(static_cast<std::size_t>(shape.nodes));
-  const std::vector<std::vector<int>> slots = slots_by_rank(num_slots, shape);
-  for (std::size_t rank = 0; rank < slots.size(); ++rank) {
-    buffers[static_cast<std::size_t>(shape.node_of_rank[rank])] +=
-        paramserver::GradientStack::capacity(num_slots, slots[rank]);
+  std::vector<std::int64_t> by_node(static_cast<std::size_t>(shape.nodes));
+  const std::vector<std::int64_t> by_rank = paramserver::gradient_buffers(
+      options.num_slots, slots_by_rank(options.num_slots, shape), options.dealing);
+  for (std::size_t rank = 0; rank < by_rank.size(); ++rank) {
+    by_node[static_cast<std::size_t>(shape.node_of_rank[rank])] += by_rank[rank];
   }
   const std::int64_t bytes = layout.size() * kFloatBytes;
-  const auto num_states = static_cast<std::int64_t>(paramserver::state_arrays(optimizer).size());
+  const auto num_states =
+      static_cast<std::int64_t>(paramserver::state_arrays(options.optimizer).size());
   return {.parameters_per_node = bytes,
-          .gradients_per_node = *std::max_element(buffers.begin(), buffers.end()) * bytes,
+          .gradients_per_node = *std::max_element(by_node.begin(), by_node.end()) * bytes,
           .optimizer_state_per_world = num_states * bytes};
 }
 
 std::string dry_run_text(const RunSetup& setup, const WorldShape& shape) {
   const auto num_slots = static_cast<int>(setup.config.train.microbatches);
   const paramserver::MemoryUse memory =
-      predicted_memory(setup.model.layout(), server_options(setup).optimizer, num_slots, shape);
+      predicted_memory(setup.model.layout(), server_options(setup), shape);
   std::string text = fmt::format("world: {}\n", to_text(shape));
   text += data_text(setup);
   text += fmt::format("slots: {} of up to {} samples, the same for any number of ranks\n{}",

@@ -7,13 +7,14 @@
 
 #include "cluster/setup.h"
 #include "cluster/world_shape.h"
-#include "paramserver/server.h"
+#include "paramserver/collocated_server.h"
+#include "paramserver/layout.h"
 
 namespace superstep::cluster {
 
 // Bytes as the server will allocate them for contiguous placement (the largest node counts).
 paramserver::MemoryUse predicted_memory(const paramserver::ParameterLayout& layout,
-                                        const paramserver::OptimizerSpec& optimizer, int num_slots,
+                                        const paramserver::CollocatedOptions& options,
                                         const WorldShape& shape);
 
 std::string dry_run_text(const RunSetup& setup, const WorldShape& shape);

@@ -110,6 +110,13 @@ worker::NumberOptions number_options(const CheckSection& check) {
           .loss_spike_factor = check.loss_spike_factor};
 }
 
+worker::SlotPlacement slot_placement(const std::string& name) {
+  if (name == "random") {
+    return worker::SlotPlacement::kRandom;
+  }
+  return name == "measured" ? worker::SlotPlacement::kMeasured : worker::SlotPlacement::kContiguous;
+}
+
 paramserver::OptimizerSpec optimizer_spec(const OptimizerSection& optimizer) {
   return {.kind = paramserver::optimizer_kind(optimizer.kind),
           .learning_rate = optimizer.learning_rate,
@@ -182,6 +189,9 @@ paramserver::CollocatedOptions server_options(const RunSetup& setup) {
   options.num_slots = checked_cast<int>(setup.config.train.microbatches);
   options.bucket_bytes = setup.config.server.bucket_bytes;
   options.verify_every = setup.config.check.parameters_every_updates;
+  options.dealing = setup.config.train.slot_placement == "stealing"
+                        ? paramserver::SlotDealing::kStealing
+                        : paramserver::SlotDealing::kAsPlaced;
   return options;
 }
 
@@ -203,7 +213,7 @@ worker::TrainOptions train_options(const RunSetup& setup) {
   options.numbers = number_options(config.check);
   options.wall_time_limit = std::chrono::seconds(config.train.wall_time_limit_seconds);
   options.prefetch_depth = checked_cast<int>(config.train.prefetch_depth);
-  options.random_placement = config.train.slot_placement == "random";
+  options.placement = slot_placement(config.train.slot_placement);
   return options;
 }
 

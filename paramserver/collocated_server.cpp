@@ -16,11 +16,11 @@
 #include "bsp/shared_array.h"
 #include "bsp/tree_reduce.h"
 #include "paramserver/clip.h"
-#include "paramserver/gradient_stack.h"
 #include "paramserver/publish.h"
 #include "paramserver/shard_guard.h"
 #include "paramserver/shard_updater.h"
 #include "paramserver/slot_board.h"
+#include "paramserver/slot_gradients.h"
 #include "paramserver/tree_exchange.h"
 
 namespace superstep::paramserver {
@@ -28,6 +28,10 @@ namespace superstep::paramserver {
 namespace {
 
 using Clock = std::chrono::steady_clock;
+
+// Sums, means and a few streams of this length stay in the first-level cache.
+constexpr std::int64_t kTileElements = 1024;
+static_assert(kBlockElements % kTileElements == 0);
 
 double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -72,32 +76,25 @@ struct CollocatedServer::State {
         buckets(cut_buckets(layout.size(), options.bucket_bytes)),
         parameters(world, layout.size()),
         board(world, options.num_slots),
+        gradients(world, layout, buckets, options.num_slots, options.dealing),
         block_norms(world, layout.num_blocks()),
         updater(layout, shard, options.optimizer),
         guard(world, layout, options.verify_every),
         mean_tile(kBlockElements) {
-    for (int rank = 0; rank < world.size(); ++rank) {
-      nodes.push_back(world.node_of(rank));
-    }
     if (options.clip.global_norm > 0.0) {
       mean_gradient = AlignedBuffer<float>(shard.length());
     }
   }
 
-  // --- placement ---
-  void place(std::vector<int> new_placement);
-  std::vector<std::int64_t> gradient_buffers(const std::vector<std::vector<int>>& slots) const;
-  void ensure_gradient_memory(const std::vector<std::int64_t>& buffers);
-
   // --- a step ---
   std::vector<std::span<const float>> optimizer_state();
   void timed_sync(bsp::CallSite site = bsp::CallSite::here());
   ShardStep begin_step(const ApplyOptions& apply) const;
-  void update_shard(const ShardStep& step);
-  double update_shard_with_norm(const ShardStep& step);
+  void update_shard(const ShardStep& step, TreeExchange& exchange);
+  double update_shard_with_norm(const ShardStep& step, TreeExchange& exchange);
   double global_norm();
   template <typename Body>
-  void for_tiles(const Body& body);
+  void for_tiles(std::int64_t length, const Body& body);
 
   bsp::World& world;
   const ParameterLayout& layout;
@@ -105,15 +102,10 @@ struct CollocatedServer::State {
   std::vector<std::int64_t> cuts;
   ElementRange shard;
   std::vector<ElementRange> buckets;
-  std::vector<int> nodes;              // node of every rank
   bsp::SharedArray<float> parameters;  // once per node
   SlotBoard board;
-  bsp::SharedArray<double> block_norms;              // by block; the node's own are valid
-  std::optional<bsp::SharedArray<float>> gradients;  // partial sums of the node's ranks
-  std::int64_t gradient_capacity = 0;                // buffers of n elements on the largest node
-  std::vector<int> placement;
-  std::unique_ptr<GradientStack> stack;
-  std::unique_ptr<TreeExchange> exchange;
+  SlotGradients gradients;
+  bsp::SharedArray<double> block_norms;  // by block; the node's own are valid
   ShardUpdater updater;
   ShardGuard guard;
   AlignedBuffer<float> mean_tile;
@@ -122,61 +114,6 @@ struct CollocatedServer::State {
   std::int64_t step = 0;
   ExchangeTimes times;
 };
-
-// Buffers that each rank needs for its slots.
-std::vector<std::int64_t> CollocatedServer::State::gradient_buffers(
-    const std::vector<std::vector<int>>& slots) const {
-  std::vector<std::int64_t> buffers;
-  for (const std::vector<int>& own : slots) {
-    buffers.push_back(GradientStack::capacity(options.num_slots, own));
-  }
-  return buffers;
-}
-
-// Grows the gradient memory of all nodes when one of them needs more; the same decision on every
-// rank.
-void CollocatedServer::State::ensure_gradient_memory(const std::vector<std::int64_t>& buffers) {
-  std::vector<std::int64_t> per_node(static_cast<std::size_t>(world.num_nodes()), 0);
-  for (std::size_t rank = 0; rank < buffers.size(); ++rank) {
-    per_node[static_cast<std::size_t>(nodes[rank])] += buffers[rank];
-  }
-  const std::int64_t needed = *std::max_element(per_node.begin(), per_node.end());
-  if (needed > gradient_capacity) {
-    gradients.reset();
-    gradients.emplace(world, needed * layout.size());
-    gradient_capacity = needed;
-  }
-}
-
-void CollocatedServer::State::place(std::vector<int> new_placement) {
-  const auto slots = bsp::slots_of_ranks(new_placement, world.size());
-  const std::vector<std::int64_t> buffers = gradient_buffers(slots);
-  exchange.reset();
-  stack.reset();
-  ensure_gradient_memory(buffers);
-  std::vector<const float*> pieces(static_cast<std::size_t>(world.size()), nullptr);
-  std::int64_t base = 0;
-  std::int64_t own_base = 0;
-  for (const int rank : world.ranks_at(bsp::Level::kNode)) {
-    pieces[static_cast<std::size_t>(rank)] = gradients->span().data() + base;
-    if (rank == world.rank()) {
-      own_base = base;
-    }
-    base += buffers[static_cast<std::size_t>(rank)] * layout.size();
-  }
-  const auto self = static_cast<std::size_t>(world.rank());
-  const std::span<float> own =
-      gradients->span().subspan(at(own_base), at(buffers[self] * layout.size()));
-  stack =
-      std::make_unique<GradientStack>(own, layout.size(), buckets, options.num_slots, slots[self]);
-  const bsp::TreeReducePlan plan = bsp::plan_tree_reduce({.num_elements = layout.size(),
-                                                          .num_slots = options.num_slots,
-                                                          .placement = new_placement,
-                                                          .node_of_rank = nodes,
-                                                          .cuts = cuts});
-  exchange = std::make_unique<TreeExchange>(world, plan, std::move(pieces), shard);
-  placement = std::move(new_placement);
-}
 
 std::vector<std::span<const float>> CollocatedServer::State::optimizer_state() {
   std::vector<std::span<const float>> states;
@@ -204,28 +141,30 @@ ShardStep CollocatedServer::State::begin_step(const ApplyOptions& apply) const {
 }
 
 template <typename Body>
-void CollocatedServer::State::for_tiles(const Body& body) {
-  for (std::int64_t begin = shard.begin; begin < shard.end; begin += kBlockElements) {
+void CollocatedServer::State::for_tiles(std::int64_t length, const Body& body) {
+  for (std::int64_t begin = shard.begin; begin < shard.end; begin += length) {
     body(begin);
   }
 }
 
 // One pass: sum over the tree, mean, clip, update, publish, tile by tile.
-void CollocatedServer::State::update_shard(const ShardStep& step_now) {
-  for_tiles([&](std::int64_t begin) {
-    updater.mean_of_tile(step_now, begin, exchange->sum_tile(begin - shard.begin, kBlockElements),
-                         mean_tile.span());
-    updater.update_tile(step_now, begin, mean_tile.span(),
-                        parameters.span().subspan(at(begin), at(kBlockElements)));
+void CollocatedServer::State::update_shard(const ShardStep& step_now, TreeExchange& exchange) {
+  const std::span<float> mean = mean_tile.span().first(at(kTileElements));
+  for_tiles(kTileElements, [&](std::int64_t begin) {
+    updater.mean_of_tile(step_now, begin, exchange.sum_tile(begin - shard.begin, kTileElements),
+                         mean);
+    updater.update_tile(step_now, begin, mean,
+                        parameters.span().subspan(at(begin), at(kTileElements)));
   });
 }
 
 // Two passes with a sync between them; returns the norm before clipping.
-double CollocatedServer::State::update_shard_with_norm(const ShardStep& step_now) {
-  for_tiles([&](std::int64_t begin) {
+double CollocatedServer::State::update_shard_with_norm(const ShardStep& step_now,
+                                                       TreeExchange& exchange) {
+  for_tiles(kBlockElements, [&](std::int64_t begin) {
     const std::span<float> mean =
         mean_gradient.span().subspan(at(begin - shard.begin), at(kBlockElements));
-    updater.mean_of_tile(step_now, begin, exchange->sum_tile(begin - shard.begin, kBlockElements),
+    updater.mean_of_tile(step_now, begin, exchange.sum_tile(begin - shard.begin, kBlockElements),
                          mean);
     std::copy(mean.begin(), mean.end(), mean_tile.span().begin());
     updater.keep_only_gradient(begin, mean_tile.span());
@@ -235,7 +174,7 @@ double CollocatedServer::State::update_shard_with_norm(const ShardStep& step_now
   timed_sync();
   const double norm = global_norm();
   const double factor = global_norm_factor(norm, options.clip.global_norm);
-  for_tiles([&](std::int64_t begin) {
+  for_tiles(kBlockElements, [&](std::int64_t begin) {
     const std::span<float> mean =
         mean_gradient.span().subspan(at(begin - shard.begin), at(kBlockElements));
     updater.scale_gradient(begin, factor, mean);
@@ -285,12 +224,16 @@ std::span<const ElementRange> CollocatedServer::buckets() const {
   return state_->buckets;
 }
 
+std::optional<int> CollocatedServer::claim_slot() {
+  return state_->gradients.claim_slot();
+}
+
 std::span<float> CollocatedServer::reserve(int slot) {
-  return state_->stack->reserve(slot);
+  return state_->gradients.stack().reserve(slot);
 }
 
 void CollocatedServer::push(int slot, int bucket, std::span<const float> gradient) {
-  state_->stack->push(slot, bucket, gradient);
+  state_->gradients.stack().push(slot, bucket, gradient);
 }
 
 void CollocatedServer::push_summary(int slot, const SlotSummary& summary) {
@@ -302,7 +245,7 @@ StepResult CollocatedServer::apply_gradients(const ApplyOptions& options) {
   SUPERSTEP_CHECK(options.mask.empty() || options.mask.size() == state.layout.entries().size(),
                   "flags in the mask", options.mask.size(), "entries in the layout",
                   state.layout.entries().size());
-  state.stack->finish_step();
+  state.gradients.finish_compute(state.board);
   state.board.post_flags(std::exchange(state.raised, 0));
   state.times = {};
   const Clock::time_point start = Clock::now();
@@ -313,7 +256,8 @@ StepResult CollocatedServer::apply_gradients(const ApplyOptions& options) {
   state.timed_sync();
   state.world.set_phase("exchange");
   SUPERSTEP_FAILPOINT("exchange");
-  state.board.share(state.placement);
+  state.board.share(state.gradients.placement());
+  TreeExchange& exchange = state.gradients.exchange(state.board);
   if ((state.board.flags() & options.skip_on) != 0) {
     state.timed_sync();  // all have read the board
     state.world.set_phase("compute");
@@ -322,7 +266,7 @@ StepResult CollocatedServer::apply_gradients(const ApplyOptions& options) {
             .step = state.step,
             .skipped = true};
   }
-  state.exchange->move_between_nodes({}, {});
+  exchange.move_between_nodes({}, {});
   ++state.step;
   const ShardStep step = state.begin_step(options);
   StepResult result{.total = state.board.total(),
@@ -330,9 +274,9 @@ StepResult CollocatedServer::apply_gradients(const ApplyOptions& options) {
                     .gradient_norm = std::numeric_limits<double>::quiet_NaN(),
                     .step = state.step};
   if (state.options.clip.global_norm > 0.0) {
-    result.gradient_norm = state.update_shard_with_norm(step);
+    result.gradient_norm = state.update_shard_with_norm(step, exchange);
   } else {
-    state.update_shard(step);
+    state.update_shard(step, exchange);
   }
   publish_between_nodes(state.world, state.cuts, state.parameters.span());
   state.guard.forget();
@@ -364,11 +308,11 @@ void CollocatedServer::set_placement(std::span<const int> placement) {
                                         state_->world.size() - 1));
     }
   }
-  state_->place({placement.begin(), placement.end()});
+  state_->gradients.place({placement.begin(), placement.end()});
 }
 
 std::span<const int> CollocatedServer::placement() const {
-  return state_->placement;
+  return state_->gradients.placement();
 }
 
 std::int64_t CollocatedServer::step() const {
@@ -382,13 +326,18 @@ ExchangeTimes CollocatedServer::last_times() const {
 MemoryUse CollocatedServer::memory_use() const {
   constexpr auto kFloatBytes = static_cast<std::int64_t>(sizeof(float));
   const auto num_states = static_cast<std::int64_t>(state_->updater.state_names().size());
-  return {.parameters_per_node = state_->layout.size() * kFloatBytes,
-          .gradients_per_node = state_->gradient_capacity * state_->layout.size() * kFloatBytes,
-          .optimizer_state_per_world = num_states * state_->layout.size() * kFloatBytes};
+  return {
+      .parameters_per_node = state_->layout.size() * kFloatBytes,
+      .gradients_per_node = state_->gradients.num_buffers() * state_->layout.size() * kFloatBytes,
+      .optimizer_state_per_world = num_states * state_->layout.size() * kFloatBytes};
 }
 
 const OptimizerSpec& CollocatedServer::optimizer() const {
   return state_->options.optimizer;
+}
+
+SlotDealing CollocatedServer::dealing() const {
+  return state_->options.dealing;
 }
 
 void CollocatedServer::raise_flags(std::uint32_t flags) {

@@ -2,7 +2,7 @@
 //
 // Memory: parameters once per node, optimizer state once per world (each owner's shard), gradients
 // n x (partial sums) per rank, where the partial sums are the maximal subtrees of the rank's slots
-// (one when its slots form a whole subtree) plus the slot in work.
+// (one when its slots form a whole subtree) plus the slot in work; two more when slots are stolen.
 //
 // Cost of apply_gradients for n parameters, p ranks on one node, k partial sums per rank:
 //   w = O(n/p * (p*k + state))  loads,  h = 0 (plain loads and stores),  2 l (3 l with a global
@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -21,12 +22,18 @@
 
 namespace superstep::paramserver {
 
+enum class SlotDealing : std::uint8_t {
+  kAsPlaced,  // every rank computes the slots that the placement gives it
+  kStealing,  // ranks of a node that are done take slots from those that are not (slot_queue.h)
+};
+
 struct CollocatedOptions {
   OptimizerSpec optimizer;
   LearningRateSchedule schedule;
   ClipOptions clip;
-  int num_slots = 1;              // M; at least one per rank
-  std::vector<int> placement;     // slot -> rank; empty: contiguous
+  int num_slots = 1;           // M; at least one per rank
+  std::vector<int> placement;  // slot -> rank; empty: contiguous
+  SlotDealing dealing = SlotDealing::kAsPlaced;
   std::int64_t bucket_bytes = 0;  // 0: the whole layout is one bucket
   std::int64_t verify_every = 0;  // updates between two guarded ones (shard_guard.h); 0: none
 };
@@ -41,6 +48,7 @@ class CollocatedServer : public Server {
   const ParameterLayout& layout() const override;
   ParameterView pull() override;
   std::span<const ElementRange> buckets() const override;
+  std::optional<int> claim_slot() override;
   std::span<float> reserve(int slot) override;
   void push(int slot, int bucket, std::span<const float> gradient) override;
   void push_summary(int slot, const SlotSummary& summary) override;
@@ -52,6 +60,7 @@ class CollocatedServer : public Server {
   MemoryUse memory_use() const override;
 
   const OptimizerSpec& optimizer() const;
+  SlotDealing dealing() const;
 
   // Flags that a rank raises travel with the next apply_gradients(); StepResult sees their union.
   void raise_flags(std::uint32_t flags);

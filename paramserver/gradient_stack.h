@@ -1,12 +1,12 @@
-// A rank's partial sums: slots come in ascending order and are added along the fixed tree at once.
+// A rank's partial sums: slots are added along the fixed tree as soon as they are there.
 //
-// The stack holds the sums of maximal complete subtrees; a new slot is written on top, and as soon
-// as its sibling is complete the two become one (left + right, in place, bucket by bucket while the
-// bucket is in cache). After the last slot buffer k holds exactly piece k of
-// bsp::maximal_subtrees(M, slots).
+// The stack holds the sums of maximal complete subtrees; a new slot gets a buffer of its own, and
+// as soon as its sibling is complete the two become one (left + right, in place, bucket by bucket
+// while the bucket is in cache). After the last slot the pieces are exactly
+// bsp::maximal_subtrees(M, slots); with slots in ascending order buffer k holds piece k.
 //
 // Memory: capacity() buffers of n elements, at most ceil(log2(slots)) + 1 when the slots are
-// contiguous.
+// contiguous and ascend.
 #pragma once
 
 #include <cstdint>
@@ -18,11 +18,18 @@
 
 namespace superstep::paramserver {
 
+enum class SlotOrder : std::uint8_t {
+  kAscending,  // exactly the given slots, one after another
+  kAny,        // whichever slots the rank gets, as long as there is room
+};
+
 class GradientStack {
  public:
-  // `memory` holds capacity * num_elements floats and must remain valid while the stack lives.
+  // `memory` holds whole buffers of num_elements floats, at least capacity() of them, and must
+  // remain valid while the stack lives. With kAny `slots` is not looked at.
   GradientStack(std::span<float> memory, std::int64_t num_elements,
-                std::span<const ElementRange> buckets, int num_slots, std::vector<int> slots);
+                std::span<const ElementRange> buckets, int num_slots, std::vector<int> slots,
+                SlotOrder order = SlotOrder::kAscending);
 
   // Buffers that the given slots (ascending) need at the most.
   static int capacity(int num_slots, std::span<const int> slots);
@@ -35,8 +42,28 @@ class GradientStack {
   // All slots of this rank were pushed; the next reserve() begins a new step.
   void finish_step();
 
+  // The next slot in order, -1 when all were reserved. kAscending only.
+  int next_slot() const;
+  // Whether a buffer is left for one more slot.
+  bool has_room() const;
+
+  // What the pushed slots were added up to, ascending; until the next reserve().
+  struct Piece {
+    bsp::SlotRange range;
+    int buffer = 0;
+  };
+  std::span<const Piece> pieces() const { return pieces_; }
+
  private:
-  std::span<float> buffer(std::size_t index) const;
+  // buffer `left` becomes left + right, and `right` is free.
+  struct Fold {
+    int left = 0;
+    int right = 0;
+  };
+
+  static std::vector<Fold> insert(int num_slots, Piece piece, std::vector<Piece>& pieces);
+  std::span<float> buffer(int index) const;
+  int free_buffer() const;
   void combine_bucket(ElementRange bucket);
 
   std::span<float> memory_;
@@ -44,11 +71,14 @@ class GradientStack {
   std::vector<ElementRange> buckets_;
   int num_slots_;
   std::vector<int> slots_;
-  std::vector<bsp::SlotRange> stack_;
-  std::size_t next_slot_ = 0;     // index into slots_
-  std::size_t num_combines_ = 0;  // how often the open slot folds down the stack
+  SlotOrder order_;
+  int num_buffers_;
+  std::vector<Piece> pieces_;  // ascending
+  std::size_t num_pushed_ = 0;
+  int open_slot_ = -1;
+  int open_buffer_ = 0;
+  std::vector<Fold> folds_;  // that complete the open slot
   std::size_t buckets_pushed_ = 0;
-  bool open_ = false;
 };
 
 }  // namespace superstep::paramserver

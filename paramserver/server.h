@@ -2,12 +2,11 @@
 //
 // A superstep on a Server:
 //   ParameterView parameters = server.pull();
-//   for (int slot : my_slots) {
-//     std::span<float> gradient = server.reserve(slot);          // memory for this slot's gradient
-//     sums
+//   while (const std::optional<int> slot = server.claim_slot()) {
+//     std::span<float> gradient = server.reserve(*slot);    // memory for this slot's gradient sums
 //     ... write sums over the slot's samples ...
-//     for (bucket...) server.push(slot, bucket, part of gradient);
-//     server.push_summary(slot, {.num_samples = n, .loss_sum = ...});
+//     for (bucket...) server.push(*slot, bucket, part of gradient);
+//     server.push_summary(*slot, {.num_samples = n, .loss_sum = ...});
 //   }
 //   StepResult result = server.apply_gradients(options);          // sync, exchange + update, sync
 //
@@ -103,7 +102,10 @@ class Server {
   virtual ParameterView pull() = 0;
   // Contiguous ranges of the layout in which gradients may be pushed one after another.
   virtual std::span<const ElementRange> buckets() const = 0;
-  // Slots are taken in ascending order; one slot at a time is open.
+  // The next slot for this rank to compute in this superstep; none when it has done its part. A
+  // caller that knows its slots from placement() need not ask, unless slots are stolen.
+  virtual std::optional<int> claim_slot() = 0;
+  // Slots are taken in the order in which claim_slot() gives them; one slot at a time is open.
   virtual std::span<float> reserve(int slot) = 0;
   virtual void push(int slot, int bucket, std::span<const float> gradient) = 0;
   virtual void push_summary(int slot, const SlotSummary& summary) = 0;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <utility>
 
 #include "base/check.h"
@@ -15,6 +16,23 @@ constexpr std::size_t kMostStates = 4;
 
 std::size_t at(std::int64_t index) {
   return static_cast<std::size_t>(index);
+}
+
+// mean = sums / divisor, with the bits of a division: the reciprocal of a power of two is exact, so
+// a multiplication rounds the same real number, in a fraction of the time.
+void divide(const float* __restrict sums, float divisor, float* __restrict mean,
+            std::int64_t count) {
+  int exponent = 0;
+  if (std::frexp(divisor, &exponent) == 0.5F) {
+    const float reciprocal = 1.0F / divisor;
+    for (std::int64_t i = 0; i < count; ++i) {
+      mean[i] = sums[i] * reciprocal;
+    }
+    return;
+  }
+  for (std::int64_t i = 0; i < count; ++i) {
+    mean[i] = sums[i] / divisor;
+  }
 }
 
 void fold_statistic(float fold, std::span<const float> mean, std::span<float> values) {
@@ -75,22 +93,25 @@ bool ShardUpdater::is_masked(const ShardStep& step, const Segment& segment) {
 
 void ShardUpdater::mean_of_tile(const ShardStep& step, std::int64_t begin,
                                 std::span<const float> sums, std::span<float> mean) const {
-  std::fill(mean.begin(), mean.end(), 0.0F);
   const auto divisor = static_cast<float>(step.num_samples);
+  std::int64_t done = 0;  // of the tile
+  const auto zero_until = [&](std::int64_t end) {
+    std::fill(mean.begin() + done, mean.begin() + end, 0.0F);
+  };
   for_segments(
       begin, static_cast<std::int64_t>(sums.size()),
       [&](const Segment& segment, std::int64_t first, std::int64_t last) {
         if (is_masked(step, segment)) {
           return;
         }
-        const bool clipped = step.clip_value > 0.0 && segment.role == EntryRole::kTrainable;
-        for (std::int64_t i = first - begin; i < last - begin; ++i) {
-          mean[at(i)] = sums[at(i)] / divisor;
-        }
-        if (clipped) {
+        zero_until(first - begin);
+        done = last - begin;
+        divide(sums.data() + (first - begin), divisor, mean.data() + (first - begin), last - first);
+        if (step.clip_value > 0.0 && segment.role == EntryRole::kTrainable) {
           clip_by_value<float>(mean.subspan(at(first - begin), at(last - first)), step.clip_value);
         }
       });
+  zero_until(static_cast<std::int64_t>(mean.size()));
 }
 
 void ShardUpdater::keep_only_gradient(std::int64_t begin, std::span<float> mean) const {

@@ -8,7 +8,6 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "base/failpoint.h"
-#include "base/philox.h"
 #include "worker/trainer_state.h"
 
 namespace superstep::worker {
@@ -84,25 +83,43 @@ std::vector<int> Trainer::State::slots_of_this_rank() const {
 }
 
 void Trainer::State::start_input(const TrainingData& data) {
-  if (options.random_placement) {
-    randomize_placement();
+  if (options.placement == SlotPlacement::kRandom) {
+    place_at_random();
   }
   const BatchPlan plan(data.train->size(), options.batch);
   prefetcher =
       std::make_unique<Prefetcher>(data.train, options.normalization, plan, slots_of_this_rank(),
                                    position.epoch, position.step_in_epoch, options.prefetch_depth);
+  reader.emplace(data.train, options.normalization, plan);
   last_input_wait = 0.0;
 }
 
-// Deals the slots of the next superstep at random; every rank computes the same table.
-void Trainer::State::randomize_placement() {
-  PhiloxStream stream(options.batch.seed, stream_id("slot_placement"),
-                      static_cast<std::uint64_t>(position.superstep));
-  std::vector<int> placement(static_cast<std::size_t>(options.batch.microbatches));
-  for (int& rank : placement) {
-    rank = static_cast<int>(stream.below(static_cast<std::uint64_t>(world.size())));
-  }
+void Trainer::State::place(std::vector<int> placement) {
   server.set_placement(placement);
+  if (prefetcher != nullptr) {
+    prefetcher->set_slots(slots_of_this_rank());
+  }
+}
+
+void Trainer::State::place_at_random() {
+  place(random_placement(options.batch.seed, position.superstep, options.batch.microbatches,
+                         world.size()));
+}
+
+// Between two supersteps.
+void Trainer::State::choose_placement(std::size_t num_slots, double compute_seconds) {
+  if (options.placement == SlotPlacement::kRandom) {
+    place_at_random();
+  }
+  if (options.placement == SlotPlacement::kMeasured) {
+    meter.add(static_cast<std::int64_t>(num_slots), compute_seconds);
+    if (meter.is_due()) {
+      std::vector<int> better = meter.decide(world, server.placement());
+      if (!better.empty()) {
+        place(std::move(better));
+      }
+    }
+  }
 }
 
 void Trainer::State::raise_stop_flags() {
@@ -126,6 +143,32 @@ std::optional<StopReason> Trainer::State::stop_reason() const {
 
 bool Trainer::State::at_superstep_limit() const {
   return options.max_supersteps > 0 && position.superstep >= options.max_supersteps;
+}
+
+// A slot that another rank was to compute was not assembled ahead here: it is read on the spot.
+// Returns the number of samples this rank computed.
+std::int64_t Trainer::State::compute_slots(const StepBatch& batch) {
+  std::int64_t num_samples = 0;
+  const auto compute = [&](const SlotBatch& slot) {
+    push_slot(slot, batch.epoch);
+    num_samples += slot.num_samples();
+  };
+  if (server.dealing() == paramserver::SlotDealing::kAsPlaced) {
+    std::for_each(batch.slots.begin(), batch.slots.end(), compute);
+    return num_samples;
+  }
+  while (const std::optional<int> claimed = server.claim_slot()) {
+    const auto own = std::find_if(batch.slots.begin(), batch.slots.end(),
+                                  [&](const SlotBatch& slot) { return slot.slot == *claimed; });
+    if (own != batch.slots.end()) {
+      compute(*own);
+      continue;
+    }
+    stolen.slot = *claimed;
+    reader->read(batch.position(), stolen, [] { return KeepReading::kYes; });
+    compute(stolen);
+  }
+  return num_samples;
 }
 
 void Trainer::State::push_slot(const SlotBatch& batch, std::int64_t epoch) {
@@ -188,9 +231,6 @@ void Trainer::State::train_step(const BatchPlan& plan) {
   SUPERSTEP_FAILPOINT("step.begin");
   const Clock::time_point start = Clock::now();
   const bsp::TrafficCounters before = world.traffic();
-  if (options.random_placement) {
-    prefetcher->set_slots(slots_of_this_rank());
-  }
   const StepBatch& batch = prefetcher->next();
   SUPERSTEP_CHECK(batch.epoch == position.epoch && batch.step_in_epoch == position.step_in_epoch,
                   "input at epoch", batch.epoch, "step", batch.step_in_epoch, "but training at",
@@ -198,14 +238,8 @@ void Trainer::State::train_step(const BatchPlan& plan) {
   const double input_wait = prefetcher->input_wait_seconds() - last_input_wait;
   last_input_wait += input_wait;
   const Clock::time_point compute_start = Clock::now();
-  for (const SlotBatch& slot : batch.slots) {
-    push_slot(slot, batch.epoch);
-  }
+  const std::int64_t own_samples = compute_slots(batch);
   const double compute = seconds_since(compute_start);
-  std::int64_t own_samples = 0;
-  for (const SlotBatch& slot : batch.slots) {
-    own_samples += slot.num_samples();
-  }
   SUPERSTEP_FAILPOINT("compute.end");
   raise_stop_flags();
   StepReport report;
@@ -218,9 +252,7 @@ void Trainer::State::train_step(const BatchPlan& plan) {
   SUPERSTEP_FAILPOINT("update.end");
   ++position.superstep;
   ++position.step_in_epoch;
-  if (options.random_placement) {
-    randomize_placement();
-  }
+  choose_placement(batch.slots.size(), compute);
   report.superstep = position.superstep;
   report.epoch = position.epoch;
   report.step_in_epoch = position.step_in_epoch - 1;
@@ -361,10 +393,7 @@ TrainResult Trainer::finish(const TrainingData& data, StopReason reason) {
 }
 
 void Trainer::compute_gradients(const StepBatch& batch) {
-  State& state = *state_;
-  for (const SlotBatch& slot : batch.slots) {
-    state.push_slot(slot, batch.epoch);
-  }
+  state_->compute_slots(batch);
 }
 
 paramserver::StepResult Trainer::apply_gradients(const paramserver::ApplyOptions& options) {

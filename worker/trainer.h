@@ -29,6 +29,7 @@
 #include "worker/evaluator.h"
 #include "worker/model.h"
 #include "worker/number_check.h"
+#include "worker/slot_placement.h"
 #include "worker/stop_request.h"
 #include "worker/straggler_watch.h"
 
@@ -61,9 +62,7 @@ struct TrainOptions {
   NumberOptions numbers;
   std::chrono::seconds wall_time_limit{0};  // 0: none
   int prefetch_depth = 2;
-  // Random placement of slots in every superstep, keyed by the seed (a test of placement
-  // invariance).
-  bool random_placement = false;
+  SlotPlacement placement = SlotPlacement::kContiguous;
 };
 
 enum class StopReason : std::uint8_t { kFinished, kEarlyStopping, kWallTime, kSignal };

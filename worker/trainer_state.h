@@ -9,6 +9,8 @@
 #include <optional>
 #include <vector>
 
+#include "worker/data/slot_reader.h"
+#include "worker/slot_placement.h"
 #include "worker/step_programs.h"
 #include "worker/straggler_watch.h"
 #include "worker/trainer.h"
@@ -38,6 +40,7 @@ struct Trainer::State {
   // --- the loop (trainer.cpp) ---
   void start_input(const TrainingData& data);
   std::vector<int> slots_of_this_rank() const;
+  std::int64_t compute_slots(const StepBatch& batch);
   void push_slot(const SlotBatch& batch, std::int64_t epoch);
   void train_step(const BatchPlan& plan);
   void note_numbers(const StepReport& report);
@@ -48,7 +51,9 @@ struct Trainer::State {
   void finish_epoch(const TrainingData& data, std::int64_t last_epoch);
   void note_epoch(const Evaluation& judged);
   bool early_stop() const;
-  void randomize_placement();
+  void place(std::vector<int> placement);
+  void place_at_random();
+  void choose_placement(std::size_t num_slots, double compute_seconds);
 
   // --- checkpoints (trainer_checkpoint.cpp) ---
   bool checkpoint_due() const;
@@ -66,6 +71,9 @@ struct Trainer::State {
   StragglerWatch stragglers;
   std::string findings;  // of this rank in the superstep in work
   std::unique_ptr<Prefetcher> prefetcher;
+  std::optional<SlotReader> reader;  // of slots taken over from other ranks
+  SlotBatch stolen;
+  PlacementMeter meter;
   paramserver::Position position;
   EpochTotals totals;
   BestEpoch best;

@@ -323,6 +323,10 @@ class LanesInvariance(InvarianceTest):
         self.expect_same([
             (["--set", random, "--lanes", "3"], {}),
             (["--set", random, "--set", "bsp.ranks_per_node=1", "--lanes", "4"], {}),
+            (["--set", "train.slot_placement=measured", "--lanes", "2"], {}),
+            (["--set", "train.slot_placement=stealing", "--lanes", "3"], {}),
+            (["--set", "train.slot_placement=stealing", "--set", "bsp.ranks_per_node=2",
+              "--lanes", "4"], {}),
             (["--set", "server.bucket_bytes=4096", "--lanes", "2"], {}),
             (["--set", "train.prefetch_depth=7"], {}),
         ])
@@ -351,6 +355,7 @@ class ProcessesInvariance(InvarianceTest):
             ([], {"mpirun": ["mpirun", "--oversubscribe", "--map-by", "node", "-n", "3"]}),
             ([], {"mpirun": [*MPIRUN, "-n", "2"], "env": {"OMP_NUM_THREADS": "2"}}),
             (["--set", "train.slot_placement=random"], {"mpirun": [*MPIRUN, "-n", "3"]}),
+            (["--set", "train.slot_placement=stealing"], {"mpirun": [*MPIRUN, "-n", "2"]}),
         ])
 
 

@@ -1,9 +1,11 @@
 // The collocated server against a serial oracle: the tree written out, one rank's worth of
 // arithmetic.
 
+#include <chrono>
 #include <cmath>
 #include <limits>
 #include <optional>
+#include <thread>
 #include <vector>
 
 #include "base/error.h"
@@ -167,24 +169,26 @@ class Oracle {
   double norm_ = 0.0;
 };
 
-void push_slots(bsp::World& world, CollocatedServer& server) {
+void push_slot(CollocatedServer& server, int slot) {
   const std::int64_t step = server.step() + 1;
+  const std::vector<float> values = gradient_of(server.layout(), slot, step);
+  const std::span<float> gradient = server.reserve(slot);
+  std::copy(values.begin(), values.end(), gradient.begin());
+  int bucket = 0;
+  for (const ElementRange range : server.buckets()) {
+    server.push(slot, bucket++,
+                gradient.subspan(static_cast<std::size_t>(range.begin),
+                                 static_cast<std::size_t>(range.length())));
+  }
+  server.push_summary(
+      slot, {.num_samples = samples_of(slot, step), .num_correct = slot, .loss_sum = 0.125 * slot});
+}
+
+void push_slots(bsp::World& world, CollocatedServer& server) {
   for (int slot = 0; slot < kSlots; ++slot) {
-    if (server.placement()[static_cast<std::size_t>(slot)] != world.rank()) {
-      continue;
+    if (server.placement()[static_cast<std::size_t>(slot)] == world.rank()) {
+      push_slot(server, slot);
     }
-    const std::vector<float> values = gradient_of(server.layout(), slot, step);
-    const std::span<float> gradient = server.reserve(slot);
-    std::copy(values.begin(), values.end(), gradient.begin());
-    int bucket = 0;
-    for (const ElementRange range : server.buckets()) {
-      server.push(slot, bucket++,
-                  gradient.subspan(static_cast<std::size_t>(range.begin),
-                                   static_cast<std::size_t>(range.length())));
-    }
-    server.push_summary(
-        slot,
-        {.num_samples = samples_of(slot, step), .num_correct = slot, .loss_sum = 0.125 * slot});
   }
 }
 
@@ -266,6 +270,70 @@ SUPERSTEP_WORLD_TEST_ON_NODES(CollocatedServer, RandomPlacementsDoNotChangeBits)
     oracle.step({});
     EXPECT_EQ(copy_of(server), oracle.values()) << "update " << i + 1;
     world.sync();
+  }
+}
+
+SUPERSTEP_WORLD_TEST_ON_NODES(CollocatedServer, ClaimsGoThroughTheSlotsOfThePlacement) {
+  const ParameterLayout layout = test_layout();
+  CollocatedServer server(world, layout, momentum_options());
+  for (int slot = 0; slot < kSlots; ++slot) {
+    if (server.placement()[static_cast<std::size_t>(slot)] == world.rank()) {
+      EXPECT_EQ(server.claim_slot(), slot);
+      push_slot(server, slot);
+    }
+  }
+  EXPECT_EQ(server.claim_slot(), std::nullopt);
+  server.apply_gradients();
+}
+
+// Whoever is slow in a step gets fewer slots; who it is changes from step to step.
+SUPERSTEP_WORLD_TEST_ON_NODES(CollocatedServer, StolenSlotsDoNotChangeBits) {
+  const ParameterLayout layout = test_layout();
+  CollocatedOptions options = momentum_options();
+  options.dealing = SlotDealing::kStealing;
+  options.bucket_bytes = 20'000;
+  CollocatedServer server(world, layout, options);
+  server.load_parameters(initial(layout));
+  Oracle oracle(layout, momentum_options());
+  int claimed = 0;
+  for (int i = 0; i < 8; ++i) {
+    while (const std::optional<int> slot = server.claim_slot()) {
+      ++claimed;
+      if (world.rank() == i % world.size()) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(2));
+      }
+      push_slot(server, *slot);
+    }
+    const StepResult result = server.apply_gradients();
+    oracle.step({});
+    EXPECT_EQ(copy_of(server), oracle.values()) << "update " << i + 1;
+    EXPECT_EQ(result.total.num_correct, kSlots * (kSlots - 1) / 2);
+    if (i == 3) {  // all slots begin with the last rank
+      server.set_placement(std::vector<int>(kSlots, world.size() - 1));
+    }
+    world.sync();
+  }
+  EXPECT_EQ(world.allreduce(claimed, bsp::ReduceOp::kSum), 8 * kSlots);
+}
+
+SUPERSTEP_WORLD_TEST(CollocatedServer, IdleRanksTakeTheSlotsOfABusyOne) {
+  if (world.size() == 1) {
+    return;
+  }
+  const ParameterLayout layout = test_layout();
+  CollocatedOptions options = momentum_options();
+  options.dealing = SlotDealing::kStealing;
+  options.placement = std::vector<int>(kSlots, 0);
+  CollocatedServer server(world, layout, options);
+  int claimed = 0;
+  while (const std::optional<int> slot = server.claim_slot()) {
+    ++claimed;
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    push_slot(server, *slot);
+  }
+  server.apply_gradients();
+  if (world.rank() == 0) {
+    EXPECT_LT(claimed, kSlots);
   }
 }
 

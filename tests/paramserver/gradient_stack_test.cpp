@@ -1,5 +1,6 @@
 #include "paramserver/gradient_stack.h"
 
+#include <algorithm>
 #include <numeric>
 #include <vector>
 
@@ -95,6 +96,42 @@ TEST(GradientStack, NeedsOneMoreBufferThanTheDepthOfContiguousSlots) {
   EXPECT_EQ(GradientStack::capacity(1, std::vector<int>{0}), 1);
   EXPECT_EQ(GradientStack::capacity(4, std::vector<int>{}), 0);
   EXPECT_EQ(GradientStack::capacity(8, std::vector<int>{0, 2, 4, 6}), 4);
+}
+
+// Whatever the order in which slots come, the pieces are the maximal subtrees with the tree's bits.
+TEST(GradientStack, HoldsMaximalSubtreesOfSlotsInAnyOrder) {
+  const std::vector<ElementRange> halves{{0, kBlockElements}, {kBlockElements, kElements}};
+  const std::vector<std::vector<int>> orders{
+      {0, 1, 2, 3, 15, 14, 13, 12, 11}, {5, 3, 4, 2, 7, 0, 6, 1}, {8}, {}, {14, 12, 15, 13, 3}};
+  std::vector<float> memory(8 * kElements);
+  GradientStack stack(memory, kElements, halves, 16, {}, SlotOrder::kAny);
+  for (const std::vector<int>& order : orders) {
+    push_all(stack, order, halves);
+    std::vector<int> slots = order;
+    std::sort(slots.begin(), slots.end());
+    const std::vector<bsp::SlotRange> ranges = bsp::maximal_subtrees(16, slots);
+    ASSERT_EQ(stack.pieces().size(), ranges.size());
+    for (std::size_t i = 0; i < ranges.size(); ++i) {
+      const GradientStack::Piece piece = stack.pieces()[i];
+      EXPECT_EQ(piece.range, ranges[i]);
+      const auto begin = memory.begin() + static_cast<std::ptrdiff_t>(piece.buffer) * kElements;
+      EXPECT_EQ(std::vector<float>(begin, begin + kElements), tree_sum(ranges[i]));
+    }
+  }
+}
+
+TEST(GradientStack, SaysWhetherThereIsRoom) {
+  const std::vector<ElementRange> whole{{0, kElements}};
+  std::vector<float> memory(2 * kElements);
+  GradientStack stack(memory, kElements, whole, 8, {}, SlotOrder::kAny);
+  for (const int slot : {7, 2}) {
+    EXPECT_TRUE(stack.has_room());
+    stack.push(slot, 0, stack.reserve(slot));
+  }
+  EXPECT_FALSE(stack.has_room());
+  EXPECT_THROW(stack.reserve(5), CheckFailure);
+  stack.finish_step();
+  EXPECT_TRUE(stack.has_room());
 }
 
 TEST(GradientStack, RefusesSlotsOutOfOrderAndUnfinishedSteps) {

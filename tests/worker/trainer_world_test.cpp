@@ -76,11 +76,12 @@ paramserver::CollocatedOptions server_options() {
   return options;
 }
 
-Outcome train(bsp::World& world, const TrainOptions& options,
-              const std::filesystem::path& resume_from = {}) {
+Outcome train_with(bsp::World& world, const TrainOptions& options,
+                   const paramserver::CollocatedOptions& for_server,
+                   const std::filesystem::path& resume_from = {}) {
   kernels::set_team_size(1);
   const Model model = tiny_model();
-  paramserver::CollocatedServer server(world, model.layout(), server_options());
+  paramserver::CollocatedServer server(world, model.layout(), for_server);
   std::vector<float> parameters(static_cast<std::size_t>(model.layout().size()));
   model.initialize(options.batch.seed, parameters);
   server.load_parameters(parameters);
@@ -92,6 +93,11 @@ Outcome train(bsp::World& world, const TrainOptions& options,
   }
   outcome.result = trainer.fit(tiny_data());
   return outcome;
+}
+
+Outcome train(bsp::World& world, const TrainOptions& options,
+              const std::filesystem::path& resume_from = {}) {
+  return train_with(world, options, server_options(), resume_from);
 }
 
 Outcome train_alone(bsp::World& world, const TrainOptions& options) {
@@ -113,8 +119,25 @@ SUPERSTEP_WORLD_TEST_ON_NODES(Trainer, EveryWorldGivesTheBitsOfOneRank) {
 SUPERSTEP_WORLD_TEST_ON_NODES(Trainer, RandomPlacementGivesTheSameBits) {
   TrainOptions options = tiny_options();
   const Outcome oracle = train_alone(world, options);
-  options.random_placement = true;
+  options.placement = SlotPlacement::kRandom;
   EXPECT_EQ(train(world, options).result.parameters_hash, oracle.result.parameters_hash);
+}
+
+SUPERSTEP_WORLD_TEST_ON_NODES(Trainer, MeasuredPlacementGivesTheSameBits) {
+  TrainOptions options = tiny_options();
+  options.epochs = 12;  // two decisions
+  const Outcome oracle = train_alone(world, options);
+  options.placement = SlotPlacement::kMeasured;
+  EXPECT_EQ(train(world, options).result.parameters_hash, oracle.result.parameters_hash);
+}
+
+SUPERSTEP_WORLD_TEST_ON_NODES(Trainer, StealingGivesTheSameBits) {
+  const Outcome oracle = train_alone(world, tiny_options());
+  paramserver::CollocatedOptions for_server = server_options();
+  for_server.dealing = paramserver::SlotDealing::kStealing;
+  const Outcome stealing = train_with(world, tiny_options(), for_server);
+  EXPECT_EQ(stealing.result.parameters_hash, oracle.result.parameters_hash);
+  EXPECT_EQ(stealing.losses, oracle.losses);
 }
 
 SUPERSTEP_WORLD_TEST(Trainer, LearnsTheSyntheticClasses) {

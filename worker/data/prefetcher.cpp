@@ -14,13 +14,13 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "worker/data/batches.h"
+#include "worker/data/slot_reader.h"
 
 namespace superstep::worker {
 
 namespace {
 
 constexpr std::string_view kWhere = "Prefetcher";
-constexpr std::size_t kPieceSamples = 256;  // between two looks at the stop sign
 constexpr int kHeldByCaller = 2;
 
 enum class Stage : std::uint8_t { kFree, kFilling, kReady, kHeld };
@@ -44,32 +44,13 @@ void check_slots(std::span<const int> slots, int microbatches) {
   }
 }
 
-kernels::Shape batch_shape(std::int64_t num_samples, const kernels::Shape& sample_shape) {
-  std::vector<std::int64_t> sizes{num_samples};
-  sizes.insert(sizes.end(), sample_shape.sizes().begin(), sample_shape.sizes().end());
-  return kernels::Shape(std::move(sizes));
-}
-
-void resize(SlotBatch& batch, std::int64_t num_samples, const kernels::Shape& sample_shape) {
-  if (batch.labels.defined() && batch.num_samples() == num_samples) {
-    return;
-  }
-  using kernels::DType;
-  using kernels::Tensor;
-  batch.images = Tensor::uninitialized(batch_shape(num_samples, sample_shape), DType::kFloat32);
-  batch.labels = Tensor::uninitialized({num_samples}, DType::kInt64);
-  batch.sample_ids = Tensor::uninitialized({num_samples}, DType::kInt64);
-}
-
 }  // namespace
 
 struct Prefetcher::State {
   State(std::shared_ptr<const Dataset> source, Normalization normalize, BatchPlan batch_plan,
         std::vector<int> my_slots, BatchPosition first, int depth, std::int64_t steps)
-      : dataset(std::move(source)),
-        normalization(normalize),
-        plan(std::move(batch_plan)),
-        sample_shape(dataset->sample_shape()),
+      : plan(std::move(batch_plan)),
+        reader(std::move(source), normalize, plan),
         slots(std::move(my_slots)),
         next_wanted(first),
         next_filled(first),
@@ -149,11 +130,6 @@ struct Prefetcher::State {
   }
 
   void fill(Buffer& buffer, BatchPosition position) {
-    if (order_epoch != position.epoch) {
-      order_epoch.reset();
-      order = plan.order(position.epoch);
-      order_epoch = position.epoch;
-    }
     const bool reuse = buffer.filled == position;
     buffer.filled.reset();
     StepBatch& batch = buffer.batch;
@@ -165,7 +141,8 @@ struct Prefetcher::State {
     key[0] = static_cast<std::int64_t>(plan.options().seed);
     key[1] = position.epoch;
     for (std::size_t i = kept; i < batch.slots.size(); ++i) {
-      if (!fill_slot(batch.slots[i], position.step_in_epoch)) {
+      if (reader.read(position, batch.slots[i], [this] { return keep_reading(); }) ==
+          KeepReading::kNo) {
         return;  // stopping
       }
     }
@@ -205,31 +182,9 @@ struct Prefetcher::State {
     return reuse ? kept : 0;
   }
 
-  // False when it was told to stop.
-  bool fill_slot(SlotBatch& batch, std::int64_t step_in_epoch) {
-    const std::span<const std::int64_t> indices =
-        plan.slot_indices(order, step_in_epoch, batch.slot);
-    resize(batch, static_cast<std::int64_t>(indices.size()), sample_shape);
-    std::copy(indices.begin(), indices.end(),
-              batch.sample_ids.mutable_data<std::int64_t>().begin());
-    const std::span<float> images = batch.images.mutable_data<float>();
-    const std::span<std::int64_t> labels = batch.labels.mutable_data<std::int64_t>();
-    const std::size_t elements = indices.empty() ? 0 : images.size() / indices.size();
-    for (std::size_t first = 0; first < indices.size(); first += kPieceSamples) {
-      if (is_stopping()) {
-        return false;
-      }
-      const std::size_t count = std::min(kPieceSamples, indices.size() - first);
-      dataset->read(indices.subspan(first, count), normalization,
-                    images.subspan(first * elements, count * elements),
-                    labels.subspan(first, count));
-    }
-    return true;
-  }
-
-  bool is_stopping() {
+  KeepReading keep_reading() {
     const std::lock_guard lock(mutex);
-    return stopping;
+    return stopping ? KeepReading::kNo : KeepReading::kYes;
   }
 
   // ---- the caller's thread
@@ -299,14 +254,10 @@ struct Prefetcher::State {
     work_there.notify_one();
   }
 
-  const std::shared_ptr<const Dataset> dataset;
-  const Normalization normalization;
   const BatchPlan plan;
-  const kernels::Shape sample_shape;
 
   // Of the background thread only.
-  std::optional<std::int64_t> order_epoch;
-  std::vector<std::int64_t> order;
+  SlotReader reader;
   std::vector<int> work_slots;
 
   // Of the caller's thread only: what it holds.

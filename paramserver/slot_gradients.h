@@ -1,0 +1,73 @@
+// Where the gradients of slots are summed: this rank's stack in memory that the node shares, and
+// the plan by which the owners of shards read what all ranks summed.
+//
+// With SlotDealing::kAsPlaced both follow from the placement. With kStealing ranks decide while
+// they compute who takes which slot (slot_queue.h); the exchange is planned after the compute
+// phase, from what was really computed where, and again only when that differs from the step
+// before.
+//
+// Memory per node: num_buffers() of n elements on the largest node.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "bsp/shared_array.h"
+#include "bsp/world.h"
+#include "paramserver/collocated_server.h"
+#include "paramserver/gradient_stack.h"
+#include "paramserver/slot_board.h"
+#include "paramserver/slot_queue.h"
+#include "paramserver/tree_exchange.h"
+
+namespace superstep::paramserver {
+
+// Buffers of n elements that ranks with these slots need.
+std::vector<std::int64_t> gradient_buffers(int num_slots,
+                                           const std::vector<std::vector<int>>& slots_of_ranks,
+                                           SlotDealing dealing);
+
+class SlotGradients {
+ public:
+  // Collective. world and layout must outlive this object. place() must follow.
+  SlotGradients(bsp::World& world, const ParameterLayout& layout, std::vector<ElementRange> buckets,
+                int num_slots, SlotDealing dealing);
+
+  // Collective, between supersteps. placement[slot] = rank.
+  void place(std::vector<int> placement);
+  std::span<const int> placement() const { return placement_; }
+
+  // Compute phase.
+  std::optional<int> claim_slot();
+  GradientStack& stack() { return *stack_; }
+  void finish_compute(SlotBoard& board);
+
+  // Exchange phase, after board.share(): what the owner of a shard reads.
+  TreeExchange& exchange(const SlotBoard& board);
+
+  std::int64_t num_buffers() const { return num_buffers_; }
+
+ private:
+  void ensure_memory(std::span<const std::int64_t> buffers);
+  void plan(std::span<const int> computed_by, std::span<const int> buffer_of_slot);
+
+  bsp::World& world_;
+  const ParameterLayout& layout_;
+  std::vector<ElementRange> buckets_;
+  int num_slots_;
+  SlotDealing dealing_;
+  std::vector<int> nodes_;  // of every rank
+  std::vector<int> placement_;
+  std::optional<bsp::SharedArray<float>> memory_;  // of the node's ranks, one after another
+  std::int64_t num_buffers_ = 0;
+  std::vector<const float*> bases_;  // by rank of the node: its first buffer
+  std::unique_ptr<GradientStack> stack_;
+  std::unique_ptr<TreeExchange> exchange_;
+  std::optional<SlotQueue> queue_;     // stealing only
+  std::vector<SlotHome> planned_for_;  // stealing only
+};
+
+}  // namespace superstep::paramserver
