@@ -21,6 +21,7 @@ using Work = std::function<int()>;
 Work prepare_train(bsp::Environment& environment, const TrainArguments& arguments,
                    const std::string& command_line);
 Work prepare_evaluate(bsp::Environment& environment, const EvaluateArguments& arguments);
+Work prepare_bench(bsp::Environment& environment, const BenchArguments& arguments);
 // The following run in the root process alone.
 Work prepare_predict(const PredictArguments& arguments);
 Work prepare_inspect(const InspectArguments& arguments);

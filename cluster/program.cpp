@@ -59,6 +59,9 @@ class Preparer {
   Work operator()(const EvaluateArguments& arguments) const {
     return prepare_evaluate(environment_, arguments);
   }
+  Work operator()(const BenchArguments& arguments) const {
+    return prepare_bench(environment_, arguments);
+  }
   Work operator()(const PredictArguments& arguments) const {
     return on_root([&] { return prepare_predict(arguments); });
   }
