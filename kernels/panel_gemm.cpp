@@ -366,7 +366,9 @@ void PanelGemm::multiply_panel(const Block& block, std::int64_t column, const fl
 void PanelGemm::run(const float* a, const float* b, float* c,
                     std::span<std::byte> workspace) const {
   float* const packed_a = reinterpret_cast<float*>(workspace.data());
-  float* const packed_b = packed_a + rows_per_block_ * std::min(shape_.k, kBlockK);
+  constexpr std::int64_t kLine = 16;  // floats
+  float* const packed_b =
+      packed_a + rounded_up(rows_per_block_ * std::min(shape_.k, kBlockK), kLine);
   const bool shared_panels = rows_per_block_ < shape_.m;
   for (std::int64_t first_k = 0; first_k < shape_.k; first_k += kBlockK) {
     Block block{.first_k = first_k, .num_k = std::min(kBlockK, shape_.k - first_k)};
