@@ -35,6 +35,7 @@ struct Grammar {
   InspectArguments inspect;
   ExportArguments export_weights;
   LaunchArguments launch;
+  BenchArguments bench;
   std::string shell;
   bool markdown = false;
 };
@@ -160,6 +161,45 @@ void add_launch(CLI::App& program, LaunchArguments& arguments) {
       ->type_name("FILE");
 }
 
+void add_bench(CLI::App& program, BenchArguments& arguments) {
+  constexpr std::int64_t kMostSteps = 1'000'000;
+  constexpr std::int64_t kLargestBatch = 65'536;
+  CLI::App& app = *program.add_subcommand(
+      "bench", "Measure the training step of a standard model on synthetic data");
+  app.footer(
+      "Runs the trainer itself, alone or under mpirun, after a few steps to warm up. Prints "
+      "samples\n"
+      "per second, arithmetic against this machine's multiply-add peak (measured in the same "
+      "run),\n"
+      "and what a step is made of.\n\n"
+      "Examples:\n"
+      "  superstep bench --model cnn --batch 64 --steps 100\n"
+      "  mpirun -n 2 superstep bench --model mlp --microbatches 8 --json");
+  app.add_option("--model", arguments.model,
+                 "mlp: 784-200-200-10; wide-mlp: 784-2048-2048-10; cnn: 5x5x32, 5x5x64, 512; "
+                 "resnet20: on 32x32 images")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"mlp", "wide-mlp", "cnn", "resnet20"}));
+  app.add_option("--batch", arguments.batch, "Samples per rank and step")
+      ->capture_default_str()
+      ->check(CLI::Range(std::int64_t{1}, kLargestBatch))
+      ->type_name("N");
+  app.add_option("--steps", arguments.steps, "Supersteps to measure")
+      ->capture_default_str()
+      ->check(CLI::Range(std::int64_t{1}, kMostSteps))
+      ->type_name("N");
+  app.add_option("--microbatches", arguments.microbatches,
+                 "Slots that the global batch is cut into (default: one per rank)")
+      ->check(CLI::Range(std::int64_t{1}, kLargestBatch))
+      ->type_name("M");
+  app.add_option("--lanes", arguments.lanes, "Ranks per process, as threads")
+      ->capture_default_str()
+      ->check(CLI::Range(1, kMaxLanes))
+      ->type_name("N");
+  app.add_flag("--json", arguments.json, "Print one JSON object instead of text");
+  app.add_flag("--profile", arguments.profile, "Time every op of the recorded step as well");
+}
+
 void add_printing(CLI::App& program, Grammar& grammar) {
   program.add_subcommand("models", "List the model presets");
   CLI::App& keys = *program.add_subcommand("keys", "List every configuration key with its default");
@@ -222,6 +262,9 @@ Command chosen_command(const Grammar& grammar) {
   if (name == "launch") {
     return grammar.launch;
   }
+  if (name == "bench") {
+    return grammar.bench;
+  }
   if (name == "models") {
     return PrintArguments{presets_as_text()};
   }
@@ -245,6 +288,7 @@ Grammar::Grammar() {
   add_inspect(app, inspect);
   add_export(app, export_weights);
   add_launch(app, launch);
+  add_bench(app, bench);
   add_printing(app, *this);
 }
 

@@ -3,12 +3,14 @@
 //   superstep train CONFIG.toml [--set section.key=value]... [--lanes N] [--out DIR] [--resume]
 //   [--dry-run] superstep evaluate RUN_DIR [--data DIR] [--lanes N] superstep predict RUN_DIR
 //   --input FILE --output FILE superstep inspect PATH superstep export RUN_DIR [--format npz]
-//   [--output FILE] superstep models | keys | completion SHELL
+//   [--output FILE] superstep bench [--model NAME] [--batch N] [--steps N] superstep models | keys
+//   | completion SHELL
 //   superstep launch [mpirun's options] -- train CONFIG.toml ...
 //
 // parse_command_line reads it into values; nothing is done and nothing printed.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <variant>
@@ -61,13 +63,23 @@ struct LaunchArguments {
   std::vector<std::string> train_words;  // what follows "--", in order
 };
 
+struct BenchArguments {
+  std::string model = "cnn";  // one of bench_models()
+  std::int64_t batch = 64;    // samples per rank and step
+  std::int64_t steps = 50;
+  std::int64_t microbatches = 0;  // slots; 0: one per rank
+  int lanes = 1;
+  bool json = false;
+  bool profile = false;
+};
+
 // Text that a command prints as it is: help, version, completion scripts, lists.
 struct PrintArguments {
   std::string text;
 };
 
 using Command = std::variant<TrainArguments, EvaluateArguments, PredictArguments, InspectArguments,
-                             ExportArguments, LaunchArguments, PrintArguments>;
+                             ExportArguments, LaunchArguments, BenchArguments, PrintArguments>;
 
 // Throws InvalidArgument with what is wrong and which help to ask for.
 Command parse_command_line(int argc, const char* const* argv);

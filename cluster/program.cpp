@@ -62,6 +62,9 @@ class Preparer {
   Work operator()(const LaunchArguments& arguments) const {
     return prepare_launch(environment_, arguments, command_line_);
   }
+  Work operator()(const BenchArguments& arguments) const {
+    return prepare_bench(environment_, arguments);
+  }
   Work operator()(const PredictArguments& arguments) const {
     return on_root([&] { return prepare_predict(arguments); });
   }

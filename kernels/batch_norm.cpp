@@ -9,15 +9,17 @@
 namespace superstep::kernels {
 namespace {
 
+// y may be x, dx may be grad or x: each element is read before it is written (hence ivdep).
+
 // y = (x - mean) factor + beta for the channels [first, first + some); the parameters start at
 // `first`.
 template <typename T>
-void normalise(const ChannelView& view, std::int64_t first, std::int64_t some,
-               const T* __restrict x, const T* __restrict mean, const T* __restrict factor,
-               const T* __restrict beta, T* __restrict y) {
+void normalise(const ChannelView& view, std::int64_t first, std::int64_t some, const T* x,
+               const T* mean, const T* factor, const T* beta, T* y) {
   for (std::int64_t n = 0; n < view.batch; ++n) {
     const std::int64_t begin = view.offset(n, first);
     if (view.plane == 1) {
+#pragma GCC ivdep
       for (std::int64_t c = 0; c < some; ++c) {
         y[begin + c] = (x[begin + c] - mean[c]) * factor[c] + beta[c];
       }
@@ -28,6 +30,7 @@ void normalise(const ChannelView& view, std::int64_t first, std::int64_t some,
       const T f = factor[c];
       const T b = beta[c];
       const std::int64_t offset = begin + c * view.plane;
+#pragma GCC ivdep
       for (std::int64_t i = offset; i < offset + view.plane; ++i) {
         y[i] = (x[i] - m) * f + b;
       }
@@ -37,13 +40,12 @@ void normalise(const ChannelView& view, std::int64_t first, std::int64_t some,
 
 // dx = a g + b (x - mean) + c, the three factors per channel.
 template <typename T>
-void combine(const ChannelView& view, std::int64_t first, std::int64_t some,
-             const T* __restrict grad, const T* __restrict x, const T* __restrict mean,
-             const T* __restrict of_grad, const T* __restrict of_x, const T* __restrict constant,
-             T* __restrict dx) {
+void combine(const ChannelView& view, std::int64_t first, std::int64_t some, const T* grad,
+             const T* x, const T* mean, const T* of_grad, const T* of_x, const T* constant, T* dx) {
   for (std::int64_t n = 0; n < view.batch; ++n) {
     const std::int64_t begin = view.offset(n, first);
     if (view.plane == 1) {
+#pragma GCC ivdep
       for (std::int64_t c = 0; c < some; ++c) {
         dx[begin + c] =
             of_grad[c] * grad[begin + c] + of_x[c] * (x[begin + c] - mean[c]) + constant[c];
@@ -56,6 +58,7 @@ void combine(const ChannelView& view, std::int64_t first, std::int64_t some,
       const T b = of_x[c];
       const T k = constant[c];
       const std::int64_t offset = begin + c * view.plane;
+#pragma GCC ivdep
       for (std::int64_t i = offset; i < offset + view.plane; ++i) {
         dx[i] = a * grad[i] + b * (x[i] - m) + k;
       }

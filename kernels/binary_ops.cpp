@@ -114,6 +114,14 @@ OpInfo binary_op() {
   info.name = Op::kName;
   info.infer = infer_binary<Op>;
   info.kernels = {function_kernel<run_binary<Op>>()};
+  // Without broadcasting it is element by element, and blocks are as good as planes.
+  info.blocked.make = [](const OpSignature& signature, std::span<const Layout>,
+                         std::span<const Layout>) -> std::unique_ptr<Kernel> {
+    return signature.inputs[0].shape == signature.inputs[1].shape
+               ? make_function_kernel(run_binary<Op>, signature.attributes)
+               : nullptr;
+  };
+  info.in_place = 0b11;  // an input of the output's type is not broadcast
   info.gradient = binary_gradient<Op>;
   info.examples = binary_examples<Op>;
   return info;

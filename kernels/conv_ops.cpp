@@ -95,6 +95,31 @@ std::unique_ptr<Kernel> make_onednn(const OpSignature& signature) {
       onednn::make_convolution_kernel(kPass, convolution_of<kPass>(signature));
   return kernel ? std::move(kernel) : make_eigen<kPass>(signature);
 }
+
+// The images of a pass among its operands; the third operand is the filter, which stays plain.
+template <ConvolutionPass kPass>
+std::unique_ptr<Kernel> make_blocked(const OpSignature& signature, std::span<const Layout> inputs,
+                                     std::span<const Layout> outputs) {
+  if (!onednn_supports<kPass>(signature)) {
+    return nullptr;
+  }
+  onednn::ImageLayouts layouts;
+  Layout filter = Layout::kPlain;
+  if constexpr (kPass == ConvolutionPass::kForward) {
+    layouts = {.x = inputs[0], .y = outputs[0]};
+    filter = inputs[1];
+  } else if constexpr (kPass == ConvolutionPass::kBackwardInput) {
+    layouts = {.x = outputs[0], .y = inputs[0]};
+    filter = inputs[1];
+  } else {
+    layouts = {.x = inputs[0], .y = inputs[1]};
+    filter = outputs[0];
+  }
+  if (filter != Layout::kPlain) {
+    return nullptr;
+  }
+  return onednn::make_convolution_kernel(kPass, convolution_of<kPass>(signature), layouts);
+}
 #endif
 
 template <ConvolutionPass kPass>
@@ -224,6 +249,9 @@ OpInfo make_op(std::vector<TensorType> (*infer)(const OpSignature&), GradientFun
   op.name = name_of(kPass);
   op.infer = infer;
   op.kernels = kernels_of<kPass>();
+#ifdef SUPERSTEP_HAVE_ONEDNN
+  op.blocked = {BlockedKernel::Operands::kAny, Backend::kOneDnn, &make_blocked<kPass>};
+#endif
   op.gradient = gradient;
   op.flops = &flops<kPass>;
   op.examples = &examples<kPass>;

@@ -35,6 +35,15 @@ void run_unary(std::span<const Tensor> inputs, const Attributes&, std::span<Tens
   });
 }
 
+// Element by element, blocks are as good as planes.
+template <KernelFunction kFunction>
+BlockedKernel in_any_uniform_layout() {
+  return {BlockedKernel::Operands::kUniform, Backend::kReference,
+          [](const OpSignature& signature, std::span<const Layout>, std::span<const Layout>) {
+            return make_function_kernel(kFunction, signature.attributes);
+          }};
+}
+
 template <typename Op>
 std::vector<ExampleCall> unary_examples() {
   return {{{{DType::kFloat64, {3, 5}}}, {}, {Op::kRange}},
@@ -49,6 +58,8 @@ OpInfo unary_op() {
   info.name = Op::kName;
   info.infer = infer_unary<Op>;
   info.kernels = {function_kernel<run_unary<Op>>()};
+  info.blocked = in_any_uniform_layout<run_unary<Op>>();
+  info.in_place = 0b1;
   info.examples = unary_examples<Op>;
   if constexpr (requires { Op::kWhyNotDifferentiable; }) {
     info.why_not_differentiable = Op::kWhyNotDifferentiable;
@@ -224,6 +235,8 @@ OpInfo backward_op() {
   info.name = Op::kName;
   info.infer = infer_backward<Op>;
   info.kernels = {function_kernel<run_backward<Op>>()};
+  info.blocked = in_any_uniform_layout<run_backward<Op>>();
+  info.in_place = 0b11;
   info.gradient = backward_gradient<Op>;
   info.examples = backward_examples<Op>;
   return info;

@@ -6,12 +6,15 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "kernels/blocked_channel_ops.h"
 #include "kernels/channel_sums.h"
 #include "kernels/dispatch.h"
 #include "kernels/gemm.h"
 #include "kernels/op_table.h"
 #include "kernels/ops.h"
+#include "kernels/panel_gemm.h"
 #include "kernels/signature_checks.h"
+#include "kernels/threads.h"
 
 namespace superstep::kernels {
 namespace {
@@ -75,8 +78,35 @@ class MatmulKernel final : public Kernel {
   GemmOfFloats gemm_of_floats_;
 };
 
+class PanelKernel final : public Kernel {
+ public:
+  explicit PanelKernel(PanelGemm product) : product_(std::move(product)) {}
+
+  std::int64_t workspace_bytes() const override { return product_.workspace_bytes(); }
+  void run(std::span<const Tensor> inputs, std::span<Tensor> outputs,
+           std::span<std::byte> workspace) const override {
+    product_.run(inputs[0].data<float>().data(), inputs[1].data<float>().data(),
+                 outputs[0].mutable_data<float>().data(), workspace);
+  }
+
+ private:
+  PanelGemm product_;
+};
+
+// Thin products: a batch times a matrix, or a sum over a batch.
+bool is_thin(const OpSignature& signature) {
+  constexpr std::int64_t kThin = 256;
+  const GemmShape shape = gemm_shape(signature);
+  return signature.inputs[0].dtype == DType::kFloat32 && team_size() == 1 &&
+         PanelGemm::supports(shape) && (shape.transpose_a ? shape.k : shape.m) <= kThin;
+}
+
 std::vector<KernelEntry> matmul_kernels() {
   std::vector<KernelEntry> kernels;
+  kernels.push_back(
+      {Backend::kNative, &is_thin, [](const OpSignature& signature) -> std::unique_ptr<Kernel> {
+         return std::make_unique<PanelKernel>(PanelGemm(gemm_shape(signature)));
+       }});
 #ifdef SUPERSTEP_HAVE_ONEDNN
   kernels.push_back(
       {Backend::kOneDnn,
@@ -168,11 +198,11 @@ std::vector<TensorType> infer_bias_add(const OpSignature& signature) {
 }
 
 template <typename T>
-void add_bias(const ChannelView& view, const T* __restrict x, const T* __restrict bias,
-              T* __restrict y) {
+void add_bias(const ChannelView& view, const T* x, const T* bias, T* y) {
   for (std::int64_t n = 0; n < view.batch; ++n) {
     if (view.plane == 1) {
       const std::int64_t row = view.offset(n, 0);
+#pragma GCC ivdep
       for (std::int64_t c = 0; c < view.channels; ++c) {
         y[row + c] = x[row + c] + bias[c];
       }
@@ -181,6 +211,7 @@ void add_bias(const ChannelView& view, const T* __restrict x, const T* __restric
     for (std::int64_t c = 0; c < view.channels; ++c) {
       const std::int64_t begin = view.offset(n, c);
       const T value = bias[c];
+#pragma GCC ivdep
       for (std::int64_t i = begin; i < begin + view.plane; ++i) {
         y[i] = x[i] + value;
       }
@@ -265,6 +296,8 @@ OpInfo bias_add_op() {
   op.kernels = {{Backend::kReference, nullptr, [](const OpSignature& signature) {
                    return make_function_kernel(&run_bias_add, signature.attributes);
                  }}};
+  op.blocked = blocked_function<&run_blocked_bias_add>();
+  op.in_place = 0b1;
   op.gradient = &gradient_of_bias_add;
   op.examples = &bias_add_examples;
   return op;
@@ -278,6 +311,7 @@ OpInfo bias_add_backward_op() {
       {Backend::kReference, nullptr, [](const OpSignature& signature) -> std::unique_ptr<Kernel> {
          return std::make_unique<BiasBackwardKernel>(signature);
        }}};
+  op.blocked = blocked_function<&run_blocked_bias_add_backward>();
   op.gradient = &gradient_of_bias_add_backward;
   op.flops = [](const OpSignature& signature) {
     return static_cast<double>(signature.inputs[0].shape.num_elements());

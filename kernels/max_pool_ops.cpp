@@ -5,6 +5,8 @@
 
 #include <fmt/format.h>
 
+#include "kernels/blocked_channel_ops.h"
+#include "kernels/blocked_pool_ops.h"
 #include "kernels/dispatch.h"
 #include "kernels/op_table.h"
 #include "kernels/pool_loops.h"
@@ -145,6 +147,20 @@ void run_max_pool_backward(std::span<const Tensor> inputs, const Attributes& /*a
   });
 }
 
+void run_max_pool_backward_in_blocks(std::span<const Tensor> inputs,
+                                     const Attributes& /*attributes*/, std::span<Tensor> outputs) {
+  expect_positions(kMaxPoolBackward, inputs[1].data<std::int32_t>(), plane_of(outputs[0].shape()));
+  blocked_max_pool_backward(inputs[0], inputs[1], outputs[0]);
+}
+
+std::unique_ptr<Kernel> make_max_pool_in_blocks(const OpSignature& signature,
+                                                std::span<const Layout> /*inputs*/,
+                                                std::span<const Layout> /*outputs*/) {
+  const Window window = make_pool_window(kMaxPool, signature.attributes, signature.inputs[0].shape);
+  const bool has_table = window.taps() <= kLargestTable / window.output_plane();
+  return has_table ? make_blocked_max_pool(window) : nullptr;
+}
+
 void run_max_pool_gather(std::span<const Tensor> inputs, const Attributes& /*attributes*/,
                          std::span<Tensor> outputs) {
   const std::int64_t from = plane_of(inputs[0].shape());
@@ -215,6 +231,8 @@ std::vector<OpInfo> max_pool_ops() {
       make_pool_op(kMaxPoolGather, &infer_max_pool_gather, plain_kernel<&run_max_pool_gather>(),
                    &gradient_of_max_pool_gather, &max_pool_gather_examples)};
   ops[0].flops = &pool_flops;
+  ops[0].blocked.make = &make_max_pool_in_blocks;
+  ops[1].blocked = blocked_function<&run_max_pool_backward_in_blocks>();
   return ops;
 }
 

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "kernels/batch_norm.h"
+#include "kernels/blocked_channel_ops.h"
 #include "kernels/channel_sums.h"
 #include "kernels/op_table.h"
 #include "kernels/ops.h"
@@ -245,6 +246,8 @@ std::vector<OpInfo> norm_ops() {
   ops[0].name = kTraining;
   ops[0].infer = &infer_training;
   ops[0].kernels = plain_loops<BatchNormPass::kTraining>();
+  ops[0].in_place = 0b1;
+  ops[0].blocked = blocked_function<&run_blocked_batch_norm>();
   ops[0].gradient = &gradient_of_training;
   ops[0].flops = &flops_per_element<7>;
   ops[0].examples = &training_examples;
@@ -252,6 +255,8 @@ std::vector<OpInfo> norm_ops() {
   ops[1].name = kBackward;
   ops[1].infer = &infer_backward;
   ops[1].kernels = plain_loops<BatchNormPass::kBackward>();
+  ops[1].in_place = 0b11;
+  ops[1].blocked = blocked_function<&run_blocked_batch_norm_backward>();
   ops[1].gradient = &gradient_by_composition<&compose_backward>;
   ops[1].flops = &flops_per_element<9>;
   ops[1].examples = &backward_examples;
@@ -259,6 +264,8 @@ std::vector<OpInfo> norm_ops() {
   ops[2].name = kInference;
   ops[2].infer = &infer_inference;
   ops[2].kernels = plain_loops<BatchNormPass::kInference>();
+  ops[2].in_place = 0b1;
+  ops[2].blocked = blocked_function<&run_blocked_batch_norm_inference>();
   ops[2].gradient = &gradient_by_composition<&compose_inference>;
   ops[2].flops = &flops_per_element<3>;
   ops[2].examples = &inference_examples;

@@ -36,6 +36,8 @@ std::string_view name_of(Backend backend) {
       return "eigen";
     case Backend::kOneDnn:
       return "onednn";
+    case Backend::kNative:
+      return "native";
   }
   SUPERSTEP_CHECK(false, "unknown backend", static_cast<int>(backend));
 }

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "kernels/attributes.h"
+#include "kernels/layout.h"
 #include "kernels/tensor.h"
 
 namespace superstep::kernels {
@@ -30,7 +31,8 @@ struct OpSignature {
   const Attributes& attributes;
 };
 
-enum class Backend : std::uint8_t { kReference, kEigen, kOneDnn };  // kReference: plain loops
+// kReference: plain loops; kNative: registers of the build's instruction set.
+enum class Backend : std::uint8_t { kReference, kEigen, kOneDnn, kNative };
 std::string_view name_of(Backend backend);
 
 // Prepared for one signature. run() is const and allocates nothing; a Kernel may be used by one
@@ -39,7 +41,8 @@ class Kernel {
  public:
   virtual ~Kernel() = default;
   virtual std::int64_t workspace_bytes() const { return 0; }
-  // outputs are preallocated with the inferred types; workspace is 64-byte aligned.
+  // outputs are preallocated with the inferred types; workspace is 64-byte aligned. Output 0 may be
+  // the memory of an input that OpInfo::in_place names.
   virtual void run(std::span<const Tensor> inputs, std::span<Tensor> outputs,
                    std::span<std::byte> workspace) const = 0;
 };
@@ -91,6 +94,9 @@ struct OpInfo {
   std::string_view why_not_differentiable;  // set exactly when gradient is null
   double (*flops)(const OpSignature&) = nullptr;  // null: counted as one per output element
   std::vector<ExampleCall> (*examples)() = nullptr;
+  BlockedKernel blocked;  // used by recorded programs alone
+  // Bit i: output 0 may overwrite input i when they have one type. Used by recorded programs alone.
+  std::uint8_t in_place = 0;
   bool is_view = false;  // output 0 shares the storage of input 0
 };
 

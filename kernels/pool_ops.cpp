@@ -4,6 +4,8 @@
 
 #include <fmt/format.h>
 
+#include "kernels/blocked_channel_ops.h"
+#include "kernels/blocked_pool_ops.h"
 #include "kernels/channel_sums.h"
 #include "kernels/dispatch.h"
 #include "kernels/max_pool_ops.h"
@@ -39,9 +41,7 @@ std::vector<TensorType> infer_average_pool_backward(const OpSignature& signature
   return {{signature.inputs[0].dtype, images}};
 }
 
-enum class Direction : std::uint8_t { kForward, kBackward };
-
-template <Direction kDirection>
+template <PoolPass kPass>
 class AveragePoolKernel final : public Kernel {
  public:
   explicit AveragePoolKernel(const Window& window)
@@ -53,7 +53,7 @@ class AveragePoolKernel final : public Kernel {
       const T* from = inputs[0].data<T>().data();
       T* to = outputs[0].mutable_data<T>().data();
       for (std::int64_t plane = 0; plane < planes_of(inputs[0]); ++plane) {
-        if constexpr (kDirection == Direction::kForward) {
+        if constexpr (kPass == PoolPass::kForward) {
           internal::average_pool_plane(window_, counts_.data(), from, to);
           from += window_.input_plane();
           to += window_.output_plane();
@@ -166,17 +166,28 @@ std::vector<ExampleCall> global_average_pool_backward_examples() {
 
 // ---- table ----
 
-template <Direction kDirection>
+template <PoolPass kPass>
+Window average_pool_window(const OpSignature& signature) {
+  const Shape images =
+      kPass == PoolPass::kForward
+          ? signature.inputs[0].shape
+          : shape_attribute(kAveragePoolBackward, signature.attributes, "input_shape");
+  return make_pool_window(kAveragePool, signature.attributes, images);
+}
+
+template <PoolPass kPass>
 std::vector<KernelEntry> average_pool_kernel() {
   return {
       {Backend::kReference, nullptr, [](const OpSignature& signature) -> std::unique_ptr<Kernel> {
-         const Shape images =
-             kDirection == Direction::kForward
-                 ? signature.inputs[0].shape
-                 : shape_attribute(kAveragePoolBackward, signature.attributes, "input_shape");
-         return std::make_unique<AveragePoolKernel<kDirection>>(
-             make_pool_window(kAveragePool, signature.attributes, images));
+         return std::make_unique<AveragePoolKernel<kPass>>(average_pool_window<kPass>(signature));
        }}};
+}
+
+template <PoolPass kPass>
+std::unique_ptr<Kernel> make_average_pool_in_blocks(const OpSignature& signature,
+                                                    std::span<const Layout> /*inputs*/,
+                                                    std::span<const Layout> /*outputs*/) {
+  return make_blocked_average_pool(kPass, average_pool_window<kPass>(signature));
 }
 
 double input_flops(const OpSignature& signature) {
@@ -188,21 +199,25 @@ double input_flops(const OpSignature& signature) {
 std::vector<OpInfo> pool_ops() {
   std::vector<OpInfo> ops = max_pool_ops();
   ops.push_back(make_pool_op(kAveragePool, &infer_average_pool,
-                             average_pool_kernel<Direction::kForward>(), &gradient_of_average_pool,
+                             average_pool_kernel<PoolPass::kForward>(), &gradient_of_average_pool,
                              &pool_forward_examples));
   ops.back().flops = &pool_flops;
+  ops.back().blocked.make = &make_average_pool_in_blocks<PoolPass::kForward>;
   ops.push_back(make_pool_op(kAveragePoolBackward, &infer_average_pool_backward,
-                             average_pool_kernel<Direction::kBackward>(),
+                             average_pool_kernel<PoolPass::kBackward>(),
                              &gradient_of_average_pool_backward, &average_pool_backward_examples));
   ops.back().flops = &pool_flops;
+  ops.back().blocked.make = &make_average_pool_in_blocks<PoolPass::kBackward>;
   ops.push_back(make_pool_op(kGlobalAveragePool, &infer_global_average_pool,
                              plain_kernel<&run_global_average_pool>(),
                              &gradient_of_global_average_pool, &global_average_pool_examples));
   ops.back().flops = &input_flops;
+  ops.back().blocked = blocked_function<&run_blocked_global_average_pool>();
   ops.push_back(make_pool_op(kGlobalAveragePoolBackward, &infer_global_average_pool_backward,
                              plain_kernel<&run_global_average_pool_backward>(),
                              &gradient_of_global_average_pool_backward,
                              &global_average_pool_backward_examples));
+  ops.back().blocked = blocked_function<&run_blocked_global_average_pool_backward>();
   return ops;
 }
 

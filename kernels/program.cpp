@@ -7,7 +7,9 @@
 #include <fmt/format.h>
 
 #include "base/checked_cast.h"
+#include "base/clock.h"
 #include "base/error.h"
+#include "kernels/layout_plan.h"
 #include "kernels/memory_plan.h"
 #include "kernels/program_recorder.h"
 
@@ -74,6 +76,7 @@ class Planner {
  public:
   explicit Planner(Recording recording) : state_(std::make_unique<Program::State>()) {
     state_->recording = std::move(recording);
+    internal::plan_layouts(state_->recording);
     make_kernels();
     place_inputs_and_outputs();
     place_the_rest();
@@ -97,8 +100,19 @@ class Planner {
                             : TensorType{input.constant.dtype(), input.constant.shape()});
       }
       const OpSignature signature{types, call.attributes};
-      const KernelEntry& entry = select_kernel(*call.op, signature);
       state_->flops += flops_of(*call.op, signature);
+      if (!call.input_layouts.empty()) {
+        const BlockedKernel& blocked = call.op->blocked;
+        state_->instructions.push_back(
+            {call.op,
+             blocked.backend,
+             blocked.make(signature, call.input_layouts, call.output_layouts),
+             {},
+             {},
+             {}});
+        continue;
+      }
+      const KernelEntry& entry = select_kernel(*call.op, signature);
       state_->instructions.push_back({call.op, entry.backend, entry.make(signature), {}, {}, {}});
     }
   }
@@ -117,7 +131,35 @@ class Planner {
     }
   }
 
+  // By root: the last step that reads the value.
+  std::vector<int> last_reads() const {
+    std::vector<int> steps(state_->recording.values.size(), -1);
+    for (std::size_t step = 0; step < state_->recording.calls.size(); ++step) {
+      for (const RecordedOperand& input : state_->recording.calls[step].inputs) {
+        if (input.value >= 0) {
+          steps[at(root(input.value))] = checked_cast<int>(step);
+        }
+      }
+    }
+    return steps;
+  }
+
+  // The input whose memory output 0 of a step takes over: one that nobody reads any more.
+  int overwritten_input(int step, const std::vector<int>& last_read) {
+    const RecordedCall& call = state_->recording.calls[at(step)];
+    const TensorType& type = value(call.outputs[0]).type;
+    for (int i = 0; i < checked_cast<int>(call.inputs.size()); ++i) {
+      const int input = call.inputs[at(i)].value;
+      if (((call.op->in_place >> i) & 1U) != 0 && input >= 0 && value(input).type == type &&
+          place_of(input).kind == Place::Kind::kArena && last_read[at(root(input))] == step) {
+        return input;
+      }
+    }
+    return -1;
+  }
+
   void place_the_rest() {
+    const std::vector<int> last_read = last_reads();
     for (int step = 0; step < checked_cast<int>(state_->instructions.size()); ++step) {
       const RecordedCall& call = state_->recording.calls[at(step)];
       for (const RecordedOperand& input : call.inputs) {
@@ -125,9 +167,13 @@ class Planner {
           state_->lifetimes[at(place_of(input.value).index)].last = step;
         }
       }
+      const int overwritten = overwritten_input(step, last_read);
       for (const int output : call.outputs) {
         const TensorType& type = value(output).type;
-        if (place_of(output).kind == Place::Kind::kNowhere) {
+        if (place_of(output).kind == Place::Kind::kNowhere && output == call.outputs[0] &&
+            overwritten >= 0) {
+          place_of(output) = place_of(overwritten);
+        } else if (place_of(output).kind == Place::Kind::kNowhere) {
           place_of(output) = {Place::Kind::kArena,
                               add_buffer(type.shape.num_elements() * size_of(type.dtype), step)};
         }
@@ -259,6 +305,23 @@ class BoundHandles {
   std::span<const Binding> bindings_;
 };
 
+OpTiming timing_of(const Instruction& instruction, const Attributes& attributes,
+                   std::vector<double> seconds) {
+  const std::vector<TensorType> types = types_of(instruction.inputs);
+  OpTiming timing{.call = fmt::format("{}({}) [{}]", instruction.op->name,
+                                      kernels::to_string(types), name_of(instruction.backend)),
+                  .flops = flops_of(*instruction.op, {types, attributes})};
+  const auto middle = seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2);
+  std::nth_element(seconds.begin(), middle, seconds.end());
+  timing.seconds = *middle;
+  for (const auto* tensors : {&instruction.inputs, &instruction.outputs}) {
+    for (const Tensor& tensor : *tensors) {
+      timing.bytes += static_cast<double>(tensor.num_bytes());
+    }
+  }
+  return timing;
+}
+
 std::string describe(const RecordedOperand& operand, const Recording& recording) {
   if (operand.value < 0) {
     return fmt::format("constant {}", operand.constant.shape().to_string());
@@ -302,6 +365,29 @@ void Program::run(std::span<const Tensor> inputs, std::span<Tensor> outputs) {
   }
 }
 
+std::vector<OpTiming> Program::time_ops(std::span<const Tensor> inputs, std::span<Tensor> outputs,
+                                        int repetitions) {
+  SUPERSTEP_CHECK(repetitions > 0, "repetitions", repetitions);
+  run(inputs, outputs);  // checks the types; libraries set themselves up
+  const BoundHandles bound(state_->bindings, inputs, outputs);
+  std::vector<std::vector<double>> seconds(state_->instructions.size());
+  for (int i = 0; i < repetitions; ++i) {
+    for (std::size_t step = 0; step < state_->instructions.size(); ++step) {
+      Instruction& instruction = state_->instructions[step];
+      const Stopwatch watch;
+      instruction.kernel->run(instruction.inputs, instruction.outputs, instruction.workspace);
+      seconds[step].push_back(watch.seconds());
+    }
+  }
+  std::vector<OpTiming> timings;
+  for (std::size_t step = 0; step < state_->instructions.size(); ++step) {
+    timings.push_back(timing_of(state_->instructions[step],
+                                state_->recording.calls[step].attributes,
+                                std::move(seconds[step])));
+  }
+  return timings;
+}
+
 int Program::num_ops() const {
   return checked_cast<int>(state_->instructions.size());
 }
@@ -343,9 +429,10 @@ std::string Program::to_string() const {
       inputs += (inputs.empty() ? "" : ", ") + describe(input, recording);
     }
     const std::string attributes = call.attributes.to_string();
-    text += fmt::format("{} = {}({}){}  [{}]\n", outputs, call.op->name, inputs,
+    text += fmt::format("{} = {}({}){}  [{}{}]\n", outputs, call.op->name, inputs,
                         attributes.empty() ? "" : " {" + attributes + "}",
-                        name_of(state_->instructions[i].backend));
+                        name_of(state_->instructions[i].backend),
+                        call.input_layouts.empty() ? "" : ", channel blocks");
   }
   return text;
 }

@@ -26,6 +26,14 @@
 
 namespace superstep::kernels {
 
+// What one op of a program took.
+struct OpTiming {
+  std::string call;      // "matmul(float32 (64, 784), float32 (784, 200)) [onednn]"
+  double seconds = 0.0;  // median of the repetitions
+  double flops = 0.0;
+  double bytes = 0.0;  // inputs and outputs, each once
+};
+
 class Program {
  public:
   struct State;
@@ -42,6 +50,9 @@ class Program {
   // kernel writes an output directly into the caller's memory (a view or an output that is an input
   // is copied).
   void run(std::span<const Tensor> inputs, std::span<Tensor> outputs);
+  // Runs `repetitions` times and times every op: where a step's time goes, in order of execution.
+  std::vector<OpTiming> time_ops(std::span<const Tensor> inputs, std::span<Tensor> outputs,
+                                 int repetitions);
 
   int num_ops() const;
   double flops() const;

@@ -79,7 +79,7 @@ class Recorder {
       }
     }
     for (const TapeEntry& entry : tape_->entries) {
-      RecordedCall call{entry.op, entry.attributes, {}, {}};
+      RecordedCall call{entry.op, entry.attributes, {}, {}, {}, {}};
       for (std::size_t i = 0; i < entry.inputs.size(); ++i) {
         call.inputs.push_back(
             operand(entry.inputs[i], fmt::format("input {} of {}", i, entry.op->name)));

@@ -31,6 +31,9 @@ struct RecordedCall {
   Attributes attributes;
   std::vector<RecordedOperand> inputs;
   std::vector<int> outputs;  // values
+  // Of the operands, one each; both empty: everything plain (kernels/layout_plan.h).
+  std::vector<Layout> input_layouts;
+  std::vector<Layout> output_layouts;
 };
 
 struct Recording {

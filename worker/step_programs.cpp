@@ -208,4 +208,11 @@ double StepPrograms::training_flops(std::int64_t num_samples) {
   return training(num_samples).program.flops();
 }
 
+std::vector<kernels::OpTiming> StepPrograms::time_ops(const SlotBatch& batch, std::int64_t epoch,
+                                                      std::span<float> gradient, int repetitions) {
+  Recorded& recorded = training(batch.num_samples());
+  bind_batch(recorded, batch, epoch);
+  return recorded.program.time_ops(recorded.inputs, bound_outputs(recorded, gradient), repetitions);
+}
+
 }  // namespace superstep::worker

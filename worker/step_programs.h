@@ -36,6 +36,9 @@ class StepPrograms {
 
   std::int64_t arena_bytes() const;  // of all programs recorded so far
   double training_flops(std::int64_t num_samples);
+  // Of the training program for this batch, op by op.
+  std::vector<kernels::OpTiming> time_ops(const SlotBatch& batch, std::int64_t epoch,
+                                          std::span<float> gradient, int repetitions);
 
  private:
   struct Recorded {

@@ -20,7 +20,7 @@ using Tag = memory::format_tag;
 
 constexpr std::int64_t kAlignment = 64;
 
-enum class Layout : std::uint8_t { kChosenByOneDnn, kPlain };
+enum class Choice : std::uint8_t { kOneDnn, kPlain };
 
 const dnnl::engine& cpu() {
   static const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
@@ -37,8 +37,9 @@ memory::dims dims_of(const Shape& shape) {
   return {shape.sizes().begin(), shape.sizes().end()};
 }
 
-memory::desc plain(const Shape& shape) {
-  return {dims_of(shape), memory::data_type::f32, Tag::abcd};
+memory::desc described(const Shape& shape, Layout layout) {
+  constexpr Tag kBlocks = kChannelBlock == 16 ? Tag::aBcd16b : Tag::aBcd8b;
+  return {dims_of(shape), memory::data_type::f32, layout == Layout::kPlain ? Tag::abcd : kBlocks};
 }
 
 // The primitive of one pass: its descriptors in the order input, filter, output of the forward
@@ -61,8 +62,8 @@ std::optional<Primitive> finish(const Descriptor& descriptor, std::array<memory:
 }
 
 std::optional<Primitive> make_primitive(ConvolutionPass pass, const Convolution& convolution,
-                                        Layout layout) {
-  const Tag tag = layout == Layout::kPlain ? Tag::abcd : Tag::any;
+                                        Choice choice) {
+  const Tag tag = choice == Choice::kPlain ? Tag::abcd : Tag::any;
   const auto desc = [tag](const Shape& shape) {
     return memory::desc(dims_of(shape), memory::data_type::f32, tag);
   };
@@ -101,9 +102,9 @@ std::optional<Primitive> make_primitive(ConvolutionPass pass, const Convolution&
 
 // No implementation at all is an exception in oneDNN's C++ API and an ordinary answer here.
 std::optional<Primitive> try_primitive(ConvolutionPass pass, const Convolution& convolution,
-                                       Layout layout) {
+                                       Choice choice) {
   try {
-    return make_primitive(pass, convolution, layout);
+    return make_primitive(pass, convolution, choice);
   } catch (const dnnl::error& error) {
     if (error.status == dnnl_unimplemented) {
       return std::nullopt;
@@ -120,14 +121,14 @@ memory unbound(const memory::desc& desc) {
   return memory(desc, cpu(), nullptr);
 }
 
-// One tensor of the convolution: in plain layout, where our tensors are, and in the layout of the
-// primitive, in the workspace. One memory object serves both when the layouts agree.
+// One tensor of the convolution: as it lies in the program, and in the layout of the primitive, in
+// the workspace. One memory object serves both when the layouts agree.
 class Operand {
  public:
   enum class Direction : std::uint8_t { kIn, kOut };
 
-  Operand(const Shape& shape, const memory::desc& chosen, Direction direction)
-      : direction_(direction), tensor_(unbound(plain(shape))) {
+  Operand(const memory::desc& given, const memory::desc& chosen, Direction direction)
+      : direction_(direction), tensor_(unbound(given)) {
     if (tensor_.get_desc() == chosen) {
       return;
     }
@@ -187,18 +188,20 @@ constexpr std::size_t output_operand(ConvolutionPass pass) {
 
 class OneDnnConvolution final : public Kernel {
  public:
-  OneDnnConvolution(ConvolutionPass pass, const Convolution& convolution, Primitive primitive)
+  OneDnnConvolution(ConvolutionPass pass, const Convolution& convolution,
+                    const ImageLayouts& layouts, Primitive primitive)
       : pass_(pass),
         team_(team_size()),
         primitive_(std::move(primitive)),
         stream_(cpu()),
         scratchpad_(unbound(primitive_.scratchpad)) {
-    const std::array<Shape, 3> shapes{convolution.input_shape(), convolution.filter_shape(),
-                                      convolution.output_shape()};
+    const std::array<memory::desc, 3> given{described(convolution.input_shape(), layouts.x),
+                                            described(convolution.filter_shape(), Layout::kPlain),
+                                            described(convolution.output_shape(), layouts.y)};
     std::size_t scratchpad = primitive_.scratchpad.get_size();
     for (std::size_t i = 0; i < 3; ++i) {
       operands_.emplace_back(
-          shapes[i], primitive_.descs[i],
+          given[i], primitive_.descs[i],
           i == output_operand(pass) ? Operand::Direction::kOut : Operand::Direction::kIn);
       scratchpad = std::max(scratchpad, operands_[i].scratchpad_bytes());
       arguments_[i] = {primitive_.arguments[i], operands_[i].primitive_memory()};
@@ -272,16 +275,17 @@ bool is_profitable(ConvolutionPass pass, const Convolution& convolution) {
 }
 
 std::unique_ptr<Kernel> make_convolution_kernel(ConvolutionPass pass,
-                                                const Convolution& convolution) {
+                                                const Convolution& convolution,
+                                                const ImageLayouts& layouts) {
   const TeamScope team(team_size());  // oneDNN plans for the threads it sees now
-  std::optional<Primitive> primitive = try_primitive(pass, convolution, Layout::kChosenByOneDnn);
+  std::optional<Primitive> primitive = try_primitive(pass, convolution, Choice::kOneDnn);
   if (!primitive) {
-    primitive = try_primitive(pass, convolution, Layout::kPlain);
+    primitive = try_primitive(pass, convolution, Choice::kPlain);
   }
   if (!primitive) {
     return nullptr;
   }
-  return std::make_unique<OneDnnConvolution>(pass, convolution, *std::move(primitive));
+  return std::make_unique<OneDnnConvolution>(pass, convolution, layouts, *std::move(primitive));
 }
 
 }  // namespace superstep::kernels::onednn

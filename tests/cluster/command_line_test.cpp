@@ -84,6 +84,24 @@ TEST(CommandLine, ReadsTheOtherCommands) {
   EXPECT_EQ(std::get<ExportArguments>(parse({"export", "r"})).format, "npz");
 }
 
+TEST(CommandLine, ReadsBench) {
+  const auto bench = std::get<BenchArguments>(
+      parse({"bench", "--model", "wide-mlp", "--batch", "32", "--steps", "7", "--microbatches", "4",
+             "--lanes", "2", "--json", "--profile"}));
+  EXPECT_EQ(bench.model, "wide-mlp");
+  EXPECT_EQ(bench.batch, 32);
+  EXPECT_EQ(bench.steps, 7);
+  EXPECT_EQ(bench.microbatches, 4);
+  EXPECT_EQ(bench.lanes, 2);
+  EXPECT_TRUE(bench.json);
+  EXPECT_TRUE(bench.profile);
+  EXPECT_THAT(complaint({"bench", "--model", "vgg"}), HasSubstr("--model"));
+  EXPECT_THAT(complaint({"bench", "--batch", "0"}), HasSubstr("--batch"));
+  EXPECT_THAT(complaint({"bench", "--steps", "0"}), HasSubstr("--steps"));
+  EXPECT_THAT(complaint({"bench", "--microbatches", "0"}), HasSubstr("--microbatches"));
+  EXPECT_THAT(complaint({"bench", "--step", "3"}), HasSubstr("did you mean \"--steps\"?"));
+}
+
 TEST(CommandLine, SaysWhatIsWrong) {
   EXPECT_THAT(complaint({}), HasSubstr("subcommand is required"));
   EXPECT_THAT(complaint({"trian"}), HasSubstr("did you mean \"train\"?"));
@@ -98,8 +116,8 @@ TEST(CommandLine, SaysWhatIsWrong) {
 
 TEST(CommandLine, HelpsWithEveryCommand) {
   EXPECT_THAT(printed({"--help"}), HasSubstr("Exit codes"));
-  for (const char* command :
-       {"train", "evaluate", "predict", "inspect", "export", "models", "keys", "completion"}) {
+  for (const char* command : {"train", "evaluate", "predict", "inspect", "export", "bench",
+                              "models", "keys", "completion"}) {
     EXPECT_THAT(printed({"--help"}), HasSubstr(command));
     EXPECT_THAT(printed({command, "--help"}),
                 HasSubstr("Usage: superstep " + std::string(command)));

@@ -59,7 +59,8 @@ INSTANTIATE_TEST_SUITE_P(Table, OpAgainstReference,
 
 TEST_P(OpAgainstReference, AgreesInFloat32InEveryBackend) {
   for (const ExampleCall& call : GetParam().examples()) {
-    for (const Backend backend : {Backend::kReference, Backend::kEigen, Backend::kOneDnn}) {
+    for (const Backend backend :
+         {Backend::kReference, Backend::kEigen, Backend::kOneDnn, Backend::kNative}) {
       check(GetParam(), call, DType::kFloat32, backend);
     }
   }
@@ -67,7 +68,8 @@ TEST_P(OpAgainstReference, AgreesInFloat32InEveryBackend) {
 
 TEST_P(OpAgainstReference, AgreesInFloat64InEveryBackend) {
   for (const ExampleCall& call : GetParam().examples()) {
-    for (const Backend backend : {Backend::kReference, Backend::kEigen, Backend::kOneDnn}) {
+    for (const Backend backend :
+         {Backend::kReference, Backend::kEigen, Backend::kOneDnn, Backend::kNative}) {
       check(GetParam(), call, DType::kFloat64, backend);
     }
   }

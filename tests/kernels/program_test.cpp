@@ -110,6 +110,60 @@ TEST(Program, RunsAnImageStepWithTheBitsOfEagerExecution) {
   expect_same_bits_as_eager(program, image_step);
 }
 
+// Images whose channels fill whole blocks, through every op that works on blocks and some that do
+// not; planes of odd sizes, a window that overlaps and reaches into the padding, outputs in the
+// middle.
+const std::vector<TensorType>& blocked_types() {
+  static const std::vector<TensorType> kTypes = {
+      {kF32, {3, 1, 11, 9}},  {kF32, {16, 1, 3, 3}}, {kF32, {16}},
+      {kF32, {32, 16, 3, 3}}, {kF32, {32}},          {kF32, {32}},
+      {kF32, {32, 32, 3, 3}}, {kF32, {32 * 6, 10}},  {DType::kInt64, {3}}};
+  return kTypes;
+}
+
+Tensors blocked_step(std::span<const Tensor> inputs) {
+  Tape tape;
+  Tensors p;
+  for (const Tensor& parameter : inputs.subspan(1, 7)) {
+    p.push_back(tape.watch(parameter));
+  }
+  const Conv2dOptions same{.padding = {1, 1, 1, 1}};
+  const Tensor first = relu(bias_add(conv2d(inputs[0], p[0], same), p[1]));
+  const Tensor pooled =
+      max_pool(first, {.kernel = {3, 3}, .stride = {2, 2}, .padding = {1, 1, 1, 1}});
+  const BatchNormOutputs norm = batch_norm(conv2d(pooled, p[2], same), p[3], p[4]);
+  const Tensor shortcut = pad(pooled, {.before = {0, 8, 0, 0}, .after = {0, 8, 0, 0}});
+  const Tensor sum_of_both = add(tanh(norm.y), shortcut);
+  const Tensor last =
+      batch_norm_inference(conv2d(sum_of_both, p[5], same), p[3], p[4], norm.mean, norm.variance);
+  const Tensor means = average_pool(last, {.kernel = {2, 2}, .stride = {2, 2}});
+  const Tensor narrow = matmul(flatten(means), p[6]);
+  const Tensor loss = add(sum(cross_entropy(narrow, inputs[8])), sum(global_average_pool(last)));
+  Tensors outputs = tape.gradient(loss, p);
+  outputs.insert(outputs.begin(), {loss, sum_of_both, norm.mean, norm.variance});
+  return outputs;
+}
+
+TEST(Program, KeepsImagesInChannelBlocksWithTheBitsOfEagerExecution) {
+  Program program = Program::record(blocked_types(), blocked_step);
+  expect_same_bits_as_eager(program, blocked_step);
+  const OpInfo& convolution = find_op("conv2d");
+  const std::vector<TensorType> types(blocked_types().begin(), blocked_types().begin() + 2);
+  const Attributes attributes{{"padding", std::vector<std::int64_t>{1, 1, 1, 1}}};
+  if (kChannelBlock > 0 && has_kernel(convolution, {types, attributes}, Backend::kOneDnn)) {
+    const std::string text = program.to_string();
+    for (const char* op :
+         {"conv2d", "bias_add", "bias_add_backward", "relu", "relu_backward", "max_pool",
+          "max_pool_backward", "batch_norm", "batch_norm_backward", "tanh", "average_pool",
+          "average_pool_backward", "global_average_pool", "global_average_pool_backward"}) {
+      EXPECT_THAT(
+          text, ::testing::ContainsRegex(std::string(" = ") + op + "\\([^\n]*, channel blocks\\]"));
+    }
+    EXPECT_THAT(text, HasSubstr("to_plain("));
+    EXPECT_THAT(text, HasSubstr("to_channel_blocks("));
+  }
+}
+
 TEST(Program, RecordsEveryOpOfTheTable) {
   for (const OpInfo& op : op_table()) {
     for (const ExampleCall& call : op.examples()) {
@@ -243,13 +297,37 @@ TEST(Program, NeedsOnlyTheArenaThatLivenessAsksFor) {
     return Tensors{x};
   });
   EXPECT_EQ(chain.num_ops(), 20);
-  EXPECT_EQ(chain.arena_bytes(), 2 * 4096);  // one being read, one being written
+  EXPECT_EQ(chain.arena_bytes(), 4096);  // each overwrites the one before
+
+  const std::vector<TensorType> rows = {{kF32, {32, 32}}};
+  const Program products = Program::record(rows, [](std::span<const Tensor> in) {
+    Tensor x = in[0];
+    for (int i = 0; i < 20; ++i) {
+      x = matmul(x, x);
+    }
+    return Tensors{x};
+  });
+  EXPECT_EQ(products.arena_bytes(), 2 * 4096);  // one being read, one being written
 
   for (const Program& program :
        {Program::record(dense_types(), dense_step), Program::record(image_types(), image_step)}) {
     EXPECT_GE(program.arena_bytes(), program.liveness_bound_bytes());
     EXPECT_LE(program.arena_bytes(), program.liveness_bound_bytes() * 11 / 10);
   }
+}
+
+TEST(Program, OverwritesOnlyWhatNobodyReadsAgain) {
+  const std::vector<TensorType> types = {{kF32, {1024}}};
+  const Program::Function function = [](std::span<const Tensor> in) {
+    const Tensor a = tanh(in[0]);
+    const Tensor b = exp(a);     // a is read again
+    const Tensor c = neg(b);     // b is not
+    const Tensor d = mul(c, c);  // both operands die at once
+    return Tensors{add(a, d), neg(d)};
+  };
+  Program program = Program::record(types, function);
+  expect_same_bits_as_eager(program, function);
+  EXPECT_EQ(program.arena_bytes(), 2 * 4096);
 }
 
 TEST(Program, MayRunAgainAfterAKernelThrew) {

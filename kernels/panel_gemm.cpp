@@ -1,0 +1,389 @@
+#include "kernels/panel_gemm.h"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <utility>
+
+#if defined(__AVX512F__) || (defined(__AVX2__) && defined(__FMA__))
+#include <immintrin.h>
+#endif
+
+#include "base/check.h"
+
+namespace superstep::kernels {
+
+struct PanelGemm::Block {
+  std::int64_t first_row = 0;  // of C
+  std::int64_t num_rows = 0;
+  std::int64_t first_k = 0;
+  std::int64_t num_k = 0;
+};
+
+namespace {
+
+#if defined(__AVX512F__)
+constexpr bool kHasPanels = true;
+constexpr std::int64_t kWidth = 16;    // floats of a register
+constexpr std::int64_t kTileRows = 8;  // 16 accumulators of 32 registers
+using Register = __m512;
+Register load(const float* from) {
+  return _mm512_loadu_ps(from);
+}
+void store(float* to, Register value) {
+  _mm512_storeu_ps(to, value);
+}
+Register repeat(float value) {
+  return _mm512_set1_ps(value);
+}
+Register multiply_add(Register a, Register b, Register sum) {
+  return _mm512_fmadd_ps(a, b, sum);
+}
+Register add(Register a, Register b) {
+  return _mm512_add_ps(a, b);
+}
+#elif defined(__AVX2__) && defined(__FMA__)
+constexpr bool kHasPanels = true;
+constexpr std::int64_t kWidth = 8;
+constexpr std::int64_t kTileRows = 6;  // 12 accumulators of 16 registers
+using Register = __m256;
+Register load(const float* from) {
+  return _mm256_loadu_ps(from);
+}
+void store(float* to, Register value) {
+  _mm256_storeu_ps(to, value);
+}
+Register repeat(float value) {
+  return _mm256_set1_ps(value);
+}
+Register multiply_add(Register a, Register b, Register sum) {
+  return _mm256_fmadd_ps(a, b, sum);
+}
+Register add(Register a, Register b) {
+  return _mm256_add_ps(a, b);
+}
+#else
+constexpr bool kHasPanels = false;
+constexpr std::int64_t kWidth = 4;
+constexpr std::int64_t kTileRows = 4;
+struct Register {
+  std::array<float, 4> values;
+};
+Register load(const float* from) {
+  Register value;
+  std::memcpy(&value, from, sizeof(value));
+  return value;
+}
+void store(float* to, Register value) {
+  std::memcpy(to, &value, sizeof(value));
+}
+Register repeat(float value) {
+  return {{value, value, value, value}};
+}
+Register multiply_add(Register a, Register b, Register sum) {
+  for (std::size_t i = 0; i < 4; ++i) {
+    sum.values[i] = __builtin_fmaf(a.values[i], b.values[i], sum.values[i]);
+  }
+  return sum;
+}
+Register add(Register a, Register b) {
+  for (std::size_t i = 0; i < 4; ++i) {
+    a.values[i] += b.values[i];
+  }
+  return a;
+}
+#endif
+
+constexpr std::int64_t kPanel = 2 * kWidth;   // columns of a tile
+constexpr std::int64_t kBlockK = 256;         // a panel of so many rows stays in first-level cache
+constexpr std::int64_t kBlockRows = 96;       // rows that share a panel's copy when m is large
+constexpr std::int64_t kMostBlockRows = 256;  // up to so many, all of them do
+constexpr std::size_t kDeepestStack = 16;     // 2^15 slots
+constexpr std::int64_t kTileElements = kTileRows * kPanel;
+
+std::int64_t rounded_up(std::int64_t value, std::int64_t multiple) {
+  return (value + multiple - 1) / multiple * multiple;
+}
+
+// A tile of C: rows x kPanel, in registers.
+template <std::int64_t kRows>
+struct Tile {
+  Register left[static_cast<std::size_t>(kRows)];
+  Register right[static_cast<std::size_t>(kRows)];
+
+  void clear() {
+    for (std::size_t r = 0; r < kRows; ++r) {
+      left[r] = repeat(0.0F);
+      right[r] = repeat(0.0F);
+    }
+  }
+  void load_from(const float* c, std::int64_t row_stride) {
+    for (std::size_t r = 0; r < kRows; ++r) {
+      const float* row = c + static_cast<std::int64_t>(r) * row_stride;
+      left[r] = load(row);
+      right[r] = load(row + kWidth);
+    }
+  }
+  void store_to(float* c, std::int64_t row_stride) const {
+    for (std::size_t r = 0; r < kRows; ++r) {
+      float* row = c + static_cast<std::int64_t>(r) * row_stride;
+      store(row, left[r]);
+      store(row + kWidth, right[r]);
+    }
+  }
+  // packed_a: (k, kTileRows), packed_b: (k, kPanel).
+  void accumulate(std::int64_t num_k, const float* packed_a, const float* packed_b) {
+    for (std::int64_t k = 0; k < num_k; ++k) {
+      const Register b0 = load(packed_b);
+      const Register b1 = load(packed_b + kWidth);
+#pragma GCC unroll 8
+      for (std::size_t r = 0; r < kRows; ++r) {
+        const Register a = repeat(packed_a[r]);
+        left[r] = multiply_add(a, b0, left[r]);
+        right[r] = multiply_add(a, b1, right[r]);
+      }
+      packed_a += kTileRows;
+      packed_b += kPanel;
+    }
+  }
+  // other + this, as the tree has it.
+  void add_to_left(const float* other) {
+    for (std::size_t r = 0; r < kRows; ++r) {
+      const float* row = other + static_cast<std::int64_t>(r) * kPanel;
+      left[r] = add(load(row), left[r]);
+      right[r] = add(load(row + kWidth), right[r]);
+    }
+  }
+};
+
+// What a tile is made of and where it goes.
+struct TileWork {
+  std::int64_t num_k = 0;
+  const float* packed_a = nullptr;
+  const float* packed_b = nullptr;
+  float* c = nullptr;
+  std::int64_t row_stride = 0;
+  bool continues = false;  // C holds the sums of the k before these
+};
+
+template <std::int64_t kRows>
+void compute_tile(const TileWork& work, std::span<const int> folds) {
+  Tile<kRows> tile;
+  if (folds.size() == 1) {
+    if (work.continues) {
+      tile.load_from(work.c, work.row_stride);
+    } else {
+      tile.clear();
+    }
+    tile.accumulate(work.num_k, work.packed_a, work.packed_b);
+    tile.store_to(work.c, work.row_stride);
+    return;
+  }
+  alignas(64) std::array<float, kDeepestStack * kTileElements> stack;
+  std::int64_t depth = 0;
+  const std::int64_t run = work.num_k / static_cast<std::int64_t>(folds.size());
+  for (std::size_t slot = 0; slot < folds.size(); ++slot) {
+    const std::int64_t first = static_cast<std::int64_t>(slot) * run;
+    tile.clear();
+    tile.accumulate(run, work.packed_a + first * kTileRows, work.packed_b + first * kPanel);
+    for (int fold = 0; fold < folds[slot]; ++fold) {
+      --depth;
+      tile.add_to_left(stack.data() + depth * kTileElements);
+    }
+    if (slot + 1 < folds.size()) {
+      tile.store_to(stack.data() + depth * kTileElements, kPanel);
+      ++depth;
+    }
+  }
+  tile.store_to(work.c, work.row_stride);
+}
+
+template <std::int64_t kRows>
+void compute_tile_of(std::int64_t rows, const TileWork& work, std::span<const int> folds) {
+  if constexpr (kRows > 0) {
+    if (rows == kRows) {
+      compute_tile<kRows>(work, folds);
+    } else {
+      compute_tile_of<kRows - 1>(rows, work, folds);
+    }
+  }
+}
+
+#if defined(__AVX2__)
+// to[k][j] = from[j][k] for 8 x 8.
+void transpose_8x8(const float* from, std::int64_t from_stride, float* to, std::int64_t to_stride) {
+  __m256 r[8];
+  __m256 t[8];
+  for (std::size_t i = 0; i < 8; ++i) {
+    r[i] = _mm256_loadu_ps(from + static_cast<std::int64_t>(i) * from_stride);
+  }
+  for (std::size_t i = 0; i < 8; i += 2) {
+    t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
+    t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
+  }
+  for (std::size_t i = 0; i < 8; i += 4) {
+    r[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+    r[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xEE);
+    r[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+    r[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xEE);
+  }
+  for (std::size_t i = 0; i < 4; ++i) {
+    _mm256_storeu_ps(to + static_cast<std::int64_t>(i) * to_stride,
+                     _mm256_permute2f128_ps(r[i], r[i + 4], 0x20));
+    _mm256_storeu_ps(to + static_cast<std::int64_t>(i + 4) * to_stride,
+                     _mm256_permute2f128_ps(r[i], r[i + 4], 0x31));
+  }
+}
+constexpr std::int64_t kTransposed = 8;
+#else
+void transpose_8x8(const float*, std::int64_t, float*, std::int64_t) {}
+constexpr std::int64_t kTransposed = std::int64_t{1} << 40;
+#endif
+
+// to[k * to_stride + j] = from[j * from_stride + k], j < columns, k < num_k.
+void transpose(std::int64_t columns, std::int64_t num_k, const float* from,
+               std::int64_t from_stride, float* to, std::int64_t to_stride) {
+  std::int64_t j = 0;
+  for (; j + kTransposed <= columns; j += kTransposed) {
+    std::int64_t k = 0;
+    for (; k + kTransposed <= num_k; k += kTransposed) {
+      transpose_8x8(from + j * from_stride + k, from_stride, to + k * to_stride + j, to_stride);
+    }
+    for (; k < num_k; ++k) {
+      for (std::int64_t i = j; i < j + kTransposed; ++i) {
+        to[k * to_stride + i] = from[i * from_stride + k];
+      }
+    }
+  }
+  for (; j < columns; ++j) {
+    for (std::int64_t k = 0; k < num_k; ++k) {
+      to[k * to_stride + j] = from[j * from_stride + k];
+    }
+  }
+}
+
+}  // namespace
+
+bool PanelGemm::supports(const GemmShape& shape, std::int64_t num_slots) {
+  if (!kHasPanels || shape.m < 1 || shape.n < 1 || shape.k < 1 || num_slots < 1) {
+    return false;
+  }
+  return num_slots == 1 || (shape.transpose_a && !shape.transpose_b && shape.k <= kBlockK &&
+                            shape.k % num_slots == 0);
+}
+
+PanelGemm::PanelGemm(const GemmShape& shape, std::vector<int> folds)
+    : shape_(shape),
+      folds_(std::move(folds)),
+      rows_per_block_(rounded_up(shape.m <= kMostBlockRows ? shape.m : kBlockRows, kTileRows)) {
+  SUPERSTEP_CHECK(supports(shape_, static_cast<std::int64_t>(folds_.size())), "product of", shape.m,
+                  shape.n, shape.k, folds_.size());
+}
+
+// The copies of a block of A, and of one panel of B or, where several blocks of rows share them, of
+// all panels.
+std::int64_t PanelGemm::workspace_bytes() const {
+  const std::int64_t num_k = std::min(shape_.k, kBlockK);
+  const std::int64_t columns = rows_per_block_ >= shape_.m ? kPanel : rounded_up(shape_.n, kPanel);
+  return (rows_per_block_ + columns) * num_k * static_cast<std::int64_t>(sizeof(float)) + 64;
+}
+
+// Tiles of (k, kTileRows), one after the other; rows that do not exist are not read later.
+void PanelGemm::pack_a(const float* a, const Block& block, float* packed) const {
+  const std::int64_t row_stride = shape_.transpose_a ? 1 : shape_.k;
+  const std::int64_t k_stride = shape_.transpose_a ? shape_.m : 1;
+  const float* first = a + block.first_row * row_stride + block.first_k * k_stride;
+  for (std::int64_t i = 0; i < block.num_rows; i += kTileRows) {
+    const std::int64_t rows = std::min(kTileRows, block.num_rows - i);
+    if (shape_.transpose_a) {
+      for (std::int64_t k = 0; k < block.num_k; ++k) {
+        for (std::int64_t r = 0; r < rows; ++r) {
+          packed[k * kTileRows + r] = first[i + r + k * k_stride];
+        }
+      }
+    } else {
+      for (std::int64_t r = 0; r < rows; ++r) {
+        for (std::int64_t k = 0; k < block.num_k; ++k) {
+          packed[k * kTileRows + r] = first[(i + r) * row_stride + k];
+        }
+      }
+    }
+    packed += block.num_k * kTileRows;
+  }
+}
+
+void PanelGemm::pack_b_panel(const float* b, const Block& block, std::int64_t column,
+                             float* packed) const {
+  const std::int64_t columns = std::min(kPanel, shape_.n - column);
+  if (columns < kPanel) {
+    std::fill(packed, packed + block.num_k * kPanel, 0.0F);
+  }
+  if (shape_.transpose_b) {
+    transpose(columns, block.num_k, b + column * shape_.k + block.first_k, shape_.k, packed,
+              kPanel);
+    return;
+  }
+  const float* from = b + block.first_k * shape_.n + column;
+  for (std::int64_t k = 0; k < block.num_k; ++k, from += shape_.n, packed += kPanel) {
+    if (columns == kPanel) {
+      store(packed, load(from));
+      store(packed + kWidth, load(from + kWidth));
+    } else {
+      std::copy(from, from + columns, packed);
+    }
+  }
+}
+
+void PanelGemm::multiply_panel(const Block& block, std::int64_t column, const float* packed_a,
+                               const float* packed_b, float* c) const {
+  const std::int64_t columns = std::min(kPanel, shape_.n - column);
+  for (std::int64_t i = 0; i < block.num_rows; i += kTileRows) {
+    const std::int64_t rows = std::min(kTileRows, block.num_rows - i);
+    float* target = c + (block.first_row + i) * shape_.n + column;
+    TileWork work{.num_k = block.num_k,
+                  .packed_a = packed_a + i * block.num_k,
+                  .packed_b = packed_b,
+                  .c = target,
+                  .row_stride = shape_.n,
+                  .continues = block.first_k > 0};
+    if (columns == kPanel) {
+      compute_tile_of<kTileRows>(rows, work, folds_);
+      continue;
+    }
+    alignas(64) std::array<float, kTileElements> part{};
+    for (std::int64_t r = 0; work.continues && r < rows; ++r) {
+      std::copy_n(target + r * shape_.n, columns, part.data() + r * kPanel);
+    }
+    work.c = part.data();
+    work.row_stride = kPanel;
+    compute_tile_of<kTileRows>(rows, work, folds_);
+    for (std::int64_t r = 0; r < rows; ++r) {
+      std::copy_n(part.data() + r * kPanel, columns, target + r * shape_.n);
+    }
+  }
+}
+
+void PanelGemm::run(const float* a, const float* b, float* c,
+                    std::span<std::byte> workspace) const {
+  float* const packed_a = reinterpret_cast<float*>(workspace.data());
+  constexpr std::int64_t kLine = 16;  // floats
+  float* const packed_b =
+      packed_a + rounded_up(rows_per_block_ * std::min(shape_.k, kBlockK), kLine);
+  const bool shared_panels = rows_per_block_ < shape_.m;
+  for (std::int64_t first_k = 0; first_k < shape_.k; first_k += kBlockK) {
+    Block block{.first_k = first_k, .num_k = std::min(kBlockK, shape_.k - first_k)};
+    for (block.first_row = 0; block.first_row < shape_.m; block.first_row += rows_per_block_) {
+      block.num_rows = std::min(rows_per_block_, shape_.m - block.first_row);
+      pack_a(a, block, packed_a);
+      for (std::int64_t column = 0; column < shape_.n; column += kPanel) {
+        float* const panel = shared_panels ? packed_b + column * block.num_k : packed_b;
+        if (!shared_panels || block.first_row == 0) {
+          pack_b_panel(b, block, column, panel);
+        }
+        multiply_panel(block, column, packed_a, panel, c);
+      }
+    }
+  }
+}
+
+}  // namespace superstep::kernels
