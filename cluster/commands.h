@@ -20,6 +20,8 @@ using Work = std::function<int()>;
 // provenance.
 Work prepare_train(bsp::Environment& environment, const TrainArguments& arguments,
                    const std::string& command_line);
+Work prepare_federated(bsp::Environment& environment, const FederatedArguments& arguments,
+                       const std::string& command_line);
 Work prepare_evaluate(bsp::Environment& environment, const EvaluateArguments& arguments);
 // The following run in the root process alone.
 Work prepare_predict(const PredictArguments& arguments);

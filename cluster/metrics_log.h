@@ -15,6 +15,7 @@
 #include <string>
 #include <string_view>
 
+#include "worker/federated/federated_trainer.h"
 #include "worker/trainer.h"
 
 namespace superstep::cluster {
@@ -25,6 +26,9 @@ class MetricsLog {
   MetricsLog(const std::filesystem::path& file, std::int64_t every_supersteps);
 
   void on_step(const worker::StepReport& report);
+  // The ledger of a private run: one line per round. For a MetricsLog of its own file.
+  void on_privacy(std::int64_t round, const worker::PrivacyRound& privacy);
+  void on_round(const worker::RoundReport& report);
   void on_epoch(const worker::EpochReport& report);
   void on_checkpoint(const std::filesystem::path& directory, std::int64_t superstep,
                      double seconds);
