@@ -30,6 +30,7 @@ struct Grammar {
   CLI::App app{"Superstep trains models on CPU clusters, in bulk-synchronous supersteps.",
                "superstep"};
   TrainArguments train;
+  FederatedArguments federated;
   EvaluateArguments evaluate;
   PredictArguments predict;
   InspectArguments inspect;
@@ -53,17 +54,7 @@ void add_checkpoint(CLI::App& app, std::string& checkpoint) {
       ->type_name("DIR");
 }
 
-void add_train(CLI::App& program, TrainArguments& arguments) {
-  CLI::App& app = *program.add_subcommand("train", "Train a model as a TOML file describes it");
-  app.footer(
-      "Ranks are processes x lanes: run it alone, or as `mpirun -n 4 superstep train ...`.\n"
-      "The number of ranks never changes the result. SIGTERM, SIGUSR1 and the wall-time limit\n"
-      "end the run at a superstep with a checkpoint (exit code 75); the message that goes with it\n"
-      "is the command that resumes.\n\n"
-      "Examples:\n"
-      "  superstep train examples/fashion_mnist_mlp.toml --lanes 2\n"
-      "  mpirun -n 2 superstep train run.toml --set train.epochs=2 --set optimizer.kind=adam\n"
-      "  superstep train runs/a/config.toml --out runs/a --resume");
+void add_run_options(CLI::App& app, TrainArguments& arguments) {
   app.add_option("config", arguments.config,
                  "The run's configuration (superstep keys lists the keys)")
       ->required()
@@ -79,6 +70,32 @@ void add_train(CLI::App& program, TrainArguments& arguments) {
                "Continue the run in --out from its newest checkpoint, on any number of ranks");
   app.add_flag("--dry-run", arguments.dry_run,
                "Print slots, steps, parameters and memory; train nothing, write nothing");
+}
+
+void add_train(CLI::App& program, TrainArguments& arguments) {
+  CLI::App& app = *program.add_subcommand("train", "Train a model as a TOML file describes it");
+  app.footer(
+      "Ranks are processes x lanes: run it alone, or as `mpirun -n 4 superstep train ...`.\n"
+      "The number of ranks never changes the result. SIGTERM, SIGUSR1 and the wall-time limit\n"
+      "end the run at a superstep with a checkpoint (exit code 75); the message that goes with it\n"
+      "is the command that resumes.\n\n"
+      "Examples:\n"
+      "  superstep train examples/fashion_mnist_mlp.toml --lanes 2\n"
+      "  mpirun -n 2 superstep train run.toml --set train.epochs=2 --set optimizer.kind=adam\n"
+      "  superstep train runs/a/config.toml --out runs/a --resume");
+  add_run_options(app, arguments);
+}
+
+void add_federated(CLI::App& program, TrainArguments& arguments) {
+  CLI::App& app = *program.add_subcommand(
+      "federated", "Simulate federated learning: rounds of clients that keep their data");
+  app.footer(
+      "The section [federated] of the configuration says rounds, clients, cohort, algorithm and\n"
+      "partition (docs/federated.md). The number of ranks never changes the result.\n\n"
+      "Examples:\n"
+      "  mpirun -n 2 superstep federated examples/fedavg_fashion_mnist_2nn.toml\n"
+      "  superstep federated run.toml --lanes 4 --set federated.partition=shards");
+  add_run_options(app, arguments);
 }
 
 void add_evaluate(CLI::App& program, EvaluateArguments& arguments) {
@@ -247,6 +264,9 @@ Command chosen_command(const Grammar& grammar) {
   if (name == "train") {
     return grammar.train;
   }
+  if (name == "federated") {
+    return grammar.federated;
+  }
   if (name == "evaluate") {
     return grammar.evaluate;
   }
@@ -283,6 +303,7 @@ Grammar::Grammar() {
       "Exit codes: 0 done, 1 failure, 2 usage or configuration, 3 bad data, 4 bad checkpoint,\n"
       "5 ranks disagree, 6 numbers, 7 corruption found, 75 stopped but resumable.");
   add_train(app, train);
+  add_federated(app, federated.run);
   add_evaluate(app, evaluate);
   add_predict(app, predict);
   add_inspect(app, inspect);

@@ -1,7 +1,8 @@
 // The command line of the `superstep` program.
 //
 //   superstep train CONFIG.toml [--set section.key=value]... [--lanes N] [--out DIR] [--resume]
-//   [--dry-run] superstep evaluate RUN_DIR [--data DIR] [--lanes N] superstep predict RUN_DIR
+//   [--dry-run] superstep federated (as train) superstep evaluate RUN_DIR [--data DIR] [--lanes N]
+//   superstep predict RUN_DIR
 //   --input FILE --output FILE superstep inspect PATH superstep export RUN_DIR [--format npz]
 //   [--output FILE] superstep bench [--model NAME] [--batch N] [--steps N] superstep models | keys
 //   | completion SHELL
@@ -25,6 +26,11 @@ struct TrainArguments {
   std::string out;  // empty: runs/<name of the config>-<time>
   bool resume = false;
   bool dry_run = false;
+};
+
+// superstep federated takes what superstep train takes.
+struct FederatedArguments {
+  TrainArguments run;
 };
 
 struct EvaluateArguments {
@@ -78,8 +84,9 @@ struct PrintArguments {
   std::string text;
 };
 
-using Command = std::variant<TrainArguments, EvaluateArguments, PredictArguments, InspectArguments,
-                             ExportArguments, LaunchArguments, BenchArguments, PrintArguments>;
+using Command = std::variant<TrainArguments, FederatedArguments, EvaluateArguments,
+                             PredictArguments, InspectArguments, ExportArguments, LaunchArguments,
+                             BenchArguments, PrintArguments>;
 
 // Throws InvalidArgument with what is wrong and which help to ask for.
 Command parse_command_line(int argc, const char* const* argv);

@@ -20,6 +20,8 @@ using Work = std::function<int()>;
 // provenance.
 Work prepare_train(bsp::Environment& environment, const TrainArguments& arguments,
                    const std::string& command_line);
+Work prepare_federated(bsp::Environment& environment, const FederatedArguments& arguments,
+                       const std::string& command_line);
 Work prepare_evaluate(bsp::Environment& environment, const EvaluateArguments& arguments);
 // Without mpirun: it starts one.
 Work prepare_launch(const bsp::Environment& environment, const LaunchArguments& arguments,

@@ -1,5 +1,7 @@
 #include "cluster/config.h"
 
+#include <algorithm>
+#include <array>
 #include <string>
 #include <utility>
 #include <vector>
@@ -35,6 +37,22 @@ class UnusedKeys {
   const RunConfig defaults_;
   Complaints& complaints_;
 };
+
+bool is_of_central_loop(std::string_view path) {
+  constexpr std::array kPaths = {"train.epochs",
+                                 "train.max_supersteps",
+                                 "train.global_batch",
+                                 "train.microbatches",
+                                 "train.evaluate_every_epochs",
+                                 "train.early_stopping_patience",
+                                 "train.early_stopping_min_delta",
+                                 "train.slot_placement",
+                                 "train.prefetch_depth",
+                                 "data.validation_fraction",
+                                 "data.shuffle",
+                                 "server.bucket_bytes"};
+  return std::find(kPaths.begin(), kPaths.end(), path) != kPaths.end();
+}
 
 void check_model(const ModelSection& model, Complaints& complaints) {
   if (model.preset.empty() && model.layers.empty()) {
@@ -152,6 +170,103 @@ void check_optimizer(const RunConfig& config, UnusedKeys& unused) {
   }
 }
 
+// Keys of the centralised loop say nothing about a federated run, and the other way round.
+void check_federated(const RunConfig& config, UnusedKeys& unused) {
+  const FederatedSection& federated = config.federated;
+  if (federated.rounds == 0) {
+    for (const Key& key : federated_keys()) {
+      unused.require_default(key.path, "federated.rounds = 0");
+    }
+    return;
+  }
+  for (const Key& key : config_keys()) {
+    const bool of_the_loop = key.path.substr(0, 10) == "optimizer." || is_of_central_loop(key.path);
+    if (of_the_loop) {
+      unused.require_default(key.path, "federated.rounds > 0: the run is federated");
+    }
+  }
+  const auto only_with = [&](std::string_view key, bool used) {
+    if (!used) {
+      unused.require_default(key, fmt::format("federated.algorithm = \"{}\"", federated.algorithm));
+    }
+  };
+  const std::string& algorithm = federated.algorithm;
+  const bool adaptive =
+      algorithm == "fedadagrad" || algorithm == "fedadam" || algorithm == "fedyogi";
+  const bool is_private = federated.privacy != "none";
+  const bool is_adaptive = is_private && federated.clipping == "adaptive";
+  const auto default_unless = [&](std::string_view key, bool used, std::string_view because) {
+    if (!used) {
+      unused.require_default(key, because);
+    }
+  };
+  for (const char* key : {"federated.clip", "federated.noise_multiplier", "federated.delta",
+                          "federated.clipping", "federated.weight_cap", "federated.noise_source"}) {
+    default_unless(key, is_private, "federated.privacy = \"none\"");
+  }
+  for (const char* key :
+       {"federated.target_quantile", "federated.clip_learning_rate", "federated.count_noise"}) {
+    default_unless(key, is_adaptive, "a bound of norms that does not adapt");
+  }
+  const std::string& robust = federated.robust;
+  const auto only_robust = [&](std::string_view key, bool used) {
+    default_unless(key, used, fmt::format("federated.robust = \"{}\"", robust));
+  };
+  only_robust("federated.trim_fraction", robust == "trimmed_mean");
+  only_robust("federated.byzantine", robust == "krum" || robust == "multi_krum");
+  only_robust("federated.selected", robust == "multi_krum");
+  const std::string& compression = federated.compression;
+  const auto only_compressed = [&](std::string_view key, bool used) {
+    default_unless(key, used, fmt::format("federated.compression = \"{}\"", compression));
+  };
+  only_compressed("federated.compression_keep",
+                  compression == "top_k" || compression == "random_k");
+  only_compressed("federated.compression_levels", compression == "qsgd");
+  only_compressed("federated.compression_bits", compression == "rotation");
+  only_compressed("federated.error_feedback", compression != "none");
+  for (const char* key : {"federated.attack_fraction", "federated.attack_strength"}) {
+    default_unless(key, federated.attack != "none", "federated.attack = \"none\"");
+  }
+  only_with("federated.mu", algorithm == "fedprox");
+  only_with("federated.alpha", algorithm == "feddyn");
+  only_with("federated.q", algorithm == "qfedavg");
+  only_with("federated.beta", algorithm == "mimelite");
+  only_with("federated.server_momentum", algorithm == "fedavgm");
+  only_with("federated.server_beta1", adaptive);
+  only_with("federated.server_beta2", algorithm == "fedadam" || algorithm == "fedyogi");
+  only_with("federated.server_tau", adaptive);
+  only_with("federated.local_epochs", algorithm != "fedsgd");
+  only_with("federated.local_batch", algorithm != "fedsgd");
+}
+
+void check_partition(const RunConfig& config, UnusedKeys& unused, Complaints& complaints) {
+  const FederatedSection& federated = config.federated;
+  const std::string& partition = federated.partition;
+  const auto only_with = [&](std::string_view key, bool used) {
+    if (!used) {
+      unused.require_default(key, fmt::format("federated.partition = \"{}\"", partition));
+    }
+  };
+  only_with("federated.shards_per_client", partition == "shards");
+  only_with("federated.labels_per_client", partition == "pathological");
+  only_with("federated.dirichlet_alpha",
+            partition == "dirichlet" || partition == "dirichlet_sizes");
+  only_with("federated.size_skew", partition == "pathological" || partition == "quantity");
+  only_with("federated.partition_file", partition == "file");
+  only_with("federated.partition_column",
+            partition == "file" || !federated.test_partition_file.empty());
+  if (federated.evaluate_clients_every_rounds == 0) {
+    unused.require_default("federated.test_partition_file",
+                           "federated.evaluate_clients_every_rounds = 0");
+  }
+  only_with("federated.generated_samples", partition == "generated");
+  if (federated.rounds > 0 && partition == "file" && federated.partition_file.empty()) {
+    complaints.emplace_back("federated.partition_file",
+                            "'federated.partition_file' is missing: federated.partition "
+                            "\"file\" needs it");
+  }
+}
+
 }  // namespace
 
 std::vector<std::pair<std::string, std::string>> flatten(const RunConfig& config) {
@@ -191,6 +306,8 @@ std::vector<std::pair<std::string, std::string>> contradictions(const RunConfig&
   check_train(config, unused, complaints);
   check_optimizer(config, unused);
   check_schedule(config, unused, complaints);
+  check_federated(config, unused);
+  check_partition(config, unused, complaints);
   return complaints;
 }
 

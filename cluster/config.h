@@ -121,6 +121,69 @@ struct CheckSection {
   friend bool operator==(const CheckSection&, const CheckSection&) = default;
 };
 
+// superstep federated; rounds = 0 means that the configuration is not of a federated run.
+struct FederatedSection {
+  std::int64_t rounds = 0;
+  std::int64_t clients = 100;
+  std::int64_t cohort = 10;
+  std::string sampling = "fixed";
+  std::string algorithm = "fedavg";
+  std::int64_t local_epochs = 1;
+  std::int64_t local_batch = 10;
+  double client_learning_rate = 0.1;
+  double client_learning_rate_decay = 1.0;
+  std::string weighting = "samples";
+  double mu = 0.01;
+  double alpha = 0.01;
+  double q = 1.0;
+  double beta = 0.9;
+  double server_learning_rate = 1.0;
+  double server_momentum = 0.9;
+  double server_beta1 = 0.9;
+  double server_beta2 = 0.99;
+  double server_tau = 0.001;
+  std::string partition = "iid";
+  std::int64_t partition_seed = 1;
+  std::int64_t shards_per_client = 2;
+  std::int64_t labels_per_client = 2;
+  double dirichlet_alpha = 0.5;
+  double size_skew = 0.0;
+  std::int64_t min_client_samples = 1;
+  std::string partition_file;
+  std::string partition_column = "client";
+  std::int64_t generated_samples = 20;
+  std::string data_mode = "shared";
+  double update_bound = 16.0;
+  std::int64_t ring_bits = 64;
+  std::int64_t evaluate_every_rounds = 1;
+  std::int64_t evaluate_clients_every_rounds = 0;
+  std::string test_partition_file;
+  std::string robust = "none";
+  double trim_fraction = 0.1;
+  std::int64_t byzantine = 0;
+  std::int64_t selected = 1;
+  std::string compression = "none";
+  double compression_keep = 0.01;
+  std::int64_t compression_levels = 16;
+  std::int64_t compression_bits = 4;
+  bool error_feedback = false;
+  std::string attack = "none";
+  double attack_fraction = 0.0;
+  double attack_strength = 1.0;
+  std::string privacy = "none";
+  double clip = 1.0;
+  double noise_multiplier = 1.0;
+  double delta = 1e-5;
+  std::string clipping = "flat";
+  double target_quantile = 0.5;
+  double clip_learning_rate = 0.2;
+  double count_noise = 0.0;
+  double weight_cap = 0.0;
+  std::string noise_source = "system";
+
+  friend bool operator==(const FederatedSection&, const FederatedSection&) = default;
+};
+
 struct RunConfig {
   ModelSection model;
   DataSection data;
@@ -130,6 +193,7 @@ struct RunConfig {
   CheckpointSection checkpoint;
   CheckSection check;
   BspSection bsp;
+  FederatedSection federated;
 
   friend bool operator==(const RunConfig&, const RunConfig&) = default;
 };

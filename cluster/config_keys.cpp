@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "base/text.h"
+#include "cluster/config_key_ranges.h"
 
 namespace superstep::cluster {
 
@@ -22,28 +23,7 @@ auto& schedule_field(RunConfig& config) {
   return config.optimizer.schedule.*Member;
 }
 
-Range at_least(double low) {
-  return {.low = low};
-}
-Range between(double low, double high) {
-  return {.low = low, .high = high};
-}
-Range from_below(double low, double high) {
-  return {.low = low, .high = high, .high_included = false};
-}
-Range positive() {
-  return {.low = 0.0, .low_included = false};
-}
-Range any() {
-  return {};
-}
-
-// Counts that other parts hold in 32 bits, and sizes no machine has: typing errors rather than
-// wishes.
-constexpr double kMaxInt = 2147483647.0;
-constexpr double kMaxCount = 1e12;
-constexpr double kMaxLanes = 1024;
-constexpr double kMaxSeconds = 1e9;  // 31 years; fits std::chrono in nanoseconds
+using namespace key_ranges;  // NOLINT(google-build-using-namespace): words of this table
 
 constexpr OnResume kMayChange = OnResume::kMayChange;
 constexpr OnResume kMustEqual = OnResume::kMustEqual;
@@ -377,7 +357,7 @@ std::vector<Key> system_keys() {
 std::vector<Key> all_keys() {
   std::vector<Key> keys;
   for (std::vector<Key> part :
-       {model_and_data_keys(), train_keys(), optimizer_keys(), system_keys()}) {
+       {model_and_data_keys(), train_keys(), optimizer_keys(), system_keys(), federated_keys()}) {
     keys.insert(keys.end(), part.begin(), part.end());
   }
   return keys;

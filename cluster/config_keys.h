@@ -48,6 +48,7 @@ struct Key {
 };
 
 std::span<const Key> config_keys();
+std::vector<Key> federated_keys();           // the part of the table in config_keys_federated.cpp
 const Key* find_key(std::string_view path);  // nullptr when there is none
 
 std::string_view type_name(const Key& key);  // "integer", "list of integers", ...

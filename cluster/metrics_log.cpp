@@ -30,6 +30,23 @@ std::string evaluation_fields(std::string_view part,
                      number(result->accuracy));
 }
 
+std::string distribution_object(const worker::Distribution& over) {
+  return fmt::format(
+      R"({{"clients":{},"min":{},"p10":{},"median":{},"p90":{},"max":{},"mean":{},"variance":{}}})",
+      over.count, number(over.minimum), number(over.p10), number(over.median), number(over.p90),
+      number(over.maximum), number(over.mean), number(over.variance));
+}
+
+std::string client_fields(const std::optional<worker::ClientMetrics>& clients) {
+  if (!clients) {
+    return {};
+  }
+  return fmt::format(
+      R"(,"client_accuracy":{{"all":{},"cohort":{},"held_out":{}}})",
+      distribution_object(clients->accuracy_all), distribution_object(clients->accuracy_cohort),
+      clients->accuracy_held_out ? distribution_object(*clients->accuracy_held_out) : "null");
+}
+
 // Whether the line is whole and belongs to the first `superstep` supersteps.
 bool is_kept(const std::string& line, std::int64_t superstep) {
   const nlohmann::json entry = nlohmann::json::parse(line, nullptr, false);
@@ -96,6 +113,42 @@ void MetricsLog::on_straggler(std::int64_t superstep, const worker::Straggler& s
                     superstep, straggler.rank,
                     Json(host).dump(-1, ' ', false, Json::error_handler_t::replace),
                     number(straggler.slowdown)));
+}
+
+void MetricsLog::on_privacy(std::int64_t round, const worker::PrivacyRound& privacy) {
+  write(fmt::format(
+      R"({{"superstep":{},"round":{},"clip":{},"noise_multiplier":{},"sampling":"poisson",)"
+      R"("sampling_probability":{},"adjacency":"add_or_remove_one_client","delta":{},)"
+      R"("epsilon_rdp":{},"order":{},"epsilon_rdp_classic":{},"epsilon_pld":{}}})"
+      "\n",
+      round, round, number(privacy.clip), number(privacy.noise_multiplier),
+      number(privacy.sampling), number(privacy.delta), number(privacy.rdp.epsilon),
+      number(privacy.rdp.order), number(privacy.rdp_classic),
+      privacy.pld ? number(*privacy.pld) : "null"));
+}
+
+void MetricsLog::on_round(const worker::RoundReport& report) {
+  if (report.round % every_ != 0 && !report.test && !report.clients && report.rejected.empty()) {
+    return;
+  }
+  std::string rejected;
+  for (const worker::RejectedClient& client : report.rejected) {
+    rejected += fmt::format(R"({}{{"client":{},"reason":"{}"}})", rejected.empty() ? "" : ",",
+                            client.client, worker::name_of(client.reason));
+  }
+  write(fmt::format(
+      R"({{"type":"round","superstep":{},"round":{},"cohort":{},"rejected":[{}],"samples":{},)"
+      R"("steps":{},"upload_bytes":{},"train_loss":{},"train_accuracy":{},"client_learning_rate":{},)"
+      R"("client_seconds":{},"seconds":{{"total":{},"compute":{},"exchange":{},"sync_wait":{}}},)"
+      R"("bytes_sent":{},"bytes_received":{}{}{}}})"
+      "\n",
+      report.round, report.round, report.cohort, rejected, report.samples, report.steps,
+      report.upload_bytes, number(report.train_loss), number(report.train_accuracy),
+      number(report.client_learning_rate), number(report.client_seconds), number(report.seconds),
+      number(report.record.compute_seconds), number(report.record.exchange_seconds),
+      number(report.record.sync_wait_seconds), report.record.bytes_sent,
+      report.record.bytes_received, evaluation_fields("test", report.test),
+      client_fields(report.clients)));
 }
 
 void MetricsLog::on_epoch(const worker::EpochReport& report) {

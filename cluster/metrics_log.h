@@ -17,6 +17,7 @@
 #include <string>
 #include <string_view>
 
+#include "worker/federated/federated_trainer.h"
 #include "worker/trainer.h"
 
 namespace superstep::cluster {
@@ -30,6 +31,9 @@ class MetricsLog {
   void on_skipped(const worker::StepReport& report, const std::string& why);
   void on_straggler(std::int64_t superstep, const worker::Straggler& straggler,
                     const std::string& host);
+  // The ledger of a private run: one line per round. For a MetricsLog of its own file.
+  void on_privacy(std::int64_t round, const worker::PrivacyRound& privacy);
+  void on_round(const worker::RoundReport& report);
   void on_epoch(const worker::EpochReport& report);
   void on_checkpoint(const std::filesystem::path& directory, std::int64_t superstep,
                      double seconds);

@@ -56,6 +56,9 @@ class Preparer {
   Work operator()(const TrainArguments& arguments) const {
     return prepare_train(environment_, arguments, command_line_);
   }
+  Work operator()(const FederatedArguments& arguments) const {
+    return prepare_federated(environment_, arguments, command_line_);
+  }
   Work operator()(const EvaluateArguments& arguments) const {
     return prepare_evaluate(environment_, arguments);
   }

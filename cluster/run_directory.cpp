@@ -96,9 +96,12 @@ void RunDirectory::create() const {
 }
 
 std::string RunDirectory::resume_command(int num_processes) const {
+  const ParsedConfig parsed = cluster::read_config(config());
+  const bool is_federated = parsed.problems.empty() && parsed.config.federated.rounds > 0;
   const std::string launcher = num_processes > 1 ? fmt::format("mpirun -n {} ", num_processes) : "";
-  return fmt::format("{}superstep train {} --out {} --resume", launcher,
-                     shell_word(config().string()), shell_word(root_.string()));
+  return fmt::format("{}superstep {} {} --out {} --resume", launcher,
+                     is_federated ? "federated" : "train", shell_word(config().string()),
+                     shell_word(root_.string()));
 }
 
 fs::path default_run_directory(const fs::path& config, std::chrono::system_clock::time_point now) {

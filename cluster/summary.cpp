@@ -91,6 +91,44 @@ Json progress_json(const RunSummary& summary) {
           {"checkpoints_written", summary.checkpoints_written}};
 }
 
+Json privacy_json(const FederatedSummary& federated) {
+  if (!federated.privacy) {
+    return nullptr;
+  }
+  const worker::PrivacyRound& privacy = *federated.privacy;
+  const bool is_test = federated.noise_source == "test";
+  return {{"unit", "client"},
+          {"adjacency", "add_or_remove_one_client"},
+          {"sampling", "poisson"},
+          {"sampling_probability", privacy.sampling},
+          {"noise_multiplier", privacy.noise_multiplier},
+          {"noise_source", is_test ? "test: NOT private" : federated.noise_source},
+          {"clip", privacy.clip},
+          {"delta", privacy.delta},
+          {"epsilon_rdp", privacy.rdp.epsilon},
+          {"epsilon_rdp_classic", privacy.rdp_classic},
+          {"epsilon_pld", privacy.pld ? Json(*privacy.pld) : Json()}};
+}
+
+Json federated_json(const RunSummary& summary) {
+  const FederatedSummary& federated = *summary.federated;
+  const double seconds = summary.result.train_seconds;
+  return {{"algorithm", federated.algorithm},
+          {"clients", federated.clients},
+          {"cohort", federated.cohort},
+          {"sampling", federated.sampling},
+          {"rounds", summary.result.supersteps},
+          {"client_rounds", federated.client_rounds},
+          {"client_rounds_per_second",
+           seconds > 0.0 ? Json(static_cast<double>(federated.client_rounds) / seconds) : Json()},
+          {"rejected_updates", federated.rejected},
+          {"upload_bytes", federated.upload_bytes},
+          {"best_test_accuracy", federated.best_round < 0 ? Json() : Json(federated.best_accuracy)},
+          {"best_round", federated.best_round < 0 ? Json() : Json(federated.best_round)},
+          {"privacy", privacy_json(federated)},
+          {"ring", {{"bits", federated.ring_bits}, {"fraction_bits", federated.fraction_bits}}}};
+}
+
 }  // namespace
 
 void RankTotals::add(const bsp::SuperstepRecord& record) {
@@ -131,30 +169,33 @@ paramserver::MemoryUse gather_memory(bsp::World& world, const paramserver::Memor
 
 std::string summary_json(const RunSummary& summary) {
   const worker::TrainResult& result = summary.result;
-  const Json json = {{"schema", kSummarySchema},
-                     {"run_id", summary.run_id},
-                     {"exit_reason", worker::name_of(result.reason)},
-                     {"exit_code", summary.exit_code},
-                     {"model", {{"name", summary.model}, {"parameters", summary.num_parameters}}},
-                     {"data",
-                      {{"fingerprint", summary.data_fingerprint},
-                       {"train_samples", summary.train_samples},
-                       {"validation_samples", summary.validation_samples},
-                       {"test_samples", summary.test_samples}}},
-                     {"world", world_json(summary)},
-                     {"progress", progress_json(summary)},
-                     {"validation", evaluation_json(result.validation)},
-                     {"test", evaluation_json(result.test)},
-                     {"parameters_hash", to_text(result.parameters_hash)},
-                     {"state_hash", to_text(result.state_hash)},
-                     {"memory_bytes",
-                      {{"parameters_per_node", summary.memory.parameters_per_node},
-                       {"gradients_per_node", summary.memory.gradients_per_node},
-                       {"optimizer_state_per_world", summary.memory.optimizer_state_per_world}}},
-                     {"time_seconds", time_json(summary)},
-                     {"traffic_bytes_by_rank",
-                      {{"sent", spread(summary.rank_totals, &RankTotals::bytes_sent)},
-                       {"received", spread(summary.rank_totals, &RankTotals::bytes_received)}}}};
+  Json json = {{"schema", kSummarySchema},
+               {"run_id", summary.run_id},
+               {"exit_reason", worker::name_of(result.reason)},
+               {"exit_code", summary.exit_code},
+               {"model", {{"name", summary.model}, {"parameters", summary.num_parameters}}},
+               {"data",
+                {{"fingerprint", summary.data_fingerprint},
+                 {"train_samples", summary.train_samples},
+                 {"validation_samples", summary.validation_samples},
+                 {"test_samples", summary.test_samples}}},
+               {"world", world_json(summary)},
+               {"progress", progress_json(summary)},
+               {"validation", evaluation_json(result.validation)},
+               {"test", evaluation_json(result.test)},
+               {"parameters_hash", to_text(result.parameters_hash)},
+               {"state_hash", to_text(result.state_hash)},
+               {"memory_bytes",
+                {{"parameters_per_node", summary.memory.parameters_per_node},
+                 {"gradients_per_node", summary.memory.gradients_per_node},
+                 {"optimizer_state_per_world", summary.memory.optimizer_state_per_world}}},
+               {"time_seconds", time_json(summary)},
+               {"traffic_bytes_by_rank",
+                {{"sent", spread(summary.rank_totals, &RankTotals::bytes_sent)},
+                 {"received", spread(summary.rank_totals, &RankTotals::bytes_received)}}}};
+  if (summary.federated) {
+    json["federated"] = federated_json(summary);
+  }
   return json.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -10,6 +11,7 @@
 #include "bsp/world.h"
 #include "cluster/world_shape.h"
 #include "paramserver/server.h"
+#include "worker/federated/privacy/privacy.h"
 #include "worker/trainer.h"
 
 namespace superstep::cluster {
@@ -36,6 +38,23 @@ std::vector<RankTotals> gather_totals(bsp::World& world, const RankTotals& mine)
 // Collective: the largest node's parameters and gradients, the world's optimizer state.
 paramserver::MemoryUse gather_memory(bsp::World& world, const paramserver::MemoryUse& mine);
 
+// What a federated run adds.
+struct FederatedSummary {
+  std::string algorithm;
+  std::int64_t clients = 0;
+  std::int64_t cohort = 0;
+  std::string sampling;
+  std::int64_t client_rounds = 0;  // of this start
+  std::int64_t rejected = 0;       // of this start
+  std::int64_t upload_bytes = 0;   // of this start
+  double best_accuracy = 0.0;
+  std::int64_t best_round = -1;
+  std::optional<worker::PrivacyRound> privacy;
+  std::string noise_source;
+  int ring_bits = 0;
+  int fraction_bits = 0;
+};
+
 struct RunSummary {
   std::string run_id;
   std::string model;  // preset, or "layers"
@@ -53,6 +72,7 @@ struct RunSummary {
   double checkpoint_seconds = 0.0;
   std::int64_t checkpoints_written = 0;
   std::vector<RankTotals> rank_totals;
+  std::optional<FederatedSummary> federated;  // absent: a centralised run
 };
 
 std::string summary_json(const RunSummary& summary);

@@ -1,6 +1,5 @@
 #include "cluster/train_run.h"
 
-#include <algorithm>
 #include <cstdio>
 #include <string>
 #include <utility>
@@ -16,8 +15,6 @@
 #include "cluster/dry_run.h"
 #include "cluster/handshake.h"
 #include "cluster/launch_record.h"
-#include "cluster/metrics_log.h"
-#include "cluster/run_model.h"
 #include "cluster/stop_signals.h"
 #include "cluster/world_shape.h"
 #include "kernels/threads.h"
@@ -26,26 +23,6 @@
 namespace superstep::cluster {
 
 namespace {
-
-ParsedConfig parse(const TrainArguments& arguments) {
-  std::vector<std::string> overrides = arguments.overrides;
-  if (arguments.lanes) {
-    overrides.push_back(fmt::format("bsp.lanes={}", *arguments.lanes));
-  }
-  ParsedConfig parsed = read_config(arguments.config, overrides);
-  require_valid(parsed);
-  return parsed;
-}
-
-// The one string of an allgather that the root rank gave; empty when it gave none.
-std::string from_root(bsp::World& world, const std::string& mine) {
-  for (const std::string& text : world.allgather_string(mine)) {
-    if (!text.empty()) {
-      return text;
-    }
-  }
-  return {};
-}
 
 bool is_stopped(worker::StopReason reason) {
   return reason == worker::StopReason::kSignal || reason == worker::StopReason::kWallTime;
@@ -74,23 +51,18 @@ TrainRun::TrainRun(bsp::Environment& environment, const TrainArguments& argument
     : environment_(environment),
       arguments_(arguments),
       command_line_(std::move(command_line)),
-      setup_(make_setup(parse(arguments), arguments.resume ? Begin::kResumed : Begin::kFresh)) {
+      setup_(make_setup(parse_arguments(arguments),
+                        arguments.resume ? Begin::kResumed : Begin::kFresh)),
+      opening_(environment, arguments, setup_, setup_.data.fingerprint) {
   require_enough_slots();
-  if (arguments_.resume && arguments_.out.empty()) {
-    throw InvalidArgument("train",
-                          "--resume needs --out with the directory of the run to continue");
-  }
-  if (!environment_.is_root_process() || arguments_.dry_run) {
-    return;
-  }
-  if (arguments_.resume) {
-    prepare_resume();
-  } else {
-    choose_new_directory();
-  }
 }
 
 void TrainRun::require_enough_slots() const {
+  if (setup_.config.federated.rounds > 0) {
+    throw InvalidArgument("train",
+                          "'federated.rounds' > 0: this is the configuration of a federated run, "
+                          "for superstep federated");
+  }
   const std::int64_t ranks = environment_.num_processes() * setup_.config.bsp.lanes;
   const std::int64_t slots = setup_.config.train.microbatches;
   if (ranks > slots) {
@@ -101,49 +73,6 @@ void TrainRun::require_enough_slots() const {
                     "train.microbatches (this changes the bits of the result)",
                     ranks, environment_.num_processes(), setup_.config.bsp.lanes, slots));
   }
-}
-
-void TrainRun::choose_new_directory() {
-  directory_ =
-      RunDirectory(arguments_.out.empty()
-                       ? default_run_directory(arguments_.config, std::chrono::system_clock::now())
-                       : std::filesystem::path(arguments_.out));
-  directory_.require_new_or_empty();
-  provenance_.run_id = new_run_id();
-  provenance_.data_fingerprint = setup_.data.fingerprint;
-  provenance_.normalization = setup_.normalization;
-  for (const std::int64_t size : setup_.model.sample_shape().sizes()) {
-    provenance_.sample_shape.push_back(size);
-  }
-}
-
-void TrainRun::prepare_resume() {
-  directory_ = RunDirectory(arguments_.out);
-  directory_.require_run();
-  lock_.emplace(directory_);
-  const std::vector<std::string> refused =
-      differences_refused_on_resume(directory_.read_config(), setup_.config);
-  if (!refused.empty()) {
-    throw InvalidArgument("train",
-                          fmt::format("the run in {} cannot continue with another "
-                                      "configuration:\n  {}",
-                                      directory_.root().string(), fmt::join(refused, "\n  ")));
-  }
-  provenance_ = read_provenance(directory_.provenance());
-  if (provenance_.data_fingerprint != setup_.data.fingerprint) {
-    throw DataError("train", setup_.config.data.directory, -1,
-                    fmt::format("the run in {} was trained on other data: got {}, expected {}",
-                                directory_.root().string(), setup_.data.fingerprint,
-                                provenance_.data_fingerprint));
-  }
-  if (const auto newest = checkpoint_to_resume(directory_, provenance_, setup_.model)) {
-    checkpoint_ = *newest;
-    resume_superstep_ = paramserver::CheckpointReader(*newest).manifest().position.superstep;
-  }
-}
-
-bool TrainRun::is_root_rank(const bsp::World& world) const {
-  return environment_.is_root_process() && world.lane() == 0;
 }
 
 int TrainRun::execute() {
@@ -162,39 +91,9 @@ int TrainRun::execute() {
 
 void TrainRun::explain_on_rank(bsp::World& world) const {
   require_same_run(world, setup_, environment_.mpi_library());
-  if (is_root_rank(world)) {
+  if (opening_.is_root_rank(world)) {
     fmt::print("{}", dry_run_text(setup_, shape_of(world)));
   }
-}
-
-TrainRun::Decisions TrainRun::agree(bsp::World& world) const {
-  const bool root = is_root_rank(world);
-  return {.directory = RunDirectory(from_root(world, root ? directory_.root().string() : "")),
-          .run_id = from_root(world, root ? provenance_.run_id : ""),
-          .checkpoint = from_root(world, root ? checkpoint_.string() : "")};
-}
-
-// On the root rank: from here on the run exists on disk.
-void TrainRun::open_directory(const bsp::World& world) {
-  directory_.create();
-  if (!lock_) {
-    lock_.emplace(directory_);
-  }
-  const WorldShape shape = shape_of(world);
-  provenance_.starts.push_back({.time = utc_iso8601(),
-                                .command_line = command_line_,
-                                .ranks = shape.ranks,
-                                .processes = shape.processes,
-                                .lanes = shape.lanes,
-                                .hosts = shape.hosts,
-                                .from_superstep = std::max<std::int64_t>(resume_superstep_, 0)});
-  if (launch_context()) {
-    make_launch_directory(directory_.launch_records());
-  }
-  write_provenance(directory_.provenance(), provenance_);
-  // The configuration makes the directory a run (RunDirectory::require_run): it comes last.
-  write_file_atomically(directory_.config(), to_toml(setup_.config));
-  truncate_metrics(directory_.metrics(), std::max<std::int64_t>(resume_superstep_, 0));
 }
 
 void TrainRun::initialize(paramserver::CollocatedServer& server) const {
@@ -212,10 +111,10 @@ void TrainRun::start_reports(const bsp::World& world, TrainReporter& reporter) c
                   .epochs = setup_.config.train.epochs,
                   .total_supersteps = total_supersteps(setup_)},
                  setup_.config.train.log_every_supersteps, environment_.num_processes());
-  reporter.say(fmt::format("{}: {} parameters, {}", directory_.root().string(),
+  reporter.say(fmt::format("{}: {} parameters, {}", opening_.directory().root().string(),
                            setup_.model.layout().num_parameters(), to_text(shape_of(world))));
-  if (!checkpoint_.empty()) {
-    reporter.say(fmt::format("continuing from {}", checkpoint_.string()));
+  if (!opening_.checkpoint().empty()) {
+    reporter.say(fmt::format("continuing from {}", opening_.checkpoint().string()));
   }
 }
 
@@ -224,15 +123,15 @@ void TrainRun::train_on_rank(bsp::World& world) {
   require_same_run(world, setup_, environment_.mpi_library());
   SUPERSTEP_FAILPOINT_HERE(world.rank(), -1);
   SUPERSTEP_FAILPOINT("start");
-  const Decisions decisions = agree(world);
+  const RunOpening::Decisions decisions = opening_.agree(world);
   // What can fail for want of memory or of a fitting file comes before the run exists on disk.
   paramserver::CollocatedServer server(world, setup_.model.layout(), server_options(setup_));
   if (decisions.checkpoint.empty()) {
     initialize(server);
   }
   TrainReporter reporter(decisions.directory);
-  if (is_root_rank(world)) {
-    open_directory(world);
+  if (opening_.is_root_rank(world)) {
+    opening_.open(world, setup_.config, command_line_);
     start_reports(world, reporter);
   }
   world.sync();
@@ -256,7 +155,7 @@ RunSummary TrainRun::summary_of(const bsp::World& world, const worker::TrainResu
   const worker::TrainingData& parts = setup_.data.parts;
   const std::string& preset = setup_.config.model.preset;
   RunSummary summary;
-  summary.run_id = provenance_.run_id;
+  summary.run_id = opening_.run_id();
   summary.model = preset.empty() ? "layers" : preset;
   summary.num_parameters = setup_.model.layout().num_parameters();
   summary.data_fingerprint = setup_.data.fingerprint;
@@ -264,7 +163,7 @@ RunSummary TrainRun::summary_of(const bsp::World& world, const worker::TrainResu
   summary.validation_samples = parts.validation ? parts.validation->size() : 0;
   summary.test_samples = parts.test ? parts.test->size() : 0;
   summary.world = shape_of(world);
-  summary.resumed_from_superstep = resume_superstep_;
+  summary.resumed_from_superstep = opening_.resume_superstep();
   summary.result = result;
   summary.exit_code = exit_code_.load();
   summary.wall_seconds = since_start_.seconds();
@@ -280,11 +179,11 @@ void TrainRun::report_outcome(bsp::World& world, const paramserver::CollocatedSe
   exit_code_.store(
       static_cast<int>(is_stopped(result.reason) ? ExitCode::kStoppedResumable : ExitCode::kDone));
   reporter.require_finite_outcome(result);
-  if (is_root_rank(world)) {
+  if (opening_.is_root_rank(world)) {
     RunSummary summary = summary_of(world, result, reporter);
     summary.memory = memory;
     summary.rank_totals = std::move(totals);
-    write_file_atomically(directory_.summary(), summary_json(summary));
+    write_file_atomically(opening_.directory().summary(), summary_json(summary));
     set_stop_notice("");
     say_outcome(result, reporter);
   }
@@ -295,7 +194,7 @@ void TrainRun::say_outcome(const worker::TrainResult& result, TrainReporter& rep
     reporter.say(fmt::format("stopped ({}) after superstep {}; checkpoint {}\nto continue:\n  {}",
                              worker::name_of(result.reason), result.supersteps,
                              result.last_checkpoint.string(),
-                             directory_.resume_command(environment_.num_processes())));
+                             opening_.directory().resume_command(environment_.num_processes())));
   } else {
     reporter.say(final_line(result));
   }

@@ -5,16 +5,13 @@
 #pragma once
 
 #include <atomic>
-#include <filesystem>
-#include <optional>
 #include <string>
 
 #include "base/clock.h"
 #include "bsp/environment.h"
 #include "bsp/world.h"
 #include "cluster/command_line.h"
-#include "cluster/provenance.h"
-#include "cluster/run_directory.h"
+#include "cluster/run_opening.h"
 #include "cluster/setup.h"
 #include "cluster/summary.h"
 #include "cluster/train_reporter.h"
@@ -30,23 +27,10 @@ class TrainRun {
   int execute();
 
  private:
-  // What the root process decides and every rank is told.
-  struct Decisions {
-    RunDirectory directory;
-    std::string run_id;
-    std::filesystem::path checkpoint;  // to continue from; empty: from the start
-  };
-
   void require_enough_slots() const;
-  void choose_new_directory();
-  void prepare_resume();
-  bool is_root_rank(const bsp::World& world) const;
-
   void explain_on_rank(bsp::World& world) const;  // --dry-run
   void train_on_rank(bsp::World& world);
-  Decisions agree(bsp::World& world) const;
   void initialize(paramserver::CollocatedServer& server) const;
-  void open_directory(const bsp::World& world);
   void start_reports(const bsp::World& world, TrainReporter& reporter) const;
   void report_outcome(bsp::World& world, const paramserver::CollocatedServer& server,
                       const worker::TrainResult& result, TrainReporter& reporter);
@@ -59,14 +43,7 @@ class TrainRun {
   const std::string command_line_;
   const Stopwatch since_start_;
   RunSetup setup_;
-
-  // Of the root process; the others learn them in agree().
-  RunDirectory directory_{{}};
-  Provenance provenance_;
-  std::filesystem::path checkpoint_;
-  std::int64_t resume_superstep_ = -1;
-  std::optional<RunLock> lock_;
-
+  RunOpening opening_;
   std::atomic<int> exit_code_{0};  // the same from every rank
 };
 

@@ -37,6 +37,9 @@ class ByteDataset final : public Dataset {
   std::string fingerprint() const override { return fingerprint_; }
   void read(std::span<const std::int64_t> indices, const Normalization& normalization,
             std::span<float> out, std::span<std::int64_t> labels) const override;
+  std::vector<std::int64_t> labels() const override {
+    return {content_.labels.begin(), content_.labels.end()};
+  }
   std::optional<ByteHistogram> byte_histogram(std::int64_t begin, std::int64_t end) const override;
 
  private:

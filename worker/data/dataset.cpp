@@ -48,6 +48,11 @@ class Subset final : public Dataset {
     return dataset_->byte_histogram(begin_ + begin, begin_ + end);
   }
 
+  std::vector<std::int64_t> labels() const override {
+    const std::vector<std::int64_t> all = dataset_->labels();
+    return {all.begin() + begin_, all.begin() + end_};
+  }
+
  private:
   std::int64_t translate(std::int64_t index) const {
     if (index < 0 || index >= size()) {
@@ -135,6 +140,16 @@ std::shared_ptr<const Dataset> read_part(const std::string& directory, const std
 }
 
 }  // namespace
+
+std::vector<std::int64_t> Dataset::labels() const {
+  std::vector<std::int64_t> all(static_cast<std::size_t>(size()));
+  std::vector<float> sample(static_cast<std::size_t>(sample_shape().num_elements()));
+  for (std::int64_t i = 0; i < size(); ++i) {
+    read(std::span<const std::int64_t>(&i, 1), Normalization::none(), sample,
+         std::span<std::int64_t>(all).subspan(static_cast<std::size_t>(i), 1));
+  }
+  return all;
+}
 
 std::optional<ByteHistogram> Dataset::byte_histogram(std::int64_t /*begin*/,
                                                      std::int64_t /*end*/) const {

@@ -57,6 +57,8 @@ class Dataset {
   // pass over the samples.
   virtual void read(std::span<const std::int64_t> indices, const Normalization& normalization,
                     std::span<float> out, std::span<std::int64_t> labels) const = 0;
+  // The label of every sample. Cost: O(size) for data in memory; the default reads every sample.
+  virtual std::vector<std::int64_t> labels() const;
   // Of all values of the samples [begin, end); nullopt when samples are not bytes.
   virtual std::optional<ByteHistogram> byte_histogram(std::int64_t begin, std::int64_t end) const;
 };

@@ -1,0 +1,14 @@
+#include <memory>
+
+#include "cluster/commands.h"
+#include "cluster/federated_run.h"
+
+namespace superstep::cluster {
+
+Work prepare_federated(bsp::Environment& environment, const FederatedArguments& arguments,
+                       const std::string& command_line) {
+  auto run = std::make_shared<FederatedRun>(environment, arguments.run, command_line);
+  return [run] { return run->execute(); };
+}
+
+}  // namespace superstep::cluster

@@ -1,0 +1,205 @@
+#include "cluster/federated_run.h"
+
+#include <cstdio>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "base/aligned.h"
+#include "base/atomic_file.h"
+#include "base/error.h"
+#include "base/text.h"
+#include "cluster/handshake.h"
+#include "cluster/stop_signals.h"
+#include "cluster/world_shape.h"
+#include "kernels/threads.h"
+#include "paramserver/checkpoint.h"
+#include "paramserver/npz.h"
+
+namespace superstep::cluster {
+
+namespace {
+
+bool is_stopped(worker::StopReason reason) {
+  return reason == worker::StopReason::kSignal || reason == worker::StopReason::kWallTime;
+}
+
+std::string fingerprint_of(const FederatedSetup& setup) {
+  return fmt::format("{}; clients: {}", setup.run.data.fingerprint, setup.clients->fingerprint());
+}
+
+// What a centralised run would say of the same outcome.
+worker::TrainResult as_train_result(const worker::FederatedResult& result) {
+  worker::TrainResult train;
+  train.reason = result.reason;
+  train.test = result.test;
+  train.parameters_hash = result.parameters_hash;
+  train.state_hash = result.state_hash;
+  train.supersteps = result.rounds;
+  train.epochs = result.rounds;
+  train.train_seconds = result.train_seconds;
+  train.last_checkpoint = result.last_checkpoint;
+  train.best_epoch = result.best_round;
+  return train;
+}
+
+}  // namespace
+
+FederatedRun::FederatedRun(bsp::Environment& environment, const TrainArguments& arguments,
+                           std::string command_line)
+    : environment_(environment),
+      arguments_(arguments),
+      command_line_(std::move(command_line)),
+      setup_(make_federated_setup(parse_arguments(arguments),
+                                  arguments.resume ? Begin::kResumed : Begin::kFresh)),
+      opening_(environment, arguments, setup_.run, fingerprint_of(setup_)) {}
+
+int FederatedRun::execute() {
+  const bsp::EnvironmentOptions options = environment_options(setup_.run.config);
+  if (arguments_.dry_run) {
+    return environment_.run(options, [this](bsp::World& world) { explain_on_rank(world); });
+  }
+  install_stop_signals(environment_.under_mpirun() ? HandleInterrupt::kNo : HandleInterrupt::kYes);
+  const int code = environment_.run(options, [this](bsp::World& world) { train_on_rank(world); });
+  return code != 0 ? code : exit_code_.load();
+}
+
+void FederatedRun::explain_on_rank(bsp::World& world) const {
+  require_same_clients(world);
+  if (!opening_.is_root_rank(world)) {
+    return;
+  }
+  const worker::FederatedOptions& options = setup_.options;
+  worker::FederatedOptions checked = options;
+  checked.client_store = "clients";
+  const paramserver::RingFormat ring = worker::check_federated(checked, *setup_.clients);
+  fmt::print("world: {}\n", to_text(shape_of(world)));
+  fmt::print("clients: {} with {} samples, {} per round ({})\n",
+             grouped(setup_.clients->num_clients()), grouped(setup_.clients->total_samples()),
+             grouped(options.cohort.size), worker::name_of(options.cohort.sampling));
+  fmt::print("rounds: {} of {}\n", grouped(options.rounds),
+             worker::name_of(options.algorithm.kind));
+  fmt::print("sums: {} fraction bits in integers of {} bits, values up to {}\n", ring.fraction_bits,
+             ring.bits, ring.value_bound);
+  fmt::print("model: {} parameters\n{}", grouped(setup_.run.model.layout().num_parameters()),
+             setup_.run.model.summary());
+}
+
+void FederatedRun::require_same_clients(bsp::World& world) const {
+  require_same_run(world, setup_.run, environment_.mpi_library());
+  world.require_same("clients", setup_.clients->fingerprint());
+}
+
+void FederatedRun::initialize(worker::FederatedTrainer& trainer) const {
+  const worker::Model& model = setup_.run.model;
+  AlignedBuffer<float> parameters(model.layout().size());
+  model.initialize(static_cast<std::uint64_t>(setup_.run.config.train.seed), parameters.span());
+  if (!setup_.run.warm_start.empty()) {
+    paramserver::read_weights(setup_.run.config.train.warm_start, model.layout(),
+                              parameters.span());
+  }
+  trainer.load_parameters(parameters.span());
+}
+
+void FederatedRun::start_reports(const bsp::World& world, FederatedReporter& reporter) const {
+  reporter.speak({.style = ProgressStyle::kLines}, setup_.options.rounds,
+                 setup_.run.config.train.log_every_supersteps, environment_.num_processes());
+  reporter.say(fmt::format("{}: {} parameters, {} clients, {}",
+                           opening_.directory().root().string(),
+                           setup_.run.model.layout().num_parameters(),
+                           setup_.clients->num_clients(), to_text(shape_of(world))));
+  if (!opening_.checkpoint().empty()) {
+    reporter.say(fmt::format("continuing from {}", opening_.checkpoint().string()));
+  }
+}
+
+void FederatedRun::train_on_rank(bsp::World& world) {
+  kernels::set_team_size(1);
+  require_same_clients(world);
+  const RunOpening::Decisions decisions = opening_.agree(world);
+  FederatedReporter reporter(decisions.directory);
+  worker::FederatedOptions options = setup_.options;
+  options.checkpoint.directory = decisions.directory.checkpoints();
+  options.checkpoint.run_id = decisions.run_id;
+  options.client_store = decisions.directory.root() / "clients";
+  // What can fail for want of memory comes before the run exists on disk.
+  worker::FederatedTrainer trainer(world, setup_.run.model, setup_.clients, options, &reporter);
+  if (decisions.checkpoint.empty()) {
+    initialize(trainer);
+  }
+  if (opening_.is_root_rank(world)) {
+    opening_.open(world, setup_.run.config, command_line_);
+    start_reports(world, reporter);
+  }
+  world.sync();
+  if (!decisions.checkpoint.empty()) {
+    trainer.restore(paramserver::CheckpointReader(decisions.checkpoint));
+  }
+  report_outcome(world, trainer, trainer.fit(setup_.run.data.parts.test, setup_.held_out),
+                 reporter);
+}
+
+RunSummary FederatedRun::summary_of(const bsp::World& world,
+                                    const worker::FederatedTrainer& trainer,
+                                    const worker::FederatedResult& result,
+                                    const FederatedReporter& reporter) const {
+  const worker::TrainingData& parts = setup_.run.data.parts;
+  const std::string& preset = setup_.run.config.model.preset;
+  RunSummary summary;
+  summary.run_id = opening_.run_id();
+  summary.model = preset.empty() ? "layers" : preset;
+  summary.num_parameters = setup_.run.model.layout().num_parameters();
+  summary.data_fingerprint = fingerprint_of(setup_);
+  summary.train_samples = setup_.clients->total_samples();
+  summary.test_samples = parts.test ? parts.test->size() : 0;
+  summary.world = shape_of(world);
+  summary.resumed_from_superstep = opening_.resume_superstep();
+  summary.result = as_train_result(result);
+  summary.exit_code = exit_code_.load();
+  summary.wall_seconds = since_start_.seconds();
+  summary.checkpoint_seconds = reporter.checkpoint_seconds();
+  summary.checkpoints_written = reporter.checkpoints_written();
+  summary.federated = FederatedSummary{
+      .algorithm = std::string(worker::name_of(setup_.options.algorithm.kind)),
+      .clients = setup_.clients->num_clients(),
+      .cohort = setup_.options.cohort.size,
+      .sampling = std::string(worker::name_of(setup_.options.cohort.sampling)),
+      .client_rounds = result.client_rounds,
+      .rejected = result.rejected,
+      .upload_bytes = result.upload_bytes,
+      .best_accuracy = result.best_accuracy,
+      .best_round = result.best_round,
+      .privacy = result.privacy,
+      .noise_source = std::string(worker::name_of(setup_.options.privacy.noise_source)),
+      .ring_bits = trainer.ring().bits,
+      .fraction_bits = trainer.ring().fraction_bits};
+  return summary;
+}
+
+void FederatedRun::report_outcome(bsp::World& world, const worker::FederatedTrainer& trainer,
+                                  const worker::FederatedResult& result,
+                                  FederatedReporter& reporter) {
+  const paramserver::MemoryUse memory = gather_memory(world, trainer.memory_use());
+  std::vector<RankTotals> totals = gather_totals(world, reporter.totals());
+  exit_code_.store(
+      static_cast<int>(is_stopped(result.reason) ? ExitCode::kStoppedResumable : ExitCode::kDone));
+  if (!opening_.is_root_rank(world)) {
+    return;
+  }
+  RunSummary summary = summary_of(world, trainer, result, reporter);
+  summary.memory = memory;
+  summary.rank_totals = std::move(totals);
+  write_file_atomically(opening_.directory().summary(), summary_json(summary));
+  set_stop_notice("");
+  if (is_stopped(result.reason)) {
+    reporter.say(fmt::format("stopped ({}) after round {}; checkpoint {}\nto continue:\n  {}",
+                             worker::name_of(result.reason), result.rounds,
+                             result.last_checkpoint.string(),
+                             opening_.directory().resume_command(environment_.num_processes())));
+  } else {
+    reporter.say(final_line(summary.result));
+  }
+}
+
+}  // namespace superstep::cluster

@@ -1,0 +1,197 @@
+#include "cluster/federated_setup.h"
+
+#include <algorithm>
+#include <array>
+#include <string_view>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/check.h"
+#include "base/checked_cast.h"
+#include "base/error.h"
+#include "worker/federated/partition.h"
+#include "worker/federated/partition_file.h"
+
+namespace superstep::cluster {
+
+namespace {
+
+using worker::PartitionKind;
+
+// The one of `kinds` that has this name; the table of keys lets no other name pass.
+template <typename Kind, std::size_t N>
+Kind by_name(const std::array<Kind, N>& kinds, std::string_view name) {
+  const auto found = std::find_if(kinds.begin(), kinds.end(),
+                                  [&](Kind kind) { return worker::name_of(kind) == name; });
+  SUPERSTEP_CHECK(found != kinds.end(), "no such kind:", name);
+  return *found;
+}
+
+worker::PartitionOptions partition_options(const FederatedSection& federated) {
+  constexpr std::array kKinds = {
+      PartitionKind::kIid,       PartitionKind::kShards,         PartitionKind::kPathological,
+      PartitionKind::kDirichlet, PartitionKind::kDirichletSizes, PartitionKind::kQuantity};
+  return {.kind = by_name(kKinds, federated.partition),
+          .num_clients = federated.clients,
+          .shards_per_client = federated.shards_per_client,
+          .labels_per_client = federated.labels_per_client,
+          .alpha = federated.dirichlet_alpha,
+          .size_skew = federated.size_skew,
+          .min_samples = federated.min_client_samples,
+          .seed = static_cast<std::uint64_t>(federated.partition_seed)};
+}
+
+// Samples are made when they are read, so the files' normalisation means nothing to them; the test
+// data are clients that no cohort ever holds.
+void use_generated(const RunConfig& config, FederatedSetup& setup) {
+  if (config.data.format != "synthetic") {
+    throw InvalidArgument("configuration",
+                          "'federated.partition' = \"generated\" needs data.format = "
+                          "\"synthetic\"");
+  }
+  worker::GeneratedClientsOptions options{.num_clients = config.federated.clients,
+                                          .samples_per_client = config.federated.generated_samples,
+                                          .sample_shape = kernels::Shape(config.data.sample_shape),
+                                          .num_classes = checked_cast<int>(config.data.num_classes),
+                                          .noise = static_cast<float>(config.data.noise),
+                                          .seed = static_cast<std::uint64_t>(config.data.seed)};
+  setup.clients = worker::generated_clients(options);
+  const std::int64_t held_out =
+      std::max<std::int64_t>(1, config.data.num_test / options.samples_per_client);
+  options.num_clients += held_out;
+  setup.run.data.parts.test =
+      worker::dataset_of_clients(worker::generated_clients(options), config.federated.clients);
+  setup.run.normalization = worker::Normalization::none();
+}
+
+std::shared_ptr<const worker::ClientData> make_clients(const RunConfig& config,
+                                                       const worker::TrainingData& parts) {
+  const FederatedSection& federated = config.federated;
+  if (federated.partition == "file") {
+    return worker::partitioned_clients(
+        parts.train, worker::read_partition(federated.partition_file, parts.train->size(),
+                                            federated.partition_column));
+  }
+  return worker::partitioned_clients(
+      parts.train, worker::make_partition(parts.train->labels(), parts.train->num_classes(),
+                                          partition_options(federated)));
+}
+
+worker::AlgorithmOptions algorithm_options(const FederatedSection& federated) {
+  return {.kind = worker::algorithm_of(federated.algorithm),
+          .weighting = by_name(std::array{worker::Weighting::kSamples, worker::Weighting::kUniform},
+                               federated.weighting),
+          .mu = federated.mu,
+          .alpha = federated.alpha,
+          .q = federated.q,
+          .beta = federated.beta,
+          .server = {.learning_rate = federated.server_learning_rate,
+                     .momentum = federated.server_momentum,
+                     .beta1 = federated.server_beta1,
+                     .beta2 = federated.server_beta2,
+                     .tau = federated.server_tau}};
+}
+
+worker::FederatedOptions federated_options(const RunSetup& run) {
+  const RunConfig& config = run.config;
+  const FederatedSection& federated = config.federated;
+  using worker::Sampling;
+  worker::FederatedOptions options;
+  options.rounds = federated.rounds;
+  options.cohort = {
+      .sampling = by_name(std::array{Sampling::kFixed, Sampling::kPoisson, Sampling::kWeighted},
+                          federated.sampling),
+      .size = federated.cohort,
+      .seed = static_cast<std::uint64_t>(config.train.seed)};
+  options.local = {.epochs = federated.local_epochs,
+                   .batch = federated.local_batch,
+                   .learning_rate = federated.client_learning_rate,
+                   .learning_rate_decay = federated.client_learning_rate_decay,
+                   .seed = static_cast<std::uint64_t>(config.train.seed),
+                   .normalization = run.normalization};
+  options.algorithm = algorithm_options(federated);
+  options.privacy = {
+      .kind = by_name(std::array{worker::PrivacyKind::kNone, worker::PrivacyKind::kDpFedAvg},
+                      federated.privacy),
+      .clip = federated.clip,
+      .noise_multiplier = federated.noise_multiplier,
+      .delta = federated.delta,
+      .clipping = by_name(std::array{worker::Clipping::kFlat, worker::Clipping::kAdaptive},
+                          federated.clipping),
+      .target_quantile = federated.target_quantile,
+      .clip_learning_rate = federated.clip_learning_rate,
+      .count_noise = federated.count_noise,
+      .weight_cap = federated.weight_cap,
+      .noise_source = by_name(std::array{worker::NoiseSource::kSystem, worker::NoiseSource::kTest},
+                              federated.noise_source)};
+  using worker::AttackKind;
+  using worker::CompressionKind;
+  options.compression = {
+      .kind = by_name(
+          std::array{CompressionKind::kNone, CompressionKind::kQsgd, CompressionKind::kTopK,
+                     CompressionKind::kRandomK, CompressionKind::kSign, CompressionKind::kRotation},
+          federated.compression),
+      .keep = federated.compression_keep,
+      .levels = checked_cast<int>(federated.compression_levels),
+      .bits = checked_cast<int>(federated.compression_bits),
+      .error_feedback =
+          federated.error_feedback ? worker::ErrorFeedback::kOn : worker::ErrorFeedback::kOff};
+  using worker::RobustKind;
+  options.robust = {
+      .kind = by_name(std::array{RobustKind::kNone, RobustKind::kMean, RobustKind::kMedian,
+                                 RobustKind::kTrimmedMean, RobustKind::kKrum,
+                                 RobustKind::kMultiKrum, RobustKind::kGeometricMedian},
+                      federated.robust),
+      .trim_fraction = federated.trim_fraction,
+      .byzantine = federated.byzantine,
+      .selected = federated.selected};
+  options.attack = {
+      .kind = by_name(std::array{AttackKind::kNone, AttackKind::kSignFlip, AttackKind::kGaussian,
+                                 AttackKind::kLabelFlip, AttackKind::kLittleIsEnough,
+                                 AttackKind::kInnerProduct},
+                      federated.attack),
+      .fraction = federated.attack_fraction,
+      .strength = federated.attack_strength};
+  options.data_mode = by_name(std::array{worker::DataMode::kShared, worker::DataMode::kStrict},
+                              federated.data_mode);
+  options.update_bound = federated.update_bound;
+  options.ring_bits = checked_cast<int>(federated.ring_bits);
+  options.evaluate_every_rounds = federated.evaluate_every_rounds;
+  options.evaluate_clients_every_rounds = federated.evaluate_clients_every_rounds;
+  options.evaluation_batch = config.train.evaluation_batch;
+  options.checkpoint.every_supersteps = config.checkpoint.every_supersteps;
+  options.checkpoint.keep = checked_cast<int>(config.checkpoint.keep);
+  options.checkpoint.configuration = to_toml(config);
+  options.wall_time_limit = std::chrono::seconds(config.train.wall_time_limit_seconds);
+  return options;
+}
+
+}  // namespace
+
+FederatedSetup make_federated_setup(const ParsedConfig& parsed, Begin begin) {
+  if (require_valid(parsed).federated.rounds == 0) {
+    throw InvalidArgument("configuration",
+                          "'federated.rounds' is missing: superstep federated needs at least 1");
+  }
+  FederatedSetup setup;
+  setup.run = make_setup(parsed, begin);
+  const RunConfig& config = setup.run.config;
+  if (config.federated.partition == "generated") {
+    use_generated(config, setup);
+  } else {
+    setup.clients = make_clients(config, setup.run.data.parts);
+  }
+  if (const std::string& file = config.federated.test_partition_file; !file.empty()) {
+    const std::shared_ptr<const worker::Dataset>& test = setup.run.data.parts.test;
+    setup.held_out = worker::partitioned_clients(
+        test, worker::read_partition(file, test->size(), config.federated.partition_column));
+  }
+  setup.options = federated_options(setup.run);
+  worker::FederatedOptions checked = setup.options;
+  checked.client_store = "clients";  // of the run directory that is made later
+  worker::check_federated(checked, *setup.clients);
+  return setup;
+}
+
+}  // namespace superstep::cluster

@@ -1,0 +1,138 @@
+#include "cluster/run_opening.h"
+
+#include <algorithm>
+#include <chrono>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "base/atomic_file.h"
+#include "base/clock.h"
+#include "base/error.h"
+#include "cluster/launch_record.h"
+#include "cluster/metrics_log.h"
+#include "cluster/run_model.h"
+#include "cluster/world_shape.h"
+#include "paramserver/checkpoint.h"
+
+namespace superstep::cluster {
+
+namespace {
+
+// The one string of an allgather that the root rank gave; empty when it gave none.
+std::string from_root(bsp::World& world, const std::string& mine) {
+  for (const std::string& text : world.allgather_string(mine)) {
+    if (!text.empty()) {
+      return text;
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+ParsedConfig parse_arguments(const TrainArguments& arguments) {
+  std::vector<std::string> overrides = arguments.overrides;
+  if (arguments.lanes) {
+    overrides.push_back(fmt::format("bsp.lanes={}", *arguments.lanes));
+  }
+  ParsedConfig parsed = read_config(arguments.config, overrides);
+  require_valid(parsed);
+  return parsed;
+}
+
+RunOpening::RunOpening(const bsp::Environment& environment, const TrainArguments& arguments,
+                       const RunSetup& setup, const std::string& fingerprint)
+    : is_root_process_(environment.is_root_process()) {
+  if (arguments.resume && arguments.out.empty()) {
+    throw InvalidArgument("train",
+                          "--resume needs --out with the directory of the run to continue");
+  }
+  if (!is_root_process_ || arguments.dry_run) {
+    return;
+  }
+  if (arguments.resume) {
+    prepare_resume(arguments, setup, fingerprint);
+  } else {
+    choose_new_directory(arguments, setup, fingerprint);
+  }
+}
+
+void RunOpening::choose_new_directory(const TrainArguments& arguments, const RunSetup& setup,
+                                      const std::string& fingerprint) {
+  directory_ =
+      RunDirectory(arguments.out.empty()
+                       ? default_run_directory(arguments.config, std::chrono::system_clock::now())
+                       : std::filesystem::path(arguments.out));
+  directory_.require_new_or_empty();
+  provenance_.run_id = new_run_id();
+  provenance_.data_fingerprint = fingerprint;
+  provenance_.normalization = setup.normalization;
+  for (const std::int64_t size : setup.model.sample_shape().sizes()) {
+    provenance_.sample_shape.push_back(size);
+  }
+}
+
+void RunOpening::prepare_resume(const TrainArguments& arguments, const RunSetup& setup,
+                                const std::string& fingerprint) {
+  directory_ = RunDirectory(arguments.out);
+  directory_.require_run();
+  lock_.emplace(directory_);
+  const std::vector<std::string> refused =
+      differences_refused_on_resume(directory_.read_config(), setup.config);
+  if (!refused.empty()) {
+    throw InvalidArgument("train",
+                          fmt::format("the run in {} cannot continue with another "
+                                      "configuration:\n  {}",
+                                      directory_.root().string(), fmt::join(refused, "\n  ")));
+  }
+  provenance_ = read_provenance(directory_.provenance());
+  if (provenance_.data_fingerprint != fingerprint) {
+    throw DataError(
+        "train", setup.config.data.directory, -1,
+        fmt::format("the run in {} was trained on other data: got {}, expected {}",
+                    directory_.root().string(), fingerprint, provenance_.data_fingerprint));
+  }
+  if (const auto newest = checkpoint_to_resume(directory_, provenance_, setup.model)) {
+    checkpoint_ = *newest;
+    resume_superstep_ = paramserver::CheckpointReader(*newest).manifest().position.superstep;
+  }
+}
+
+bool RunOpening::is_root_rank(const bsp::World& world) const {
+  return is_root_process_ && world.lane() == 0;
+}
+
+RunOpening::Decisions RunOpening::agree(bsp::World& world) const {
+  const bool root = is_root_rank(world);
+  return {.directory = RunDirectory(from_root(world, root ? directory_.root().string() : "")),
+          .run_id = from_root(world, root ? provenance_.run_id : ""),
+          .checkpoint = from_root(world, root ? checkpoint_.string() : "")};
+}
+
+void RunOpening::open(const bsp::World& world, const RunConfig& config,
+                      const std::string& command_line) {
+  directory_.create();
+  if (!lock_) {
+    lock_.emplace(directory_);
+  }
+  const WorldShape shape = shape_of(world);
+  provenance_.starts.push_back({.time = utc_iso8601(),
+                                .command_line = command_line,
+                                .ranks = shape.ranks,
+                                .processes = shape.processes,
+                                .lanes = shape.lanes,
+                                .hosts = shape.hosts,
+                                .from_superstep = std::max<std::int64_t>(resume_superstep_, 0)});
+  if (launch_context()) {
+    make_launch_directory(directory_.launch_records());
+  }
+  write_provenance(directory_.provenance(), provenance_);
+  // The configuration makes the directory a run (RunDirectory::require_run): it comes last.
+  write_file_atomically(directory_.config(), to_toml(config));
+  for (const std::filesystem::path& file : {directory_.metrics(), directory_.privacy()}) {
+    truncate_metrics(file, std::max<std::int64_t>(resume_superstep_, 0));
+  }
+}
+
+}  // namespace superstep::cluster

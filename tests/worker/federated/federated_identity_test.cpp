@@ -1,0 +1,221 @@
+// Algebraic identities between algorithms, bit for bit.
+
+#include <filesystem>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "bsp/environment.h"
+#include "paramserver/collocated_server.h"
+#include "tests/base/temporary_directory.h"
+#include "tests/worker/federated/federated_support.h"
+#include "worker/trainer.h"
+
+namespace superstep::worker {
+namespace {
+
+using testing::run_federated;
+using testing::small_clients;
+using testing::small_dataset;
+using testing::small_model;
+using testing::small_options;
+
+constexpr PartitionOptions kEven{.kind = PartitionKind::kIid, .num_clients = 10, .seed = 2};
+constexpr PartitionOptions kUneven{
+    .kind = PartitionKind::kDirichlet, .num_clients = 10, .alpha = 0.5, .seed = 2};
+
+class FederatedIdentity : public ::testing::Test {
+ protected:
+  // The model after training on one rank.
+  std::vector<float> train(const FederatedOptions& options,
+                           const std::shared_ptr<const ClientData>& clients) {
+    std::vector<float> parameters;
+    bsp::Environment environment;
+    const int code = environment.run({}, [&](bsp::World& world) {
+      FederatedOptions own = options;
+      own.client_store = directory_.path() / std::to_string(count_++);
+      parameters = run_federated(world, small_model(), clients, own).parameters;
+    });
+    EXPECT_EQ(code, 0);
+    return parameters;
+  }
+
+  static FederatedOptions options_of(Algorithm kind, Weighting weighting = Weighting::kSamples) {
+    FederatedOptions options = small_options();
+    options.rounds = 6;
+    options.algorithm.kind = kind;
+    options.algorithm.weighting = weighting;
+    return options;
+  }
+
+  // One client's data, given to `count` clients.
+  class Copies : public ClientData {
+   public:
+    explicit Copies(std::int64_t count) : count_(count) {}
+    std::int64_t num_clients() const override { return count_; }
+    std::int64_t num_samples(std::int64_t) const override { return data_->size(); }
+    std::int64_t total_samples() const override { return count_ * data_->size(); }
+    kernels::Shape sample_shape() const override { return data_->sample_shape(); }
+    int num_classes() const override { return data_->num_classes(); }
+    std::string fingerprint() const override { return "copies"; }
+    void read(std::int64_t, std::span<const std::int64_t> positions,
+              const Normalization& normalization, std::span<float> out,
+              std::span<std::int64_t> labels, std::span<std::int64_t> ids) const override {
+      std::copy(positions.begin(), positions.end(), ids.begin());
+      data_->read(positions, normalization, out, labels);
+    }
+
+   private:
+    std::int64_t count_;
+    std::shared_ptr<const Dataset> data_ = small_dataset(24, 5);
+  };
+
+  testing::TemporaryDirectory directory_;
+  int count_ = 0;
+};
+
+TEST_F(FederatedIdentity, FedProxWithoutProximalTermIsFedAvg) {
+  FederatedOptions prox = options_of(Algorithm::kFedProx);
+  prox.algorithm.mu = 0.0;
+  const auto clients = small_clients(kUneven);
+  EXPECT_EQ(train(prox, clients), train(options_of(Algorithm::kFedAvg), clients));
+  prox.algorithm.mu = 1.0;
+  EXPECT_NE(train(prox, clients), train(options_of(Algorithm::kFedAvg), clients));
+}
+
+TEST_F(FederatedIdentity, FedAvgMWithoutMomentumIsFedAvg) {
+  FederatedOptions momentum = options_of(Algorithm::kFedAvgM);
+  momentum.algorithm.server.momentum = 0.0;
+  const auto clients = small_clients(kUneven);
+  EXPECT_EQ(train(momentum, clients), train(options_of(Algorithm::kFedAvg), clients));
+}
+
+TEST_F(FederatedIdentity, FedNovaWithEqualStepsIsFedAvg) {
+  const auto even = small_clients(kEven);
+  EXPECT_EQ(train(options_of(Algorithm::kFedNova), even),
+            train(options_of(Algorithm::kFedAvg), even));
+  const auto uneven = small_clients(kUneven);
+  EXPECT_NE(train(options_of(Algorithm::kFedNova), uneven),
+            train(options_of(Algorithm::kFedAvg), uneven));
+}
+
+TEST_F(FederatedIdentity, QFedAvgWithExponentZeroIsUnweightedFedAvg) {
+  FederatedOptions q = options_of(Algorithm::kQFedAvg);
+  q.algorithm.q = 0.0;
+  const auto clients = small_clients(kUneven);
+  EXPECT_EQ(train(q, clients), train(options_of(Algorithm::kFedAvg, Weighting::kUniform), clients));
+  q.algorithm.q = 2.0;
+  EXPECT_NE(train(q, clients), train(options_of(Algorithm::kFedAvg, Weighting::kUniform), clients));
+}
+
+TEST_F(FederatedIdentity, MimeLiteWithoutMomentumIsFedAvg) {
+  FederatedOptions mime = options_of(Algorithm::kMimeLite);
+  mime.algorithm.beta = 0.0;
+  const auto clients = small_clients(kUneven);
+  EXPECT_EQ(train(mime, clients), train(options_of(Algorithm::kFedAvg), clients));
+}
+
+// Full participation and a batch that covers the data: then all clients do the same, and c = c_i.
+TEST_F(FederatedIdentity, ScaffoldWithIdenticalClientsIsFedAvg) {
+  const auto clients = std::make_shared<Copies>(4);
+  FederatedOptions scaffold = options_of(Algorithm::kScaffold);
+  scaffold.cohort.size = 4;
+  scaffold.local.batch = 0;
+  scaffold.local.epochs = 3;
+  FederatedOptions fedavg = scaffold;
+  fedavg.algorithm.kind = Algorithm::kFedAvg;
+  EXPECT_EQ(train(scaffold, clients), train(fedavg, clients));
+}
+
+// Poisson sampling with q = 1 takes everybody, so the fixed divisor is the number of clients.
+TEST_F(FederatedIdentity, PrivacyWithoutNoiseAndWithAWideClipIsUnweightedFedAvg) {
+  const auto clients = small_clients(kUneven);
+  FederatedOptions plain = options_of(Algorithm::kFedAvg, Weighting::kUniform);
+  plain.cohort.size = 10;
+  FederatedOptions dp = plain;
+  dp.cohort.sampling = Sampling::kPoisson;
+  dp.privacy = {.kind = PrivacyKind::kDpFedAvg, .clip = 1e6, .noise_multiplier = 0.0};
+  EXPECT_EQ(train(dp, clients), train(plain, clients));
+  dp.privacy.clip = 0.01;
+  EXPECT_NE(train(dp, clients), train(plain, clients));
+}
+
+TEST_F(FederatedIdentity, MeanAndTrimmedMeanWithoutTrimmingAreUnweightedFedAvg) {
+  const auto clients = small_clients(kUneven);
+  const FederatedOptions plain = options_of(Algorithm::kFedAvg, Weighting::kUniform);
+  const std::vector<float> expected = train(plain, clients);
+  FederatedOptions robust = plain;
+  robust.robust = {.kind = RobustKind::kMean};
+  EXPECT_EQ(train(robust, clients), expected);
+  robust.robust = {.kind = RobustKind::kTrimmedMean, .trim_fraction = 0.0};
+  EXPECT_EQ(train(robust, clients), expected);
+  robust.robust = {.kind = RobustKind::kMultiKrum, .byzantine = 1, .selected = 5};
+  EXPECT_EQ(train(robust, clients), expected);
+}
+
+// The plain mean falls to a few attackers, the median does not.
+TEST_F(FederatedIdentity, RobustRulesHoldAgainstSignFlips) {
+  const auto clients = small_clients(kEven, 600);
+  const auto accuracy = [&](RobustKind kind) {
+    double result = 0.0;
+    bsp::Environment environment;
+    environment.run({}, [&](bsp::World& world) {
+      FederatedOptions options = options_of(Algorithm::kFedAvg, Weighting::kUniform);
+      options.rounds = 15;
+      options.cohort.size = 10;
+      options.robust = {.kind = kind, .trim_fraction = 0.4, .byzantine = 3, .selected = 4};
+      options.attack = {.kind = AttackKind::kSignFlip, .fraction = 0.3, .strength = 5.0};
+      result = run_federated(world, small_model(), clients, options).result.test->accuracy;
+    });
+    return result;
+  };
+  EXPECT_LT(accuracy(RobustKind::kMean), 0.5);
+  for (const RobustKind kind : {RobustKind::kMedian, RobustKind::kTrimmedMean, RobustKind::kKrum,
+                                RobustKind::kMultiKrum, RobustKind::kGeometricMedian}) {
+    EXPECT_GT(accuracy(kind), 0.8) << name_of(kind);
+  }
+}
+
+TEST_F(FederatedIdentity, FedSgdIsFedAvgWithOneFullStep) {
+  const auto clients = small_clients(kUneven);
+  FederatedOptions fedavg = options_of(Algorithm::kFedAvg);
+  fedavg.local.batch = 0;
+  FederatedOptions fedsgd = options_of(Algorithm::kFedSgd);
+  fedsgd.local.batch = 4;
+  fedsgd.local.epochs = 3;
+  EXPECT_EQ(train(fedsgd, clients), train(fedavg, clients));
+}
+
+// The centralised trainer with one slot is the oracle; identical clients with all the data each.
+TEST_F(FederatedIdentity, OneFullBatchStepOfAllClientsIsACentralisedStepOfSgd) {
+  const Model model = small_model();
+  FederatedOptions options = options_of(Algorithm::kFedAvg);
+  options.local.batch = 0;
+  options.rounds = 3;
+  options.cohort.size = 3;
+  const std::vector<float> federated = train(options, std::make_shared<Copies>(3));
+  std::vector<float> central;
+  bsp::Environment environment;
+  environment.run({}, [&](bsp::World& world) {
+    paramserver::CollocatedOptions server_options;
+    server_options.optimizer = {.kind = paramserver::OptimizerKind::kSgd,
+                                .learning_rate = options.local.learning_rate};
+    server_options.num_slots = 1;
+    paramserver::CollocatedServer server(world, model.layout(), server_options);
+    std::vector<float> parameters(static_cast<std::size_t>(model.layout().size()));
+    model.initialize(options.local.seed, parameters);
+    server.load_parameters(parameters);
+    TrainOptions train_options;
+    train_options.epochs = 3;
+    train_options.batch = {.global_batch = 24, .microbatches = 1, .shuffled = false};
+    train_options.normalization = options.local.normalization;
+    Trainer trainer(world, model, server, train_options);
+    trainer.fit({.train = small_dataset(24, 5), .validation = nullptr, .test = nullptr});
+    const std::span<const float> buffer = server.pull().buffer();
+    central.assign(buffer.begin(), buffer.end());
+  });
+  EXPECT_EQ(federated, central);
+}
+
+}  // namespace
+}  // namespace superstep::worker

@@ -1,0 +1,50 @@
+// The state of clients that have one (SCAFFOLD, FedDyn), on disk, of touched clients only.
+//
+//   root/000123/123456.00000042       client 123456 after round 42: float32 and their XXH3-128
+//
+// A state is never overwritten: a round writes a new version, and what no kept checkpoint can ask
+// for is removed when a checkpoint is written. So a run that was killed between checkpoints goes on
+// from the older version, with the same bits. Every rank knows the versions of every touched client
+// (they follow from the cohorts); the files lie in a directory that all ranks share.
+//
+//   store.read(client, state);                      // zeros for a client that was never touched
+//   store.write(client, round + 1, state);          // on the rank that trained it
+//   store.note(client, round + 1);                  // on every rank, after the round
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <span>
+#include <vector>
+
+namespace superstep::worker {
+
+class ClientStore {
+ public:
+  // The states that lie under `root` and are not newer than `round`.
+  ClientStore(std::filesystem::path root, std::int64_t num_elements, std::int64_t round);
+
+  // The newest version noted. Throws DataError when the file is missing, short or damaged.
+  void read(std::int64_t client, std::span<float> state) const;
+  void write(std::int64_t client, std::int64_t version, std::span<const float> state);
+  void note(std::int64_t client, std::int64_t version);
+
+  // Makes durable what this rank wrote since the last call: before a checkpoint is.
+  void flush();
+  // Removes versions that no checkpoint of round `oldest_kept` or later can ask for, of clients
+  // with client mod num_ranks == rank.
+  void prune(std::int64_t oldest_kept, int rank, int num_ranks);
+
+  std::int64_t num_touched() const { return static_cast<std::int64_t>(versions_.size()); }
+
+ private:
+  std::filesystem::path path_of(std::int64_t client, std::int64_t version) const;
+
+  std::filesystem::path root_;
+  std::int64_t num_elements_;
+  std::map<std::int64_t, std::vector<std::int64_t>> versions_;  // ascending
+  std::vector<std::filesystem::path> unflushed_;
+};
+
+}  // namespace superstep::worker

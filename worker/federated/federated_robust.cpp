@@ -1,0 +1,171 @@
+// Rounds in which the owners of shards see every update: robust rules, and attacks that collude.
+#include <algorithm>
+#include <numeric>
+
+#include "base/check.h"
+#include "base/philox.h"
+#include "worker/federated/federated_state.h"
+
+namespace superstep::worker {
+
+namespace {
+
+using Rows = std::vector<std::vector<std::int64_t>>;
+
+std::size_t at_index(std::int64_t index) {
+  return static_cast<std::size_t>(index);
+}
+
+std::vector<std::span<const std::int64_t>> spans_of(const Rows& rows) {
+  return {rows.begin(), rows.end()};
+}
+
+// Sums of blocks in the order of blocks: `all` holds one group of `group` numbers per block.
+std::vector<double> sum_blocks(std::span<const double> all, std::size_t group) {
+  std::vector<double> sums(group, 0.0);
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    sums[i % group] += all[i];
+  }
+  return sums;
+}
+
+}  // namespace
+
+// What a client that attacks on its own makes of its update, in local.mutable_parameters().
+void FederatedTrainer::State::attack_alone(std::int64_t client) {
+  const AttackOptions& attack = options.attack;
+  const std::span<const float> global = server.pull().buffer();
+  const std::span<float> own = local.mutable_parameters();
+  const auto strength = static_cast<float>(attack.strength);
+  if (attack.kind == AttackKind::kSignFlip) {
+    for (std::size_t i = 0; i < own.size(); ++i) {
+      own[i] = global[i] - strength * (own[i] - global[i]);
+    }
+  } else if (attack.kind == AttackKind::kGaussian) {
+    std::vector<float> noise(own.size());
+    fill_normal(
+        noise,
+        PhiloxStream(options.cohort.seed, stream_id("federated attack"), client, rounds_done), 0.0F,
+        strength);
+    for (const paramserver::LayoutEntry& entry : model.layout().entries()) {
+      for (std::int64_t i = entry.offset; i < entry.offset + entry.num_elements(); ++i) {
+        own[at_index(i)] += noise[at_index(i)];
+      }
+    }
+  }
+}
+
+// Every accepted client's row on this rank's shard, in the order of the cohort.
+std::vector<std::vector<std::int64_t>> FederatedTrainer::State::exchange_rows(
+    const RoundPlan& plan, const std::vector<ClientRecord>& records) {
+  const auto ranks = at_index(world.size());
+  const paramserver::ParameterLayout& layout = model.layout();
+  const std::int64_t mine = layout.shard(world.rank(), world.size()).length();
+  std::vector<std::int64_t> clients_of_rank(ranks, 0);
+  for (std::size_t i = 0; i < records.size(); ++i) {
+    clients_of_rank[at_index(plan.placement[i])] += records[i].rejection == Rejection::kNone;
+  }
+  std::vector<std::int64_t> send_counts;
+  std::vector<std::int64_t> receive_counts;
+  std::vector<std::int64_t> outgoing;
+  for (int rank = 0; rank < world.size(); ++rank) {
+    const paramserver::ElementRange shard = layout.shard(rank, world.size());
+    for (const std::vector<std::int64_t>& row : rows) {
+      outgoing.insert(outgoing.end(), row.begin() + shard.begin, row.begin() + shard.end);
+    }
+    send_counts.push_back(shard.length() * static_cast<std::int64_t>(rows.size()));
+    receive_counts.push_back(mine * clients_of_rank[at_index(rank)]);
+  }
+  std::vector<std::int64_t> incoming(
+      at_index(std::accumulate(receive_counts.begin(), receive_counts.end(), std::int64_t{0})));
+  world.alltoallv(std::span<const std::int64_t>(outgoing), send_counts,
+                  std::span<std::int64_t>(incoming), receive_counts);
+  std::vector<std::int64_t> next(ranks, 0);  // where the next row of a rank begins
+  std::partial_sum(receive_counts.begin(), receive_counts.end() - 1, next.begin() + 1);
+  Rows shard_rows;
+  for (std::size_t i = 0; i < records.size(); ++i) {
+    if (records[i].rejection == Rejection::kNone) {
+      std::int64_t& first = next[at_index(plan.placement[i])];
+      shard_rows.emplace_back(incoming.begin() + first, incoming.begin() + first + mine);
+      first += mine;
+    }
+  }
+  return shard_rows;
+}
+
+// Distances of whole updates from those of every shard's blocks.
+std::vector<double> FederatedTrainer::State::whole_distances(std::span<const double> blocks,
+                                                             std::size_t group) {
+  std::vector<std::int64_t> counts;
+  std::int64_t total = 0;
+  for (int rank = 0; rank < world.size(); ++rank) {
+    const std::int64_t length = model.layout().shard(rank, world.size()).length();
+    counts.push_back(length / paramserver::kBlockElements * static_cast<std::int64_t>(group));
+    total += counts.back();
+  }
+  std::vector<double> all(at_index(total));
+  world.allgather(blocks, std::span<double>(all), counts);
+  return sum_blocks(all, group);
+}
+
+// The rule's result on this shard, in the ring's unit; empty when too few updates are left.
+std::vector<double> FederatedTrainer::State::robust_result(const Rows& shard_rows) {
+  const RobustOptions& robust = options.robust;
+  const std::vector<std::span<const std::int64_t>> spans = spans_of(shard_rows);
+  const auto count = static_cast<std::int64_t>(spans.size());
+  const auto trimmed =
+      robust.kind == RobustKind::kTrimmedMean
+          ? static_cast<std::int64_t>(robust.trim_fraction * static_cast<double>(count))
+          : 0;
+  const bool is_krum = robust.kind == RobustKind::kKrum || robust.kind == RobustKind::kMultiKrum;
+  if (count == 0 || 2 * trimmed >= count || (is_krum && count < 2 * robust.byzantine + 3)) {
+    return {};
+  }
+  std::vector<double> result(at_index(model.layout().shard(world.rank(), world.size()).length()));
+  if (robust.kind == RobustKind::kMedian) {
+    paramserver::coordinate_median(spans, result);
+  } else if (is_krum) {
+    const std::vector<double> squared =
+        whole_distances(paramserver::block_distances(spans), at_index(count * (count - 1) / 2));
+    const std::int64_t selected =
+        robust.kind == RobustKind::kKrum ? 1 : std::min(robust.selected, count);
+    std::vector<std::span<const std::int64_t>> chosen;
+    for (const int row : paramserver::krum(squared, count, robust.byzantine, selected)) {
+      chosen.push_back(spans[at_index(row)]);
+    }
+    paramserver::trimmed_mean(chosen, 0, result);
+  } else if (robust.kind == RobustKind::kGeometricMedian) {
+    std::vector<double> weights(spans.size(), 1.0);
+    for (std::int64_t i = 0; i < robust.iterations; ++i) {
+      paramserver::weighted_mean(spans, weights, result);
+      weights = paramserver::weiszfeld_weights(
+          whole_distances(paramserver::block_distances(spans, result), at_index(count)), 1.0);
+    }
+    paramserver::weighted_mean(spans, weights, result);
+  } else {
+    paramserver::trimmed_mean(spans, trimmed, result);
+  }
+  return result;
+}
+
+void FederatedTrainer::State::apply_robust(const RoundPlan& plan,
+                                           const std::vector<ClientRecord>& records) {
+  world.set_phase("exchange updates");
+  Rows shard_rows = exchange_rows(plan, records);
+  rows.clear();
+  std::vector<bool> attackers;
+  for (const ClientRecord& record : records) {
+    if (record.rejection == Rejection::kNone) {
+      attackers.push_back(is_attacker(options.attack, options.cohort.seed, record.client));
+    }
+  }
+  collude(options.attack, attackers, shard_rows);
+  std::vector<double> means = robust_result(shard_rows);
+  const double one = paramserver::unit(ring);
+  for (double& mean : means) {
+    mean *= one;
+  }
+  server.apply_means(means);
+}
+
+}  // namespace superstep::worker

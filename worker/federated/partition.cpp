@@ -1,0 +1,252 @@
+#include "worker/federated/partition.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "base/check.h"
+#include "base/error.h"
+#include "base/philox.h"
+#include "worker/federated/proportions.h"
+
+namespace superstep::worker {
+
+namespace {
+
+using Samples = std::vector<std::uint32_t>;
+
+std::size_t at(std::int64_t index) {
+  return static_cast<std::size_t>(index);
+}
+
+void require(bool holds, const std::string& what) {
+  if (!holds) {
+    throw InvalidArgument("make_partition", what);
+  }
+}
+
+void require_options(std::int64_t num_samples, int num_classes, const PartitionOptions& options) {
+  require(options.num_clients >= 1,
+          fmt::format("num_clients: got {}, expected at least 1", options.num_clients));
+  require(options.min_samples >= 1,
+          fmt::format("min_samples: got {}, expected at least 1 (a client without data is none)",
+                      options.min_samples));
+  require(
+      options.num_clients <= num_samples / options.min_samples,
+      fmt::format("more clients than the data can serve: got {} clients of at least {} samples, "
+                  "expected at most {} samples in all",
+                  options.num_clients, options.min_samples, num_samples));
+  require(std::isfinite(options.alpha) && options.alpha > 0.0,
+          fmt::format("alpha: got {}, expected a number above 0", options.alpha));
+  require(std::isfinite(options.size_skew) && options.size_skew >= 0.0,
+          fmt::format("size_skew: got {}, expected a number of at least 0", options.size_skew));
+  require(options.labels_per_client >= 1 && options.labels_per_client <= num_classes,
+          fmt::format("labels_per_client: got {}, expected 1 to {}", options.labels_per_client,
+                      num_classes));
+  require(options.shards_per_client >= 1 &&
+              options.shards_per_client <= num_samples / options.num_clients,
+          fmt::format("shards_per_client: got {}, expected 1 to {}", options.shards_per_client,
+                      num_samples / options.num_clients));
+}
+
+class Partitioner {
+ public:
+  Partitioner(std::span<const std::int64_t> labels, int num_classes,
+              const PartitionOptions& options)
+      : labels_(labels),
+        num_classes_(num_classes),
+        options_(options),
+        clients_(at(options.num_clients)) {}
+
+  std::vector<Samples> run() {
+    switch (options_.kind) {
+      case PartitionKind::kIid:
+        cut(random_order(), even(options_.num_clients));
+        break;
+      case PartitionKind::kShards:
+        shards();
+        break;
+      case PartitionKind::kPathological:
+        pathological();
+        break;
+      case PartitionKind::kDirichlet:
+        dirichlet();
+        break;
+      case PartitionKind::kDirichletSizes:
+        cut(random_order(),
+            dirichlet_proportions(options_.num_clients, options_.alpha, stream("sizes", 0)));
+        break;
+      case PartitionKind::kQuantity:
+        cut(random_order(),
+            log_normal_proportions(options_.num_clients, options_.size_skew, stream("sizes", 0)));
+        break;
+    }
+    level_up();
+    return std::move(clients_);
+  }
+
+ private:
+  PhiloxStream stream(std::string_view purpose, std::int64_t index) const {
+    return PhiloxStream(options_.seed, stream_id("federated partition"), stream_id(purpose), index);
+  }
+
+  static std::vector<double> even(std::int64_t count) {
+    return std::vector<double>(at(count), 1.0 / static_cast<double>(count));
+  }
+
+  Samples random_order() const {
+    const std::vector<std::int64_t> order =
+        permutation(static_cast<std::int64_t>(labels_.size()), options_.seed,
+                    stream_id("federated partition order"));
+    return {order.begin(), order.end()};
+  }
+
+  // The samples of every label, in random order.
+  std::vector<Samples> by_label() const {
+    std::vector<Samples> samples(at(num_classes_));
+    for (const std::uint32_t sample : random_order()) {
+      samples[at(labels_[sample])].push_back(sample);
+    }
+    return samples;
+  }
+
+  // Consecutive pieces of `samples` go to clients 0, 1, ...
+  void cut(const Samples& samples, std::span<const double> proportions) {
+    const std::vector<std::int64_t> cuts =
+        cut_points(static_cast<std::int64_t>(samples.size()), proportions);
+    for (std::size_t i = 0; i < proportions.size(); ++i) {
+      clients_[i].insert(clients_[i].end(), samples.begin() + cuts[i],
+                         samples.begin() + cuts[i + 1]);
+    }
+  }
+
+  void shards() {
+    Samples sorted;
+    for (const Samples& samples : by_label()) {
+      sorted.insert(sorted.end(), samples.begin(), samples.end());
+    }
+    const std::int64_t count = options_.num_clients * options_.shards_per_client;
+    const auto size = static_cast<std::int64_t>(sorted.size());
+    const std::vector<std::int64_t> deal =
+        permutation(count, options_.seed, stream_id("federated shards"));
+    for (std::int64_t i = 0; i < count; ++i) {
+      const std::int64_t shard = deal[at(i)];
+      Samples& client = clients_[at(i / options_.shards_per_client)];
+      client.insert(client.end(), sorted.begin() + shard * size / count,
+                    sorted.begin() + (shard + 1) * size / count);
+    }
+  }
+
+  // Neighbouring labels, dealt in turn: each label has as many clients as any other, or one fewer.
+  void pathological() {
+    const std::vector<Samples> samples = by_label();
+    std::vector<std::vector<std::int64_t>> takers(at(num_classes_));
+    const std::vector<std::int64_t> order =
+        permutation(options_.num_clients, options_.seed, stream_id("federated takers"));
+    for (std::int64_t i = 0; i < options_.num_clients; ++i) {
+      for (std::int64_t j = 0; j < options_.labels_per_client; ++j) {
+        const std::int64_t label = (i + j) % num_classes_;
+        takers[at(label)].push_back(order[at(i)]);
+      }
+    }
+    for (int label = 0; label < num_classes_; ++label) {
+      const std::vector<std::int64_t>& clients = takers[at(label)];
+      if (clients.empty()) {
+        require(samples[at(label)].empty(),
+                fmt::format("label {} has no client: {} clients with {} labels each cannot take "
+                            "all {} labels",
+                            label, options_.num_clients, options_.labels_per_client, num_classes_));
+        continue;
+      }
+      const auto count = static_cast<std::int64_t>(clients.size());
+      const std::vector<double> proportions =
+          options_.size_skew > 0.0
+              ? log_normal_proportions(count, options_.size_skew, stream("label sizes", label))
+              : even(count);
+      give(samples[at(label)], proportions, clients);
+    }
+  }
+
+  void give(const Samples& samples, std::span<const double> proportions,
+            std::span<const std::int64_t> to) {
+    const std::vector<std::int64_t> cuts =
+        cut_points(static_cast<std::int64_t>(samples.size()), proportions);
+    for (std::size_t i = 0; i < proportions.size(); ++i) {
+      Samples& client = clients_[at(to[i])];
+      client.insert(client.end(), samples.begin() + cuts[i], samples.begin() + cuts[i + 1]);
+    }
+  }
+
+  void dirichlet() {
+    const std::vector<Samples> samples = by_label();
+    for (int label = 0; label < num_classes_; ++label) {
+      cut(samples[at(label)], dirichlet_proportions(options_.num_clients, options_.alpha,
+                                                    stream("label proportions", label)));
+    }
+  }
+
+  // Clients below the minimum take from the largest one, its last samples first. The largest always
+  // has more than the minimum, since there are enough samples for all.
+  void level_up() {
+    for (Samples& client : clients_) {
+      while (static_cast<std::int64_t>(client.size()) < options_.min_samples) {
+        const auto richest = std::max_element(
+            clients_.begin(), clients_.end(),
+            [](const Samples& a, const Samples& b) { return a.size() < b.size(); });
+        const std::size_t missing = at(options_.min_samples) - client.size();
+        const std::size_t spare = richest->size() - at(options_.min_samples);
+        SUPERSTEP_CHECK(spare > 0, "samples of the largest client", richest->size());
+        // At most half of what it can spare, so that the load of the small ones is spread.
+        const std::size_t taken = std::min(missing, (spare + 1) / 2);
+        client.insert(client.end(), richest->end() - static_cast<std::ptrdiff_t>(taken),
+                      richest->end());
+        richest->resize(richest->size() - taken);
+      }
+    }
+  }
+
+  std::span<const std::int64_t> labels_;
+  int num_classes_;
+  PartitionOptions options_;
+  std::vector<Samples> clients_;
+};
+
+}  // namespace
+
+std::string_view name_of(PartitionKind kind) {
+  switch (kind) {
+    case PartitionKind::kIid:
+      return "iid";
+    case PartitionKind::kShards:
+      return "shards";
+    case PartitionKind::kPathological:
+      return "pathological";
+    case PartitionKind::kDirichlet:
+      return "dirichlet";
+    case PartitionKind::kDirichletSizes:
+      return "dirichlet_sizes";
+    case PartitionKind::kQuantity:
+      return "quantity";
+  }
+  return "unknown";
+}
+
+ClientIndex make_partition(std::span<const std::int64_t> labels, int num_classes,
+                           const PartitionOptions& options) {
+  const auto num_samples = static_cast<std::int64_t>(labels.size());
+  require_options(num_samples, num_classes, options);
+  for (const std::int64_t label : labels) {
+    require(label >= 0 && label < num_classes,
+            fmt::format("label: got {}, expected 0 to {}", label, num_classes - 1));
+  }
+  ClientIndex index(num_samples);
+  for (const Samples& samples : Partitioner(labels, num_classes, options).run()) {
+    index.add(samples);
+  }
+  return index;
+}
+
+}  // namespace superstep::worker

@@ -1,0 +1,194 @@
+#include "worker/federated/privacy/privacy.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <string>
+
+#include <fmt/format.h>
+
+#include "base/error.h"
+#include "base/philox.h"
+#include "worker/federated/privacy/pld.h"
+
+namespace superstep::worker {
+
+namespace {
+
+void require_field(bool holds, std::string_view field, double value, std::string_view expected) {
+  if (!holds || !std::isfinite(value)) {
+    throw InvalidArgument("PrivacyOptions",
+                          fmt::format("{}: got {}, expected {}", field, value, expected));
+  }
+}
+
+double count_deviation(const PrivacyOptions& options, std::int64_t cohort) {
+  return options.count_noise > 0.0 ? options.count_noise : static_cast<double>(cohort) / 20.0;
+}
+
+}  // namespace
+
+std::string_view name_of(PrivacyKind kind) {
+  return kind == PrivacyKind::kNone ? "none" : "dp_fedavg";
+}
+
+std::string_view name_of(Clipping clipping) {
+  return clipping == Clipping::kFlat ? "flat" : "adaptive";
+}
+
+std::string_view name_of(NoiseSource source) {
+  return source == NoiseSource::kSystem ? "system" : "test";
+}
+
+void validate(const PrivacyOptions& options) {
+  if (options.kind == PrivacyKind::kNone) {
+    return;
+  }
+  require_field(options.clip > 0.0, "clip", options.clip, "a number above 0");
+  require_field(options.noise_multiplier >= 0.0, "noise_multiplier", options.noise_multiplier,
+                "a number of at least 0");
+  require_field(options.delta > 0.0 && options.delta < 1.0, "delta", options.delta,
+                "a number in (0, 1)");
+  require_field(options.target_quantile > 0.0 && options.target_quantile < 1.0, "target_quantile",
+                options.target_quantile, "a number in (0, 1)");
+  require_field(options.clip_learning_rate >= 0.0, "clip_learning_rate", options.clip_learning_rate,
+                "a number of at least 0");
+  require_field(options.count_noise >= 0.0, "count_noise", options.count_noise,
+                "a number of at least 0");
+  require_field(options.weight_cap >= 0.0, "weight_cap", options.weight_cap,
+                "a number of at least 0");
+}
+
+PrivacyEngine::PrivacyEngine(const PrivacyOptions& options, std::int64_t cohort,
+                             std::int64_t population, std::int64_t num_elements,
+                             const paramserver::RingFormat& ring, std::uint64_t seed)
+    : options_(options),
+      cohort_(cohort),
+      population_(population),
+      num_elements_(num_elements),
+      ring_(ring),
+      seed_(seed),
+      clip_(options.clip),
+      accountant_(default_rdp_orders()) {
+  validate(options_);
+  const double deviation = count_deviation(options_, cohort_);
+  if (options_.clipping == Clipping::kAdaptive && options_.noise_multiplier > 0.0 &&
+      2.0 * deviation <= options_.noise_multiplier) {
+    throw InvalidArgument(
+        "PrivacyOptions",
+        fmt::format("count_noise: got {}, expected more than half of the noise multiplier {}: "
+                    "the counts alone would spend more than the whole budget",
+                    deviation, options_.noise_multiplier));
+  }
+}
+
+// Updates and counts share the budget: 1/z^2 = 1/z_updates^2 + 1/(2 count_noise)^2 (Andrew et al.
+// 2021, theorem 1).
+double PrivacyEngine::update_noise_multiplier() const {
+  const double z = options_.noise_multiplier;
+  if (options_.clipping == Clipping::kFlat || z == 0.0) {
+    return z;
+  }
+  const double doubled = 2.0 * count_deviation(options_, cohort_);
+  return 1.0 / std::sqrt(1.0 / (z * z) - 1.0 / (doubled * doubled));
+}
+
+GaussianRound PrivacyEngine::mechanism() const {
+  return {.sampling = static_cast<double>(cohort_) / static_cast<double>(population_),
+          .noise = options_.noise_multiplier};
+}
+
+double PrivacyEngine::weight_of(std::int64_t samples) const {
+  return options_.weight_cap > 0.0
+             ? std::min(static_cast<double>(samples), options_.weight_cap) / options_.weight_cap
+             : 1.0;
+}
+
+// A hair below the bound, so that roundings in the norm never exceed it.
+double PrivacyEngine::factor(double norm) const {
+  constexpr double kHair = 1.0 - 0x1p-40;
+  return norm <= clip_ ? 1.0 : clip_ / norm * kHair;
+}
+
+// Rounding moves an update by up to sqrt(d) / 2 in the ring, which belongs to the sensitivity.
+double PrivacyEngine::ring_deviation() const {
+  const double rounding = 0.5 * std::sqrt(static_cast<double>(num_elements_));
+  return update_noise_multiplier() * (clip_ / paramserver::unit(ring_) + rounding);
+}
+
+void PrivacyEngine::add_noise(std::int64_t round, std::int64_t begin,
+                              std::span<std::int64_t> sums) const {
+  const double deviation = ring_deviation();
+  if (deviation == 0.0) {
+    return;
+  }
+  if (options_.noise_source == NoiseSource::kSystem) {
+    paramserver::SystemBits bits;
+    for (std::int64_t& sum : sums) {
+      sum += paramserver::discrete_gaussian(deviation, bits);
+    }
+    return;
+  }
+  for (std::size_t i = 0; i < sums.size(); ++i) {
+    paramserver::SeededBits bits(PhiloxStream(seed_, stream_id("test noise, not private"), round,
+                                              begin + static_cast<std::int64_t>(i)));
+    sums[i] += paramserver::discrete_gaussian(deviation, bits);
+  }
+}
+
+std::int64_t PrivacyEngine::count_noise(std::int64_t round) const {
+  if (options_.clipping == Clipping::kFlat || options_.noise_multiplier == 0.0) {
+    return 0;
+  }
+  const double deviation = count_deviation(options_, cohort_);
+  if (options_.noise_source == NoiseSource::kSystem) {
+    paramserver::SystemBits bits;
+    return paramserver::discrete_gaussian(deviation, bits);
+  }
+  paramserver::SeededBits bits(
+      PhiloxStream(seed_, stream_id("test noise of counts, not private"), round));
+  return paramserver::discrete_gaussian(deviation, bits);
+}
+
+void PrivacyEngine::adapt(double noisy_centered_count) {
+  if (options_.clipping == Clipping::kAdaptive) {
+    const double within = noisy_centered_count / static_cast<double>(cohort_) + 0.5;
+    clip_ *= std::exp(-options_.clip_learning_rate * (within - options_.target_quantile));
+  }
+}
+
+void PrivacyEngine::account() {
+  account(1);
+}
+
+void PrivacyEngine::account(std::int64_t rounds) {
+  rounds_ += rounds;
+  if (options_.noise_multiplier > 0.0 && rounds > 0) {
+    accountant_.compose(mechanism(), rounds);
+  }
+}
+
+PrivacyRound PrivacyEngine::spent(double clip_used) const {
+  PrivacyRound round{.clip = clip_used,
+                     .noise_multiplier = options_.noise_multiplier,
+                     .sampling = mechanism().sampling,
+                     .delta = options_.delta,
+                     .rdp = {},
+                     .rdp_classic = 0.0,
+                     .pld = {}};
+  if (options_.noise_multiplier == 0.0) {
+    round.rdp.epsilon = std::numeric_limits<double>::infinity();
+    round.rdp_classic = round.rdp.epsilon;
+    return round;
+  }
+  round.rdp = accountant_.epsilon(options_.delta);
+  round.rdp_classic = accountant_.epsilon(options_.delta, RdpConversion::kClassic).epsilon;
+  return round;
+}
+
+double PrivacyEngine::pld() const {
+  return options_.noise_multiplier == 0.0 ? std::numeric_limits<double>::infinity()
+                                          : pld_epsilon(mechanism(), rounds_, options_.delta);
+}
+
+}  // namespace superstep::worker

@@ -1,0 +1,107 @@
+// User-level differential privacy of a federated run: DP-FedAvg (McMahan, Ramage, Talwar, Zhang
+// 2018) with noise in the integer ring.
+//
+// The unit is the client. The whole update of a client is clipped to an L2 norm (flat, or adapted
+// to a quantile of norms: Andrew, Thakkar, McMahan, Ramaswamy 2021), clients weigh the same (or at
+// most the same, by a cap), the sum is divided by a fixed number that no data decide, and discrete
+// Gaussian noise is added once to every element of the sum, by the owner of its shard, whatever the
+// number of ranks.
+//
+// Sampling must be the one that is accounted for: Poisson, add/remove adjacency. Everything else is
+// refused before the first round. What the ledger says holds for the published models; training
+// loss, rejected clients and evaluation on private data are not covered and are for the simulation
+// only.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "paramserver/discrete_gaussian.h"
+#include "paramserver/ring.h"
+#include "worker/federated/privacy/rdp.h"
+
+namespace superstep::worker {
+
+enum class PrivacyKind : std::uint8_t { kNone, kDpFedAvg };
+enum class Clipping : std::uint8_t { kFlat, kAdaptive };
+// kTest is a function of the seed: equal bits for tests of invariance, NOT private.
+enum class NoiseSource : std::uint8_t { kSystem, kTest };
+std::string_view name_of(PrivacyKind kind);
+std::string_view name_of(Clipping clipping);
+std::string_view name_of(NoiseSource source);
+
+struct PrivacyOptions {
+  PrivacyKind kind = PrivacyKind::kNone;
+  double clip = 1.0;              // first bound of the norm
+  double noise_multiplier = 1.0;  // z: deviation of the sum's noise over the bound; 0: no privacy
+  double delta = 1e-5;
+  Clipping clipping = Clipping::kFlat;
+  double target_quantile = 0.5;  // kAdaptive: this part of the norms lies below the bound
+  double clip_learning_rate = 0.2;
+  double count_noise = 0.0;  // kAdaptive: deviation on the count of norms; 0: cohort / 20
+  double weight_cap = 0.0;   // weight min(samples, cap) / cap; 0: every client weighs 1
+  NoiseSource noise_source = NoiseSource::kSystem;
+};
+
+// Throws InvalidArgument that names the field.
+void validate(const PrivacyOptions& options);
+
+// What a round cost, for the ledger.
+struct PrivacyRound {
+  double clip = 0.0;              // used in this round
+  double noise_multiplier = 0.0;  // z, for updates and counts together
+  double sampling = 0.0;          // q
+  double delta = 0.0;
+  PrivacySpent rdp;
+  double rdp_classic = 0.0;
+  std::optional<double> pld;  // where it was asked for
+};
+
+class PrivacyEngine {
+ public:
+  // `cohort` is the expected size qN and the fixed divisor of the sum.
+  PrivacyEngine(const PrivacyOptions& options, std::int64_t cohort, std::int64_t population,
+                std::int64_t num_elements, const paramserver::RingFormat& ring, std::uint64_t seed);
+
+  double weight_of(std::int64_t samples) const;
+  // What an update of this norm is multiplied with; 1 within the bound.
+  double factor(double norm) const;
+  bool is_within(double norm) const { return norm <= clip_; }
+
+  double clip() const { return clip_; }
+  void set_clip(double clip) { clip_ = clip; }
+  double divisor() const { return static_cast<double>(cohort_); }
+  // Deviation of the noise on every element of the sum, in units of the ring.
+  double ring_deviation() const;
+  // Adds noise to the elements [begin, begin + sums.size()) of the sum of round `round`.
+  void add_noise(std::int64_t round, std::int64_t begin, std::span<std::int64_t> sums) const;
+
+  // Noise on the count of norms within the bound; one rank draws it and tells the others.
+  std::int64_t count_noise(std::int64_t round) const;
+  // Moves the bound, given the noisy sum over clients of (within bound ? 1/2 : -1/2).
+  void adapt(double noisy_centered_count);
+
+  // Adds one round to the accounts.
+  void account();
+  void account(std::int64_t rounds);  // after a resume
+  PrivacyRound spent(double clip_used) const;
+  double pld() const;  // costs about a second
+
+ private:
+  double update_noise_multiplier() const;
+  GaussianRound mechanism() const;
+
+  PrivacyOptions options_;
+  std::int64_t cohort_;
+  std::int64_t population_;
+  std::int64_t num_elements_;
+  paramserver::RingFormat ring_;
+  std::uint64_t seed_;
+  double clip_;
+  RdpAccountant accountant_;
+  std::int64_t rounds_ = 0;
+};
+
+}  // namespace superstep::worker
