@@ -8,6 +8,10 @@
 // Without mpirun no MPI call is ever made: one process, `lanes` ranks as threads. Under mpirun
 // every process runs `lanes` ranks; all MPI calls go to our own duplicated communicator with
 // MPI_ERRORS_RETURN.
+//
+// Set-up (up to the start of the body) has a deadline of its own: processes that are not heard of
+// for so long are named, and the job ends with exit code 75. It is 120 s, or what the environment
+// variable SUPERSTEP_SETUP_DEADLINE_SECONDS says.
 #pragma once
 
 #include <chrono>
@@ -41,10 +45,14 @@ struct EnvironmentOptions {
 
 class Environment {
  public:
+  // Throws InvalidArgument when SUPERSTEP_SETUP_DEADLINE_SECONDS is no positive integer.
   Environment();
   Environment(const Environment&) = delete;
   Environment& operator=(const Environment&) = delete;
   ~Environment();
+
+  // Did mpirun start this process? Can be asked before there is an Environment.
+  static bool launched_by_mpirun();
 
   bool under_mpirun() const;
   int process() const;
