@@ -16,6 +16,8 @@ namespace {
 using kernels::Shape;
 
 constexpr int kMaxNesting = 16;
+// Of one layer: 4 TiB in float32, more than a node holds.
+constexpr double kMaxWeights = 1099511627776.0;
 
 std::string_view name_stem(const Layer& layer) {
   return std::holds_alternative<Conv2d>(layer) ? "conv" : kind_of(layer);
@@ -97,6 +99,18 @@ class Builder {
     }
   }
 
+  // Of weights, before anything is computed from their number.
+  void require_countable(const Shape& weights) const {
+    double count = 1.0;
+    for (const std::int64_t size : weights.sizes()) {
+      count *= static_cast<double>(size);
+    }
+    if (count > kMaxWeights) {
+      fail(fmt::format("weights of shape {}: got {:.3g} values, expected at most {:.3g}",
+                       weights.to_string(), count, kMaxWeights));
+    }
+  }
+
   // Entries: weight (inputs, units), bias (units).
   void place(const Dense& layer, Model::Node& node) {
     if (node.input.rank() != 1) {
@@ -105,6 +119,7 @@ class Builder {
                       node.input.to_string()));
     }
     const std::int64_t inputs = node.input[0];
+    require_countable({inputs, layer.units});
     add_weight(node, {inputs, layer.units}, layer.initializer, {.in = inputs, .out = layer.units});
     if (layer.bias) {
       add_vector(node, "bias", layer.units, 0.0F);
@@ -117,6 +132,7 @@ class Builder {
     require_image(node);
     const std::int64_t channels = node.input[0];
     const std::int64_t area = layer.kernel * layer.kernel;
+    require_countable({layer.filters, channels, layer.kernel, layer.kernel});
     const AxisPadding padding = padding_of(layer);
     const std::int64_t window = layer.dilation * (layer.kernel - 1) + 1;
     const auto size = [&](int axis) {
