@@ -42,6 +42,7 @@ Range any() {
 // wishes.
 constexpr double kMaxInt = 2147483647.0;
 constexpr double kMaxCount = 1e12;
+constexpr double kMaxClasses = 256;  // labels are bytes in every format
 constexpr double kMaxLanes = 1024;
 constexpr double kMaxSeconds = 1e9;  // 31 years; fits std::chrono in nanoseconds
 
@@ -70,7 +71,7 @@ std::vector<Key> model_and_data_keys() {
        kMayChange},
       {"data.num_classes",
        &field<kData, &D::num_classes>,
-       between(2, kMaxInt),
+       between(2, kMaxClasses),
        {},
        "Labels are 0 to num_classes - 1"},
       {"data.normalization",

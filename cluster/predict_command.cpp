@@ -10,6 +10,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "cluster/commands.h"
 #include "cluster/run_model.h"
 #include "kernels/tensor.h"
@@ -114,8 +115,8 @@ int predict(RunModel& run, const worker::IdxArray& images, const std::string& ou
 Work prepare_predict(const PredictArguments& arguments) {
   auto run = std::make_shared<RunModel>(
       load_run_model(RunDirectory(arguments.run_directory), arguments.checkpoint));
-  if (!std::filesystem::exists(arguments.input)) {
-    throw InvalidArgument("predict", fmt::format("--input {}: no such file", arguments.input));
+  if (const PathStatus input = look_at(arguments.input); !input.exists()) {
+    throw InvalidArgument("predict", fmt::format("--input {}: {}", arguments.input, input.problem));
   }
   auto images = std::make_shared<worker::IdxArray>(
       worker::read_idx(arguments.input, worker::IdxContent::kImages));

@@ -4,12 +4,17 @@
 #include <exception>
 #include <optional>
 #include <string>
+#include <utility>
+#include <variant>
 
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "bsp/environment.h"
 #include "cluster/command_line.h"
 #include "cluster/commands.h"
+#include "cluster/standard_streams.h"
+#include "cluster/stop_signals.h"
 
 namespace superstep::cluster {
 
@@ -82,13 +87,28 @@ class Preparer {
   std::string command_line_;
 };
 
-}  // namespace
+// A training that is asked to stop while it is being set up ends in order, too.
+void take_signals(const Command& command) {
+  const auto* train = std::get_if<TrainArguments>(&command);
+  if (train != nullptr && !train->dry_run) {
+    survive_lost_readers();
+    install_stop_signals(bsp::Environment::launched_by_mpirun() ? HandleInterrupt::kNo
+                                                                : HandleInterrupt::kYes);
+  }
+}
 
-int run_program(bsp::Environment& environment, int argc, const char* const* argv) {
+int prepare_and_work(int argc, const char* const* argv) {
+  Command command;
+  std::optional<Failure> unprepared = failure_of([&] { command = parse_command_line(argc, argv); });
+  if (!unprepared) {
+    take_signals(command);
+  }
+  bsp::Environment environment;
   Work work;
-  const std::optional<Failure> unprepared = failure_of([&] {
-    work = std::visit(Preparer(environment, joined(argc, argv)), parse_command_line(argc, argv));
-  });
+  if (!unprepared) {
+    unprepared =
+        failure_of([&] { work = std::visit(Preparer(environment, joined(argc, argv)), command); });
+  }
   const std::optional<std::string> message =
       unprepared ? std::optional(unprepared->message) : std::nullopt;
   if (!environment.agree_on_setup(message)) {
@@ -98,10 +118,27 @@ int run_program(bsp::Environment& environment, int argc, const char* const* argv
   int exit_code = 0;
   const std::optional<Failure> failed = failure_of([&] { exit_code = work(); });
   if (failed) {
-    fmt::print(stderr, "superstep: {}\n", failed->message);
-    return failed->exit_code;
+    // Said before MPI ends: that waits for the other processes.
+    write_line(stderr, fmt::format("superstep: {}", failed->message));
   }
-  return exit_code;
+  return failed ? failed->exit_code : exit_code;
+}
+
+}  // namespace
+
+int run_program(int argc, const char* const* argv) {
+  int exit_code = 0;
+  std::optional<Failure> failed = failure_of([&] { exit_code = prepare_and_work(argc, argv); });
+  if (!failed) {
+    if (const std::optional<std::string> unwritten = unwritten_output()) {
+      failed = Failure{*unwritten};
+    }
+  }
+  if (failed) {
+    write_line(stderr, fmt::format("superstep: {}", failed->message));
+  }
+  // What stopped the program says more than what became of its last lines.
+  return failed && exit_code == 0 ? failed->exit_code : exit_code;
 }
 
 }  // namespace superstep::cluster

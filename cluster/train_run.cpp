@@ -19,6 +19,7 @@
 #include "cluster/world_shape.h"
 #include "kernels/threads.h"
 #include "paramserver/npz.h"
+#include "worker/stop_request.h"
 
 namespace superstep::cluster {
 
@@ -56,6 +57,7 @@ TrainRun::TrainRun(bsp::Environment& environment, const TrainArguments& argument
       arguments_(arguments),
       command_line_(std::move(command_line)),
       setup_(make_setup(parse(arguments), arguments.resume ? Begin::kResumed : Begin::kFresh)) {
+  require_not_stopped();
   require_enough_slots();
   if (arguments_.resume && arguments_.out.empty()) {
     throw InvalidArgument("train",
@@ -68,6 +70,15 @@ TrainRun::TrainRun(bsp::Environment& environment, const TrainArguments& argument
     prepare_resume();
   } else {
     choose_new_directory();
+  }
+}
+
+void TrainRun::require_not_stopped() {
+  if (worker::stop_requested()) {
+    throw CommunicationError("train",
+                             "stopped by a signal before the first superstep: nothing was written; "
+                             "start the same command again",
+                             ExitCode::kStoppedResumable);
   }
 }
 
@@ -132,7 +143,6 @@ int TrainRun::execute() {
   if (arguments_.dry_run) {
     return environment_.run(options, [this](bsp::World& world) { explain_on_rank(world); });
   }
-  install_stop_signals(environment_.under_mpirun() ? HandleInterrupt::kNo : HandleInterrupt::kYes);
   const int code = environment_.run(options, [this](bsp::World& world) { train_on_rank(world); });
   return code != 0 ? code : exit_code_.load();
 }

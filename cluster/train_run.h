@@ -37,6 +37,7 @@ class TrainRun {
     std::filesystem::path checkpoint;  // to continue from; empty: from the start
   };
 
+  static void require_not_stopped();
   void require_enough_slots() const;
   void choose_new_directory();
   void prepare_resume();

@@ -225,10 +225,15 @@ Existing examine_target(const fs::path& target, const Manifest& manifest) {
 // Rank 0. Makes the directory with all its files, their space reserved.
 void prepare_directory(const fs::path& temporary, const Manifest& manifest) {
   std::error_code error;
-  fs::create_directories(temporary.parent_path(), error);
+  const fs::path root = temporary.parent_path();
+  fs::create_directory(root, error);
+  if (error == std::errc::no_such_file_or_directory) {
+    throw DataError(kWhere, root.parent_path().native(), -1,
+                    "no such directory: it was removed or renamed while the run was going on",
+                    ExitCode::kFailure);
+  }
   if (error) {
-    internal::throw_write_error(kWhere, temporary.parent_path(), "create the directory",
-                                error.value());
+    internal::throw_write_error(kWhere, root, "create the directory", error.value());
   }
   fs::remove_all(temporary, error);
   if (!error) {

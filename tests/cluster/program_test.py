@@ -240,6 +240,54 @@ class BadInput(ProgramTest):
         self.expect_failure(outcome, 2, r"key 'train\.epoch' is unknown")
         self.assertEqual(outcome.text.count("is unknown"), 1, outcome.text)
 
+    def test_paths_that_cannot_be_looked_at(self):
+        long = "x" * 300
+        loop = self.directory / "loop"
+        loop.symlink_to(loop)
+        self.config = self.write("idx.toml", IDX_CONFIG.replace("DIRECTORY", str(loop)))
+        rows = [(("inspect", long), r"\[inspect\] x+: cannot be looked at: File name too long"),
+                (("inspect", loop), r"\[inspect\] .*loop: cannot be looked at: Too many levels"),
+                (("evaluate", long), r"x+: cannot be looked at"),
+                (("export", loop / "run"), r"loop/run: cannot be looked at"),
+                (("train", self.config), r"idx\.toml:5:13: 'data\.directory' = .*loop\": cannot be looked at"),
+                (("train", self.config, "--set", f"data.directory={long}"), r"--set data\.directory=x+: .*too long")]
+        for arguments, pattern in rows:
+            with self.subTest(arguments=arguments):
+                outcome = self.run_program(*arguments)
+                self.expect_failure(outcome, 2, pattern)
+                self.assertNotIn("filesystem error", outcome.text)
+
+    def test_layers_of_impossible_size(self):
+        for member in ("kernel", "stride", "dilation"):
+            with self.subTest(member=member):
+                text = CONFIG.replace("filters = 4", f"filters = 4\n{member} = 9223372036854775807")
+                self.config = self.write("run.toml", text)
+                out = self.directory / "out"
+                self.expect_refusal(self.train(out=out), 2, r"run\.toml:\d+: .*%s: got 9223372036854775807" % member, out)
+
+    def test_data_larger_than_the_machine(self):
+        out = self.directory / "out"
+        self.expect_refusal(self.train("--set", "data.num_train=1000000000000", out=out), 2,
+                            r"--set data\.num_train=1000000000000: 'data\.num_train' = 1000000000000: "
+                            r"1000000000030 samples of 36 values need \d+ bytes", out)
+
+    def test_a_warm_start_that_is_no_number(self):
+        first = self.directory / "first"
+        self.assertEqual(self.train("--set", "train.max_supersteps=1", out=first).code, 0)
+        self.assertEqual(self.run_program("export", first, "--output", "weights.npz").code, 0)
+        with zipfile.ZipFile(self.directory / "weights.npz") as archive:
+            members = {name: bytearray(archive.read(name)) for name in archive.namelist()}
+        rows = [("batch_norm1/running_variance.npy", -1.0, "non-negative"), ("dense1/bias.npy", float("nan"), "finite")]
+        for name, value, pattern in rows:
+            with self.subTest(name=name), zipfile.ZipFile(self.directory / "bad.npz", "w") as archive:
+                for member, content in members.items():
+                    end = content[:-4] + struct.pack("<f", value) if member == name else content
+                    archive.writestr(member, bytes(end))
+            out = self.directory / "out"
+            outcome = self.train("--set", "train.warm_start=bad.npz", out=out)
+            self.expect_refusal(outcome, 4, r"bad\.npz: entry %s, value 2: got \S+, expected .*%s"
+                                % (name[:-4].replace("running_variance", r"running_variance"), pattern), out)
+
     def test_ranks_with_different_configurations(self):
         other = self.write("other.toml", CONFIG.replace("learning_rate = 0.01", "learning_rate = 0.02"))
         out = self.directory / "out"
@@ -434,6 +482,27 @@ class Signals(ResumeTest):
         self.assertEqual(outcome.code, 0, outcome.text)
         self.assertEqual(outcome.hash(), expected)
 
+    def test_a_signal_during_setup_stops_in_order(self):
+        out = self.directory / "early"
+        process = self.start(out, "--set", "data.num_train=3000000")
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        stdout, stderr = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 75, stdout + stderr)
+        self.assertRegex(stderr, r"stopped by a signal before the first superstep: nothing was written")
+        self.assertFalse(out.exists())
+
+    def test_a_signal_that_was_inherited_as_ignored_stays_so(self):
+        out = self.directory / "background"
+        process = subprocess.Popen([PROGRAM, "train", self.config, "--out", str(out), *self.LONG], env=ENVIRONMENT,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                   preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+        self.wait_for_superstep(out, 20, process)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 0, stdout + stderr)
+        self.assertIn("final:", stdout)
+
     def test_wall_time_limit(self):
         out = self.directory / "limited"
         outcome = self.train("--set", "train.epochs=1000000", "--set", "train.wall_time_limit_seconds=1",
@@ -495,6 +564,32 @@ class Resume(ResumeTest):
         process.kill()
         process.communicate()
         self.expect_failure(outcome, 2, r"is in use")
+
+
+class Streams(ProgramTest):
+    """Standard streams that are closed, full, or that nobody reads any more."""
+
+    def shell(self, text):
+        return subprocess.run(["bash", "-c", text], cwd=self.directory, capture_output=True, text=True, timeout=100,
+                              env={**ENVIRONMENT, "P": PROGRAM, "C": self.config}, check=False)
+
+    def test_closed_streams_do_not_end_up_in_the_files_of_the_run(self):
+        self.assertEqual(self.shell('"$P" train "$C" --out run <&- >&- 2>&-').returncode, 0)
+        for line in (self.directory / "run" / "metrics.jsonl").read_text().splitlines():
+            self.assertIn("type", json.loads(line))
+
+    def test_a_result_that_cannot_be_written_is_a_failure(self):
+        for command in ('train "$C" --out run', "keys", "--version"):
+            with self.subTest(command=command):
+                done = self.shell(f'"$P" {command} > /dev/full')
+                self.assertEqual(done.returncode, 1, done.stderr)
+                self.assertRegex(done.stderr, r"superstep: .*(not written completely|cannot write to file)")
+
+    def test_a_reader_that_goes_away_does_not_end_the_training(self):
+        done = self.shell('set -o pipefail; "$P" train "$C" --out run --set train.epochs=40 | head -1')
+        self.assertEqual(done.returncode, 0, done.stderr)
+        summary = json.loads((self.directory / "run" / "summary.json").read_text())
+        self.assertEqual(summary["exit_reason"], "finished")
 
 
 class Commands(ProgramTest):
@@ -602,6 +697,29 @@ class Commands(ProgramTest):
             with self.subTest(arguments=arguments):
                 self.assertEqual(self.run_program(*arguments).code, code)
 
+    def test_evaluate_needs_the_test_files_alone(self):
+        out, data, trained = self.make_idx_run()
+        final = re.search(r"test_accuracy=\S+ test_loss=\S+", trained.stdout).group(0)
+        for file in data.glob("train-*"):
+            file.unlink()
+        for flags in ([], ["--data", data]):
+            evaluated = self.run_program("evaluate", out, *flags)
+            self.assertEqual(evaluated.code, 0, evaluated.text)
+            self.assertIn(final, evaluated.stdout)
+
+    def test_inspect_of_a_run_names_its_damaged_checkpoints(self):
+        out = self.directory / "run"
+        self.assertEqual(self.train(out=out).code, 0)
+        self.assertEqual(self.run_program("inspect", out).code, 0)
+        steps = sorted(path.name for path in (out / "checkpoints").glob("step-*"))
+        manifest = out / "checkpoints" / steps[1] / "MANIFEST"
+        manifest.write_bytes(manifest.read_bytes()[:-1])
+        outcome = self.run_program("inspect", out)
+        self.expect_failure(outcome, 4, r"%s: DAMAGED: .*MANIFEST" % steps[1])
+        for step in steps:
+            self.assertIn(step + ": ", outcome.stdout)
+        self.assertEqual(outcome.stdout.count("verified"), len(steps) - 1)
+
     def test_damaged_things_are_found_by_inspect(self):
         out = self.directory / "run"
         self.assertEqual(self.train(out=out).code, 0)
@@ -653,7 +771,7 @@ class Install(ProgramTest):
 
 
 GROUPS = {case.__name__: case for case in (BadInput, LanesInvariance, ProcessesInvariance, ResumeAfterFaults,
-                                            Signals, Resume, Commands, Install)}
+                                            Signals, Resume, Streams, Commands, Install)}
 
 
 def run(names):
