@@ -2,8 +2,9 @@
 //
 //   superstep train CONFIG.toml [--set section.key=value]... [--lanes N] [--out DIR] [--resume]
 //   [--dry-run] superstep evaluate RUN_DIR [--data DIR] [--lanes N] superstep predict RUN_DIR
-//   --input FILE --output FILE superstep inspect PATH superstep export RUN_DIR [--format npz]
-//   [--output FILE] superstep models | keys | completion SHELL
+//   --input FILE --output FILE [--force] superstep inspect PATH superstep export RUN_DIR [--format
+//   npz]
+//   [--output FILE] [--force] superstep models | keys | completion SHELL
 //
 // parse_command_line reads it into values; nothing is done and nothing printed.
 #pragma once
@@ -35,6 +36,7 @@ struct PredictArguments {
   std::string run_directory;
   std::string input;
   std::string output;
+  bool force = false;      // replace the output when it exists
   std::string checkpoint;  // empty: the newest
 };
 
@@ -46,6 +48,7 @@ struct ExportArguments {
   std::string run_directory;
   std::string format = "npz";
   std::string output;      // empty: RUN_DIR/parameters.npz
+  bool force = false;      // replace the output when it exists
   std::string checkpoint;  // empty: the newest
 };
 
