@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstddef>
 #include <filesystem>
 #include <string>
 #include <string_view>
@@ -12,6 +13,7 @@
 
 #include "base/checked_cast.h"
 #include "base/error.h"
+#include "base/error_detail.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/memory.h"
@@ -19,6 +21,7 @@
 #include "cluster/model_section.h"
 #include "worker/data/batches.h"
 #include "worker/data/dataset.h"
+#include "worker/layer_error.h"
 
 namespace superstep::cluster {
 
@@ -179,6 +182,24 @@ worker::Model build_model(const RunConfig& config, const kernels::Shape& sample_
                               checked_cast<int>(config.data.num_classes));
 }
 
+worker::Model build_model(const ParsedConfig& parsed, const kernels::Shape& sample_shape) {
+  try {
+    return build_model(parsed.config, sample_shape);
+  } catch (const worker::LayerError& error) {
+    std::string path = "model";
+    for (const std::size_t index : error.position()) {
+      path += fmt::format(".{}[{}]", path == "model" ? "layers" : "body", index);
+    }
+    const bool is_preset = !parsed.config.model.preset.empty();
+    throw InvalidArgument(
+        "configuration",
+        fmt::format("{}{}", parsed.place_of(is_preset ? "model.preset" : path), detail_of(error)));
+  } catch (const InvalidArgument& error) {
+    throw InvalidArgument("configuration",
+                          fmt::format("{}{}", parsed.place_of("model.layers"), detail_of(error)));
+  }
+}
+
 RunSetup make_setup(const ParsedConfig& parsed, Begin begin) {
   RunSetup setup;
   setup.config = require_valid(parsed);
@@ -189,7 +210,7 @@ RunSetup make_setup(const ParsedConfig& parsed, Begin begin) {
     setup.warm_start = to_text(hash_file(file));
   }
   setup.normalization = normalization_of(setup.config, *setup.data.parts.train);
-  setup.model = build_model(setup.config, setup.data.parts.train->sample_shape());
+  setup.model = build_model(parsed, setup.data.parts.train->sample_shape());
   return setup;
 }
 

@@ -38,6 +38,8 @@ LoadedData load_data(const ParsedConfig& parsed);
 // What an evaluation needs: training files are not looked at.
 std::shared_ptr<const worker::Dataset> load_test_data(const ParsedConfig& parsed);
 worker::Model build_model(const RunConfig& config, const kernels::Shape& sample_shape);
+// The same with the place of the layer that does not fit in the message.
+worker::Model build_model(const ParsedConfig& parsed, const kernels::Shape& sample_shape);
 RunSetup make_setup(const ParsedConfig& parsed, Begin begin = Begin::kFresh);
 
 bsp::EnvironmentOptions environment_options(const RunConfig& config);

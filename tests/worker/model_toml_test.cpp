@@ -185,6 +185,19 @@ TEST(LayersFromToml, GivesTheLineAloneWithoutAFile) {
               HasSubstr("[layers_from_toml] line 2: model.layers[0]: unknown kind of layer"));
 }
 
+TEST(LayersFromToml, NamesTheKeyThatALayerLacks) {
+  const auto error_of_layer = [](const std::string& layer) {
+    return error_of("[model]\nlayers = [" + layer + "]\n");
+  };
+  EXPECT_THAT(error_of_layer(R"({kind = "dense"})"),
+              HasSubstr("model.toml:2: model.layers[0] (dense): missing key \"units\""));
+  EXPECT_THAT(error_of_layer(R"({kind = "conv2d", kernel = 5})"),
+              HasSubstr("missing key \"filters\""));
+  EXPECT_THAT(error_of_layer(R"({kind = "residual"})"), HasSubstr("missing key \"body\""));
+  EXPECT_THAT(error_of_layer(R"({kind = "dense", units = 0})"),
+              HasSubstr("units: got 0, expected at least 1"));
+}
+
 TEST(LayersFromToml, RefusesWindowsThatNoKernelCanHave) {
   for (const std::string member : {"kernel", "stride", "dilation"}) {
     EXPECT_THAT(error_of("[[model.layers]]\nkind = \"conv2d\"\nfilters = 2\n" + member +
