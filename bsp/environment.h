@@ -21,6 +21,8 @@
 #include <optional>
 #include <string>
 
+#include "base/error.h"
+
 namespace superstep::bsp {
 
 class World;
@@ -36,6 +38,9 @@ struct EnvironmentOptions {
   // so that the path between nodes can be tested on one machine.
   int ranks_per_node = 0;
   std::chrono::milliseconds sync_deadline{60'000};
+  // What to do about a rank that failed with this code; appended to its report, on the failing
+  // rank's thread. May be empty, may return nothing. Must not throw.
+  std::function<std::string(ExitCode)> remedy = {};
 #ifdef NDEBUG
   CollectiveChecks checks = CollectiveChecks::kAtSync;
 #else

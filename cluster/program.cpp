@@ -6,6 +6,7 @@
 #include <string>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -38,14 +39,6 @@ std::optional<Failure> failure_of(const Call& call) {
   }
 }
 
-std::string joined(int argc, const char* const* argv) {
-  std::string text;
-  for (int i = 0; i < argc; ++i) {
-    text += fmt::format("{}{}", i == 0 ? "" : " ", argv[i]);
-  }
-  return text;
-}
-
 Work print(const PrintArguments& arguments) {
   return [text = arguments.text] {
     fmt::print("{}", text);
@@ -55,11 +48,11 @@ Work print(const PrintArguments& arguments) {
 
 class Preparer {
  public:
-  Preparer(bsp::Environment& environment, std::string command_line)
-      : environment_(environment), command_line_(std::move(command_line)) {}
+  Preparer(bsp::Environment& environment, std::vector<std::string> command)
+      : environment_(environment), command_(std::move(command)) {}
 
   Work operator()(const TrainArguments& arguments) const {
-    return prepare_train(environment_, arguments, command_line_);
+    return prepare_train(environment_, arguments, command_);
   }
   Work operator()(const EvaluateArguments& arguments) const {
     return prepare_evaluate(environment_, arguments);
@@ -84,7 +77,7 @@ class Preparer {
   }
 
   bsp::Environment& environment_;
-  std::string command_line_;
+  std::vector<std::string> command_;
 };
 
 // A training that is asked to stop while it is being set up ends in order, too.
@@ -106,8 +99,9 @@ int prepare_and_work(int argc, const char* const* argv) {
   bsp::Environment environment;
   Work work;
   if (!unprepared) {
-    unprepared =
-        failure_of([&] { work = std::visit(Preparer(environment, joined(argc, argv)), command); });
+    unprepared = failure_of([&] {
+      work = std::visit(Preparer(environment, {argv, argv + argc}), command);
+    });
   }
   const std::optional<std::string> message =
       unprepared ? std::optional(unprepared->message) : std::nullopt;

@@ -38,7 +38,7 @@ std::string shell_word(const std::string& text) {
 
 }  // namespace
 
-void RunDirectory::require_new_or_empty() const {
+void RunDirectory::require_new_or_empty(const Launch& launch) const {
   const PathStatus status = look_at(root_);
   std::error_code error;
   if (status.kind == PathKind::kMissing ||
@@ -52,7 +52,7 @@ void RunDirectory::require_new_or_empty() const {
   throw InvalidArgument(
       "train", fmt::format("--out {} exists and is not an empty directory: {}", root_.string(),
                            is_run ? fmt::format("it holds a run. To continue that run:\n  {}",
-                                                resume_command(1))
+                                                resume_command(launch))
                                   : "choose another directory"));
 }
 
@@ -84,9 +84,13 @@ void RunDirectory::create() const {
   }
 }
 
-std::string RunDirectory::resume_command(int num_processes) const {
-  const std::string launcher = num_processes > 1 ? fmt::format("mpirun -n {} ", num_processes) : "";
-  return fmt::format("{}superstep train {} --out {} --resume", launcher,
+std::string RunDirectory::resume_command(const Launch& launch) const {
+  const std::string launcher =
+      launch.num_processes > 1
+          ? fmt::format("mpirun {}-n {} ", launch.oversubscribed ? "--oversubscribe " : "",
+                        launch.num_processes)
+          : "";
+  return fmt::format("{}{} train {} --out {} --resume", launcher, shell_word(launch.program),
                      shell_word(config().string()), shell_word(root_.string()));
 }
 

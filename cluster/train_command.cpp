@@ -1,4 +1,6 @@
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "cluster/commands.h"
 #include "cluster/train_run.h"
@@ -6,8 +8,8 @@
 namespace superstep::cluster {
 
 Work prepare_train(bsp::Environment& environment, const TrainArguments& arguments,
-                   const std::string& command_line) {
-  auto run = std::make_shared<TrainRun>(environment, arguments, command_line);
+                   const std::vector<std::string>& command) {
+  auto run = std::make_shared<TrainRun>(environment, arguments, command);
   return [run] { return run->execute(); };
 }
 

@@ -2,11 +2,13 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <exception>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include "base/aligned.h"
 #include "base/atomic_file.h"
@@ -15,6 +17,7 @@
 #include "cluster/handshake.h"
 #include "cluster/metrics_log.h"
 #include "cluster/run_model.h"
+#include "cluster/standard_streams.h"
 #include "cluster/stop_signals.h"
 #include "cluster/world_shape.h"
 #include "kernels/threads.h"
@@ -28,6 +31,13 @@ namespace {
 ParsedConfig parse(const TrainArguments& arguments) {
   std::vector<std::string> overrides = arguments.overrides;
   if (arguments.lanes) {
+    for (const std::string& given : overrides) {
+      if (given.starts_with("bsp.lanes=")) {
+        throw InvalidArgument(
+            "command line", fmt::format("'bsp.lanes' is given twice: by --lanes {} and by --set {}",
+                                        *arguments.lanes, given));
+      }
+    }
     overrides.push_back(fmt::format("bsp.lanes={}", *arguments.lanes));
   }
   ParsedConfig parsed = read_config(arguments.config, overrides);
@@ -49,13 +59,21 @@ bool is_stopped(worker::StopReason reason) {
   return reason == worker::StopReason::kSignal || reason == worker::StopReason::kWallTime;
 }
 
+Launch launch_of(const bsp::Environment& environment, const std::string& program) {
+  const int processes = environment.num_processes();
+  return {.program = program,
+          .num_processes = processes,
+          .oversubscribed = processes > ::sysconf(_SC_NPROCESSORS_ONLN)};
+}
+
 }  // namespace
 
 TrainRun::TrainRun(bsp::Environment& environment, const TrainArguments& arguments,
-                   std::string command_line)
+                   const std::vector<std::string>& command)
     : environment_(environment),
       arguments_(arguments),
-      command_line_(std::move(command_line)),
+      command_line_(fmt::format("{}", fmt::join(command, " "))),
+      launch_(launch_of(environment, command.front())),
       setup_(make_setup(parse(arguments), arguments.resume ? Begin::kResumed : Begin::kFresh)) {
   require_not_stopped();
   require_enough_slots();
@@ -100,7 +118,7 @@ void TrainRun::choose_new_directory() {
       RunDirectory(arguments_.out.empty()
                        ? default_run_directory(arguments_.config, std::chrono::system_clock::now())
                        : std::filesystem::path(arguments_.out));
-  directory_.require_new_or_empty();
+  directory_.require_new_or_empty(launch_);
   provenance_.run_id = new_run_id();
   provenance_.data_fingerprint = setup_.data.fingerprint;
   provenance_.normalization = setup_.normalization;
@@ -113,8 +131,9 @@ void TrainRun::prepare_resume() {
   directory_ = RunDirectory(arguments_.out);
   directory_.require_run();
   lock_.emplace(directory_);
-  const std::vector<std::string> refused =
-      differences_refused_on_resume(directory_.read_config(), setup_.config);
+  const RunConfig before = directory_.read_config();
+  warnings_ = differences_that_change_a_resumed_run(before, setup_.config);
+  const std::vector<std::string> refused = differences_refused_on_resume(before, setup_.config);
   if (!refused.empty()) {
     throw InvalidArgument("train",
                           fmt::format("the run in {} cannot continue with another "
@@ -139,7 +158,8 @@ bool TrainRun::is_root_rank(const bsp::World& world) const {
 }
 
 int TrainRun::execute() {
-  const bsp::EnvironmentOptions options = environment_options(setup_.config);
+  bsp::EnvironmentOptions options = environment_options(setup_.config);
+  options.remedy = [this](ExitCode exit_code) { return remedy(exit_code); };
   if (arguments_.dry_run) {
     return environment_.run(options, [this](bsp::World& world) { explain_on_rank(world); });
   }
@@ -194,11 +214,14 @@ void TrainRun::start_reports(const bsp::World& world, TrainReporter& reporter) c
   reporter.speak({.style = progress_style(environment_.under_mpirun()),
                   .epochs = setup_.config.train.epochs,
                   .total_supersteps = total_supersteps(setup_)},
-                 setup_.config.train.log_every_supersteps, environment_.num_processes());
+                 setup_.config.train.log_every_supersteps, directory_.resume_command(launch_));
   reporter.say(fmt::format("{}: {} parameters, {}", directory_.root().string(),
                            setup_.model.layout().num_parameters(), to_text(shape_of(world))));
   if (!checkpoint_.empty()) {
     reporter.say(fmt::format("continuing from {}", checkpoint_.string()));
+  }
+  for (const std::string& warning : warnings_) {
+    write_line(stderr, "superstep: warning: " + warning);
   }
 }
 
@@ -217,6 +240,7 @@ void TrainRun::train_on_rank(bsp::World& world) {
     start_reports(world, reporter);
   }
   world.sync();
+  note_open_run(world, decisions.directory);
   worker::TrainOptions options = train_options(setup_);
   options.checkpoint.directory = decisions.directory.checkpoints();
   options.checkpoint.run_id = decisions.run_id;
@@ -266,12 +290,44 @@ void TrainRun::report_outcome(bsp::World& world, const paramserver::CollocatedSe
   }
 }
 
+void TrainRun::note_open_run(const bsp::World& world, const RunDirectory& directory) {
+  if (world.lane() == 0) {
+    const std::lock_guard lock(open_run_mutex_);
+    open_run_ = directory;
+  }
+}
+
+std::string TrainRun::remedy(ExitCode exit_code) const {
+  if (exit_code != ExitCode::kFailure && exit_code != ExitCode::kStoppedResumable) {
+    return {};
+  }
+  std::string text;
+  if (exit_code == ExitCode::kStoppedResumable) {
+    text = fmt::format(
+        "\nif the missing ranks were slow rather than lost, raise bsp.sync_deadline_seconds (now "
+        "{})",
+        setup_.config.bsp.sync_deadline_seconds);
+  }
+  const std::lock_guard lock(open_run_mutex_);
+  if (!open_run_) {
+    return text;
+  }
+  try {
+    if (const auto newest = paramserver::newest_checkpoint(open_run_->checkpoints())) {
+      text += fmt::format("\nthe newest checkpoint is {}\nto continue:\n  {}", newest->string(),
+                          open_run_->resume_command(launch_));
+    }
+  } catch (const std::exception&) {
+    // The error being reported is the one to know about.
+  }
+  return text;
+}
+
 void TrainRun::say_outcome(const worker::TrainResult& result, TrainReporter& reporter) const {
   if (is_stopped(result.reason)) {
     reporter.say(fmt::format("stopped ({}) after superstep {}; checkpoint {}\nto continue:\n  {}",
                              worker::name_of(result.reason), result.supersteps,
-                             result.last_checkpoint.string(),
-                             directory_.resume_command(environment_.num_processes())));
+                             result.last_checkpoint.string(), directory_.resume_command(launch_)));
   } else {
     reporter.say(final_line(result));
   }

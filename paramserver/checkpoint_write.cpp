@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/error_detail.h"
 #include "base/file.h"
 #include "paramserver/checkpoint.h"
 #include "paramserver/checkpoint_files.h"
@@ -159,7 +160,7 @@ void run_together(bsp::World& world, const fs::path& temporary,
   try {
     phase();
   } catch (const Error& error) {
-    problem = error.what();
+    problem = detail_of(error);
     exit_code = error.exit_code();
   } catch (const std::exception& error) {
     problem = fmt::format("unexpected error: {}", error.what());
