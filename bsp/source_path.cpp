@@ -12,7 +12,7 @@ std::string_view last_components(std::string_view path) {
   for (int i = 0; i < kComponents && begin != std::string_view::npos && begin > 0; ++i) {
     begin = path.rfind('/', begin - 1);
   }
-  return begin == std::string_view::npos ? path : path.substr(begin + 1);
+  return begin == std::string_view::npos || begin == 0 ? path : path.substr(begin + 1);
 }
 
 }  // namespace
