@@ -109,6 +109,23 @@ std::string read_text_file(const fs::path& path, std::int64_t max_bytes) {
   return read_whole<std::string>(path, max_bytes);
 }
 
+PathStatus look_at(const fs::path& path) {
+  std::error_code error;
+  const fs::file_status status = fs::status(path, error);
+  switch (status.type()) {
+    case fs::file_type::not_found:
+      return {PathKind::kMissing, "no such file or directory"};
+    case fs::file_type::none:
+      return {PathKind::kUnknown, fmt::format("cannot be looked at: {}", error.message())};
+    case fs::file_type::directory:
+      return {PathKind::kDirectory, {}};
+    case fs::file_type::regular:
+      return {PathKind::kFile, {}};
+    default:
+      return {PathKind::kOther, {}};
+  }
+}
+
 void fsync_directory(const fs::path& directory) {
   const internal::FileDescriptor handle(
       ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));

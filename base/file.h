@@ -21,6 +21,20 @@ namespace superstep {
 std::vector<std::byte> read_file(const std::filesystem::path& path, std::int64_t max_bytes);
 std::string read_text_file(const std::filesystem::path& path, std::int64_t max_bytes);
 
+enum class PathKind : std::uint8_t { kMissing, kFile, kDirectory, kOther, kUnknown };
+
+struct PathStatus {
+  PathKind kind = PathKind::kUnknown;
+  // Why nothing can be read there: "no such file or directory", or the system's reason when it does
+  // not tell (no permission on a parent, a name that is too long). Empty when something is there.
+  std::string problem;
+
+  bool exists() const { return problem.empty(); }
+};
+
+// What a path leads to, links followed. Never throws.
+PathStatus look_at(const std::filesystem::path& path);
+
 // Makes names that were created, renamed or removed in the directory survive a loss of power.
 void fsync_directory(const std::filesystem::path& directory);
 

@@ -6,6 +6,8 @@
 
 #include <fmt/format.h>
 
+#include "bsp/source_path.h"
+
 namespace superstep::bsp::internal {
 
 namespace {
@@ -30,16 +32,6 @@ constexpr std::uint64_t kGolden = 0x9e3779b97f4a7c15ULL;
 
 std::uint64_t combine(std::uint64_t hash, std::uint64_t value) {
   return mix(hash * kGolden + value + 1);
-}
-
-// A file's path from the project on; enough to find it and the same on every machine.
-std::string_view short_path(std::string_view path) {
-  constexpr int kComponents = 3;
-  std::size_t begin = path.size();
-  for (int i = 0; i < kComponents && begin != std::string_view::npos && begin > 0; ++i) {
-    begin = path.rfind('/', begin - 1);
-  }
-  return begin == std::string_view::npos ? path : path.substr(begin + 1);
 }
 
 std::vector<std::string_view> split_lines(std::string_view text) {
@@ -84,7 +76,7 @@ std::string describe(const CallRecord& record) {
     add(fmt::format("arguments #{:04x}", record.detail >> 48));
   }
   return fmt::format("{}({}) at {}:{}", name_of(record.kind), arguments,
-                     short_path(record.site.file), record.site.line);
+                     path_in_project(record.site.file), record.site.line);
 }
 
 std::uint64_t hash_counts(std::span<const std::int64_t> counts) {

@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <cstdio>
 #include <map>
+#include <thread>
 #include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 
+#include "base/check.h"
+#include "base/env.h"
 #include "base/error.h"
 #include "bsp/job.h"
 #include "bsp/mpi/mpi_session.h"
@@ -20,7 +23,22 @@ namespace superstep::bsp {
 namespace {
 
 // Processes start within seconds of each other; a set-up that takes longer has lost one.
-constexpr std::chrono::milliseconds kSetupDeadline{120'000};
+constexpr std::int64_t kSetupDeadlineSeconds = 120;
+constexpr std::int64_t kMaxSetupDeadlineSeconds = 1'000'000;
+constexpr const char* kSetupDeadlineVariable = "SUPERSTEP_SETUP_DEADLINE_SECONDS";
+// The lowest process that waits speaks for all; the others end the job when it does not.
+constexpr std::chrono::seconds kOneSpeaks{3};
+
+std::chrono::milliseconds setup_deadline() {
+  const std::int64_t seconds =
+      environment_integer(kSetupDeadlineVariable).value_or(kSetupDeadlineSeconds);
+  if (seconds < 1 || seconds > kMaxSetupDeadlineSeconds) {
+    throw InvalidArgument(
+        "Environment", fmt::format("{}: got {}, expected 1 to {}", kSetupDeadlineVariable, seconds,
+                                   kMaxSetupDeadlineSeconds));
+  }
+  return std::chrono::seconds(seconds);
+}
 
 void print_error(const std::string& text) {
   const std::string line = text + "\n";  // one write, so that lines of several ranks do not mix
@@ -37,6 +55,7 @@ std::string describe_options(const EnvironmentOptions& options) {
 }  // namespace
 
 struct Environment::State {
+  std::chrono::milliseconds deadline = setup_deadline();
   std::unique_ptr<internal::MpiSession> session;  // null: one process, no MPI
   std::unique_ptr<internal::Transport> setup;     // over all processes
 
@@ -47,13 +66,10 @@ struct Environment::State {
     return session ? session->host_of() : std::vector<std::string>{"localhost"};
   }
 
-  // Every process's text, in process order.
-  std::vector<std::string> gather(std::string_view mine) const {
-    const internal::Failure none;
-    const internal::WaitPolicy policy{.failure = &none, .oversubscribed = true};
-    internal::Patience patience(policy, kSetupDeadline);
-    return internal::allgather_texts(*setup, mine, patience);
-  }
+  // Every process's text, in process order. Does not return when a process is lost: the job ends.
+  std::vector<std::string> gather(std::string_view mine) const;
+  std::string describe_silent(const internal::DeadlinePassed& passed) const;
+  [[noreturn]] void end_job(const std::string& message, ExitCode exit_code) const;
   // The context of the world to be made; nullopt when processes were started with different
   // options, which the root has then reported.
   std::optional<std::uint32_t> agree_on_options(Environment& environment,
@@ -65,6 +81,46 @@ struct Environment::State {
   std::unique_ptr<internal::Transport> make_transport(const internal::NodeProcesses& node,
                                                       std::uint32_t context) const;
 };
+
+std::vector<std::string> Environment::State::gather(std::string_view mine) const {
+  const internal::Failure none;
+  const internal::WaitPolicy policy{.failure = &none, .oversubscribed = true};
+  internal::Patience patience(policy, deadline);
+  try {
+    return internal::allgather_texts(*setup, mine, patience);
+  } catch (const internal::DeadlinePassed& passed) {
+    const std::vector<int>& silent = passed.silent_processes;
+    int speaker = 0;
+    while (std::find(silent.begin(), silent.end(), speaker) != silent.end()) {
+      ++speaker;
+    }
+    if (setup->process() != speaker) {
+      std::this_thread::sleep_for(kOneSpeaks);
+    }
+    end_job(describe_silent(passed), ExitCode::kStoppedResumable);
+  } catch (const CommunicationError& error) {
+    end_job(error.what(), error.exit_code());
+  }
+}
+
+std::string Environment::State::describe_silent(const internal::DeadlinePassed& passed) const {
+  std::string silent;
+  for (const int process : passed.silent_processes) {
+    silent += fmt::format("{}process {} on {}", silent.empty() ? "" : ", ", process,
+                          hosts()[static_cast<std::size_t>(process)]);
+  }
+  return fmt::format(
+      "[Environment] set-up: waited {} s for {}, which is lost, stopped, or still reading its "
+      "input. Start the same command again; if its input takes longer to read, set {}",
+      std::chrono::duration_cast<std::chrono::seconds>(passed.waited).count(),
+      silent.empty() ? "messages of other processes" : silent, kSetupDeadlineVariable);
+}
+
+void Environment::State::end_job(const std::string& message, ExitCode exit_code) const {
+  print_error(message);
+  SUPERSTEP_CHECK(session != nullptr, "one process waits for nobody");
+  session->abort(exit_code);
+}
 
 std::optional<std::uint32_t> Environment::State::agree_on_options(
     Environment& environment, const EnvironmentOptions& options) const {
@@ -146,6 +202,10 @@ Environment::Environment() : state_(std::make_unique<State>()) {
 }
 
 Environment::~Environment() = default;
+
+bool Environment::launched_by_mpirun() {
+  return internal::MpiSession::launched();
+}
 
 bool Environment::under_mpirun() const {
   return state_->session != nullptr;

@@ -8,6 +8,10 @@
 // Without mpirun no MPI call is ever made: one process, `lanes` ranks as threads. Under mpirun
 // every process runs `lanes` ranks; all MPI calls go to our own duplicated communicator with
 // MPI_ERRORS_RETURN.
+//
+// Set-up (up to the start of the body) has a deadline of its own: processes that are not heard of
+// for so long are named, and the job ends with exit code 75. It is 120 s, or what the environment
+// variable SUPERSTEP_SETUP_DEADLINE_SECONDS says.
 #pragma once
 
 #include <chrono>
@@ -17,6 +21,8 @@
 #include <memory>
 #include <optional>
 #include <string>
+
+#include "base/error.h"
 
 namespace superstep::bsp {
 
@@ -33,6 +39,9 @@ struct EnvironmentOptions {
   // so that the path between nodes can be tested on one machine.
   int ranks_per_node = 0;
   std::chrono::milliseconds sync_deadline{60'000};
+  // What to do about a rank that failed with this code; appended to its report, on the failing
+  // rank's thread. May be empty, may return nothing. Must not throw.
+  std::function<std::string(ExitCode)> remedy = {};
   // Where this process writes what its ranks do (bsp/status_recorder.h); empty: nowhere.
   std::filesystem::path status_file = {};
 #ifdef NDEBUG
@@ -44,10 +53,14 @@ struct EnvironmentOptions {
 
 class Environment {
  public:
+  // Throws InvalidArgument when SUPERSTEP_SETUP_DEADLINE_SECONDS is no positive integer.
   Environment();
   Environment(const Environment&) = delete;
   Environment& operator=(const Environment&) = delete;
   ~Environment();
+
+  // Did mpirun start this process? Can be asked before there is an Environment.
+  static bool launched_by_mpirun();
 
   bool under_mpirun() const;
   int process() const;

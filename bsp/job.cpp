@@ -107,8 +107,9 @@ void Job::report(int rank, const std::string& what, ExitCode exit_code) {
   {
     const std::lock_guard lock(mutex_);
     if (reported_.insert(what).second) {
+      const std::string remedy = parts_.options.remedy ? parts_.options.remedy(exit_code) : "";
       const std::string line =
-          fmt::format("[rank {}] {}\n", rank, what);  // one write: lines of ranks do not mix
+          fmt::format("[rank {}] {}{}\n", rank, what, remedy);  // one write: ranks do not mix
       std::fwrite(line.data(), 1, line.size(), stderr);
       std::fflush(stderr);
     }

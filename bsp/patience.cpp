@@ -41,7 +41,7 @@ Pause Patience::pause_longer() {
     }
     const auto waited = now - begin_;
     if (deadline_ != kNeverExpires && waited > deadline_) {
-      throw DeadlinePassed{std::chrono::duration_cast<std::chrono::milliseconds>(waited)};
+      throw DeadlinePassed{.waited = std::chrono::duration_cast<std::chrono::milliseconds>(waited)};
     }
     sleepy_ = waited > (policy_.oversubscribed ? kSleepAfterOversubscribed : kSleepAfter);
   }

@@ -11,6 +11,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <vector>
 
 #include "bsp/failure.h"
 
@@ -20,6 +21,8 @@ namespace superstep::bsp::internal {
 // caller, who knows what was awaited.
 struct DeadlinePassed {
   std::chrono::milliseconds waited;
+  // Processes (of the transport) whose messages were still missing; empty when none was awaited.
+  std::vector<int> silent_processes = {};
 };
 
 // kNeverExpires as deadline: wait for as long as it takes.

@@ -7,6 +7,7 @@
 
 #include "base/aligned.h"
 #include "base/error.h"
+#include "base/error_detail.h"
 #include "bsp/shared_memory.h"
 #include "bsp/world_state.h"
 
@@ -62,7 +63,7 @@ Outcome attempt(Step&& step) {
   try {
     return {step(), {}};
   } catch (const Error& error) {
-    return {{}, error.what()};
+    return {{}, std::string(detail_of(error))};
   }
 }
 

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/check.h"
+#include "bsp/source_path.h"
 #include "bsp/stack_dump.h"
 
 namespace superstep::bsp::internal {
@@ -123,7 +124,7 @@ void StatusWriter::enter_call(CallKind kind, std::uint32_t context, std::uint64_
   slot_->line.store(site.line, std::memory_order_relaxed);
   if (site.file != last_file_) {
     last_file_ = site.file;
-    slot_->file.store(site.file);
+    slot_->file.store(path_in_project(site.file));
   }
   set_state(RankState::kInCall);
 }

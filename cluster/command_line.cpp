@@ -41,6 +41,14 @@ struct Grammar {
   bool markdown = false;
 };
 
+// A path: an empty one would silently mean the default.
+CLI::Option* add_path(CLI::App& app, const std::string& name, std::string& path,
+                      const std::string& help) {
+  return app.add_option(name, path, help)->check([](const std::string& given) {
+    return given.empty() ? std::string("got an empty path") : std::string();
+  });
+}
+
 void add_lanes(CLI::App& app, std::optional<int>& lanes) {
   app.add_option("--lanes", lanes, "Ranks per process, as threads; overrides bsp.lanes")
       ->check(CLI::Range(1, kMaxLanes))
@@ -48,23 +56,26 @@ void add_lanes(CLI::App& app, std::optional<int>& lanes) {
 }
 
 void add_checkpoint(CLI::App& app, std::string& checkpoint) {
-  app.add_option(
-         "--checkpoint", checkpoint,
-         "Use this checkpoint directory; the default is the newest of the run that verifies")
+  add_path(app, "--checkpoint", checkpoint,
+           "Use this checkpoint directory; the default is the newest of the run that verifies")
       ->type_name("DIR");
 }
 
+void add_force(CLI::App& app, bool& force) {
+  app.add_flag("--force", force, "Replace the output file when it exists");
+}
+
 void add_run_options(CLI::App& app, TrainArguments& arguments) {
-  app.add_option("config", arguments.config,
-                 "The run's configuration (superstep keys lists the keys)")
+  add_path(app, "config", arguments.config,
+           "The run's configuration (superstep keys lists the keys)")
       ->required()
       ->type_name("CONFIG.toml");
   app.add_option("--set", arguments.overrides, "Override a key; may be given several times")
       ->allow_extra_args(false)
       ->type_name("SECTION.KEY=VALUE");
   add_lanes(app, arguments.lanes);
-  app.add_option("--out", arguments.out,
-                 "The run directory: new or empty (default: runs/<name of the config>-<time>)")
+  add_path(app, "--out", arguments.out,
+           "The run directory: new or empty (default: runs/<name of the config>-<time>)")
       ->type_name("DIR");
   app.add_flag("--resume", arguments.resume,
                "Continue the run in --out from its newest checkpoint, on any number of ranks");
@@ -100,11 +111,11 @@ void add_federated(CLI::App& program, TrainArguments& arguments) {
 
 void add_evaluate(CLI::App& program, EvaluateArguments& arguments) {
   CLI::App& app = *program.add_subcommand("evaluate", "Loss and accuracy of a trained model");
-  app.add_option("run", arguments.run_directory, "A run directory")
+  add_path(app, "run", arguments.run_directory, "A run directory")
       ->required()
       ->type_name("RUN_DIR");
-  app.add_option("--data", arguments.data_directory,
-                 "Evaluate on the test files of this IDX directory instead of the run's own")
+  add_path(app, "--data", arguments.data_directory,
+           "Evaluate on the test files of this IDX directory instead of the run's own")
       ->type_name("DIR");
   add_checkpoint(app, arguments.checkpoint);
   add_lanes(app, arguments.lanes);
@@ -113,33 +124,35 @@ void add_evaluate(CLI::App& program, EvaluateArguments& arguments) {
 void add_predict(CLI::App& program, PredictArguments& arguments) {
   CLI::App& app = *program.add_subcommand("predict", "Classify the images of an IDX file");
   app.footer("The output is a CSV file: index, predicted class, and one probability per class.");
-  app.add_option("run", arguments.run_directory, "A run directory")
+  add_path(app, "run", arguments.run_directory, "A run directory")
       ->required()
       ->type_name("RUN_DIR");
-  app.add_option("--input", arguments.input, "Images in IDX format, plain or gzip")
+  add_path(app, "--input", arguments.input, "Images in IDX format, plain or gzip")
       ->required()
       ->type_name("FILE");
-  app.add_option("--output", arguments.output, "CSV file to write")->required()->type_name("FILE");
+  add_path(app, "--output", arguments.output, "CSV file to write")->required()->type_name("FILE");
+  add_force(app, arguments.force);
   add_checkpoint(app, arguments.checkpoint);
 }
 
 void add_inspect(CLI::App& program, InspectArguments& arguments) {
   CLI::App& app = *program.add_subcommand(
       "inspect", "Say what a run directory, checkpoint, configuration or IDX file is, verified");
-  app.add_option("path", arguments.path, "What to look at")->required()->type_name("PATH");
+  add_path(app, "path", arguments.path, "What to look at")->required()->type_name("PATH");
 }
 
 void add_export(CLI::App& program, ExportArguments& arguments) {
   CLI::App& app = *program.add_subcommand("export", "Write the trained parameters to one file");
   app.footer("npz is NumPy's format: one array per parameter, named as the model names it.");
-  app.add_option("run", arguments.run_directory, "A run directory")
+  add_path(app, "run", arguments.run_directory, "A run directory")
       ->required()
       ->type_name("RUN_DIR");
   app.add_option("--format", arguments.format, "Format of the file")
       ->capture_default_str()
       ->check(CLI::IsMember({"npz"}));
-  app.add_option("--output", arguments.output, "File to write (default: RUN_DIR/parameters.npz)")
+  add_path(app, "--output", arguments.output, "File to write (default: RUN_DIR/parameters.npz)")
       ->type_name("FILE");
+  add_force(app, arguments.force);
   add_checkpoint(app, arguments.checkpoint);
 }
 
@@ -241,18 +254,32 @@ std::vector<std::string> option_names(const CLI::App& app) {
   return names;
 }
 
+// The first word is none of the commands.
+std::string unknown_command(const Grammar& grammar) {
+  const std::vector<std::string> rest = grammar.app.remaining();
+  if (rest.empty() || rest.front().starts_with('-')) {
+    return {};
+  }
+  std::vector<std::string> commands;
+  for (const CLI::App* command : grammar.app.get_subcommands({})) {
+    commands.push_back(command->get_name());
+  }
+  return fmt::format("unknown command '{}'{} (superstep --help lists the commands)", rest.front(),
+                     did_you_mean(rest.front(), commands));
+}
+
 std::string usage_problem(const Grammar& grammar, const CLI::ParseError& error) {
   const std::vector<CLI::App*> chosen = grammar.app.get_subcommands();
   const CLI::App& app = chosen.empty() ? grammar.app : *chosen.front();
+  if (chosen.empty()) {
+    if (const std::string complaint = unknown_command(grammar); !complaint.empty()) {
+      return complaint;
+    }
+  }
   std::string hint;
   for (const std::string& extra : app.remaining()) {
     const std::string name = extra.substr(0, extra.find('='));
-    std::vector<std::string> known = option_names(app);
-    if (chosen.empty()) {
-      for (const CLI::App* command : grammar.app.get_subcommands({})) {
-        known.push_back(command->get_name());
-      }
-    }
+    const std::vector<std::string> known = option_names(app);
     hint = hint.empty() ? did_you_mean(name, known) : hint;
   }
   return fmt::format("{}{} (superstep{} --help says what is possible)", error.what(), hint,

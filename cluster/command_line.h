@@ -1,11 +1,14 @@
 // The command line of the `superstep` program.
 //
 //   superstep train CONFIG.toml [--set section.key=value]... [--lanes N] [--out DIR] [--resume]
-//   [--dry-run] superstep federated (as train) superstep evaluate RUN_DIR [--data DIR] [--lanes N]
-//   superstep predict RUN_DIR
-//   --input FILE --output FILE superstep inspect PATH superstep export RUN_DIR [--format npz]
-//   [--output FILE] superstep bench [--model NAME] [--batch N] [--steps N] superstep models | keys
-//   | completion SHELL
+//   [--dry-run]
+//   superstep federated (as train)
+//   superstep evaluate RUN_DIR [--data DIR] [--lanes N]
+//   superstep predict RUN_DIR --input FILE --output FILE [--force]
+//   superstep inspect PATH
+//   superstep export RUN_DIR [--format npz] [--output FILE] [--force]
+//   superstep bench [--model NAME] [--batch N] [--steps N]
+//   superstep models | keys | completion SHELL
 //   superstep launch [mpirun's options] -- train CONFIG.toml ...
 //
 // parse_command_line reads it into values; nothing is done and nothing printed.
@@ -44,6 +47,7 @@ struct PredictArguments {
   std::string run_directory;
   std::string input;
   std::string output;
+  bool force = false;      // replace the output when it exists
   std::string checkpoint;  // empty: the newest
 };
 
@@ -55,6 +59,7 @@ struct ExportArguments {
   std::string run_directory;
   std::string format = "npz";
   std::string output;      // empty: RUN_DIR/parameters.npz
+  bool force = false;      // replace the output when it exists
   std::string checkpoint;  // empty: the newest
 };
 

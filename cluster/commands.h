@@ -8,6 +8,7 @@
 
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "bsp/environment.h"
 #include "cluster/command_line.h"
@@ -16,12 +17,12 @@ namespace superstep::cluster {
 
 using Work = std::function<int()>;
 
-// `environment` must remain valid until the work is done. `command_line` is recorded in the
-// provenance.
+// `environment` must remain valid until the work is done. `command` is the program with its
+// arguments as it was started; never empty.
 Work prepare_train(bsp::Environment& environment, const TrainArguments& arguments,
-                   const std::string& command_line);
+                   const std::vector<std::string>& command);
 Work prepare_federated(bsp::Environment& environment, const FederatedArguments& arguments,
-                       const std::string& command_line);
+                       const std::vector<std::string>& command);
 Work prepare_evaluate(bsp::Environment& environment, const EvaluateArguments& arguments);
 // Without mpirun: it starts one.
 Work prepare_launch(const bsp::Environment& environment, const LaunchArguments& arguments,

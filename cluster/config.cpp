@@ -311,6 +311,18 @@ std::vector<std::pair<std::string, std::string>> contradictions(const RunConfig&
   return complaints;
 }
 
+std::vector<std::string> differences_that_change_a_resumed_run(const RunConfig& before,
+                                                               const RunConfig& now) {
+  const std::string& kind = now.optimizer.schedule.kind;
+  if (before.train.epochs == now.train.epochs || (kind != "cosine" && kind != "polynomial")) {
+    return {};
+  }
+  return {fmt::format(
+      "'train.epochs' was {} and is now {}: the \"{}\" schedule follows the new length from here "
+      "on, so the result is not that of a run of {} epochs that was never interrupted",
+      before.train.epochs, now.train.epochs, kind, now.train.epochs)};
+}
+
 std::vector<std::string> differences_refused_on_resume(const RunConfig& before,
                                                        const RunConfig& now) {
   std::vector<std::string> refused;

@@ -209,6 +209,11 @@ std::vector<std::pair<std::string, std::string>> flatten(const RunConfig& config
 // place.
 std::vector<std::pair<std::string, std::string>> contradictions(const RunConfig& config);
 
+// What a resumed run may change, but not without changing what it computes: one line per key, for a
+// warning.
+std::vector<std::string> differences_that_change_a_resumed_run(const RunConfig& before,
+                                                               const RunConfig& now);
+
 // What a resumed run may not change: one line per key that differs and has to be equal, with both
 // values.
 std::vector<std::string> differences_refused_on_resume(const RunConfig& before,

@@ -50,7 +50,7 @@ std::vector<Key> model_and_data_keys() {
        kMayChange},
       {"data.num_classes",
        &field<kData, &D::num_classes>,
-       between(2, kMaxInt),
+       between(2, kMaxClasses),
        {},
        "Labels are 0 to num_classes - 1"},
       {"data.normalization",

@@ -67,6 +67,7 @@ class Reader {
   void take(const std::string& path, const toml::node& node,
             const toml::source_position& key_position);
   void take_layers(const toml::table& model, const toml::source_position& key_position);
+  void note_layers(const toml::node& list, const std::string& path);
   void take_value(const Key& key, const toml::node& node);
   void take_override(const std::string& path, const toml::table& holder);
 
@@ -119,8 +120,21 @@ void Reader::take_layers(const toml::table& model, const toml::source_position& 
   parsed_.places["model.layers"] = place(key_position);
   try {
     parsed_.config.model.layers = layers_text(model);
+    note_layers(*model.get("layers"), "model.layers");
   } catch (const InvalidArgument& error) {
     parsed_.problems.push_back(error.what());
+  }
+}
+
+// Where each layer stands: "model.layers[2]", "model.layers[2].body[0]". The list was read before.
+void Reader::note_layers(const toml::node& list, const std::string& path) {
+  std::size_t index = 0;
+  for (const toml::node& layer : *list.as_array()) {
+    const std::string name = fmt::format("{}[{}]", path, index++);
+    parsed_.places[name] = place(layer.source().begin);
+    if (const toml::node* body = layer.as_table()->get("body")) {
+      note_layers(*body, name + ".body");
+    }
   }
 }
 
@@ -139,9 +153,16 @@ void Reader::take_value(const Key& key, const toml::node& node) {
   }
 }
 
+// A value that was meant as a number, whether TOML takes it for one or not.
+bool is_numeric(const std::string& text) {
+  return text.find_first_not_of("0123456789+-._eE") == std::string::npos &&
+         text.find_first_of("0123456789") <= 1;
+}
+
 // A value that is no TOML but reads as a word or a path.
 bool is_bare_text(const std::string& text) {
-  return !text.empty() && text.find_first_of("\"'[]{}=#,\n\r\t ") == std::string::npos;
+  return !text.empty() && !is_numeric(text) &&
+         text.find_first_of("\"'[]{}=#,\n\r\t ") == std::string::npos;
 }
 
 void Reader::read_override(const std::string& text) {

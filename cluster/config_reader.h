@@ -28,7 +28,9 @@ namespace superstep::cluster {
 struct ParsedConfig {
   RunConfig config;
   std::vector<std::string> problems;  // empty: `config` is complete and free of contradictions
-  std::map<std::string, std::string> places;  // key path to where its value was given, when it was
+  // Key path to where its value was given, when it was; each layer has a path of its own:
+  // "model.layers[2].body[0]".
+  std::map<std::string, std::string> places;
 
   // "run.toml:7:1: " or "" for a key that has its default.
   std::string place_of(const std::string& path) const;

@@ -19,7 +19,7 @@ namespace {
 // Shared by the lanes of a process, read-only.
 struct Evaluating {
   RunModel run;
-  LoadedData data;
+  std::shared_ptr<const worker::Dataset> test;
 };
 
 // The run's configuration with the data of the command line.
@@ -39,10 +39,10 @@ void evaluate_on_rank(bsp::World& world, const Evaluating& work,
   kernels::set_team_size(1);
   require_same_program(world, environment.mpi_library());
   world.require_same("checkpoint", to_text(work.run.manifest.state_hash));
-  world.require_same("data", work.data.fingerprint);
+  world.require_same("data", work.test->fingerprint());
   worker::StepPrograms programs(work.run.model, work.run.parameters.span(), 0);
   const worker::Evaluation test =
-      worker::evaluate(world, programs, *work.data.parts.test,
+      worker::evaluate(world, programs, *work.test,
                        {.batch = work.run.config.train.evaluation_batch,
                         .normalization = work.run.provenance.normalization});
   if (environment.is_root_process() && world.lane() == 0) {
@@ -60,8 +60,8 @@ Work prepare_evaluate(bsp::Environment& environment, const EvaluateArguments& ar
   require_known_launcher(environment);
   auto work = std::make_shared<Evaluating>();
   work->run = load_run_model(RunDirectory(arguments.run_directory), arguments.checkpoint);
-  work->data = load_data(data_config(work->run, arguments));
-  const kernels::Shape shape = work->data.parts.test->sample_shape();
+  work->test = load_test_data(data_config(work->run, arguments));
+  const kernels::Shape shape = work->test->sample_shape();
   if (shape != work->run.model.sample_shape()) {
     throw InvalidArgument(
         "evaluate", fmt::format("the data do not fit the model: got samples of {}, "

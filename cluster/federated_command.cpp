@@ -6,8 +6,8 @@
 namespace superstep::cluster {
 
 Work prepare_federated(bsp::Environment& environment, const FederatedArguments& arguments,
-                       const std::string& command_line) {
-  auto run = std::make_shared<FederatedRun>(environment, arguments.run, command_line);
+                       const std::vector<std::string>& command) {
+  auto run = std::make_shared<FederatedRun>(environment, arguments.run, command);
   return [run] { return run->execute(); };
 }
 

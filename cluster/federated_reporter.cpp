@@ -39,11 +39,11 @@ std::string round_line(const worker::RoundReport& report, std::int64_t rounds) {
 }
 
 void FederatedReporter::speak(const ProgressOptions& options, std::int64_t rounds,
-                              std::int64_t log_every_rounds, int num_processes) {
+                              std::int64_t log_every_rounds, std::string resume_command) {
   progress_ = std::make_unique<Progress>(options, stdout, stderr);
   metrics_ = std::make_unique<MetricsLog>(directory_.metrics(), log_every_rounds);
   rounds_ = rounds;
-  resume_command_ = directory_.resume_command(num_processes);
+  resume_command_ = std::move(resume_command);
 }
 
 void FederatedReporter::on_round(const worker::RoundReport& report) {

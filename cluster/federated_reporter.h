@@ -26,7 +26,7 @@ class FederatedReporter : public worker::FederatedObserver {
 
   // Makes this the root's reporter.
   void speak(const ProgressOptions& options, std::int64_t rounds, std::int64_t log_every_rounds,
-             int num_processes);
+             std::string resume_command);
 
   // Throws DataError (exit code 6) when the test loss is no number: on every rank at the same
   // round.

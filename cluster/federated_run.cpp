@@ -47,20 +47,20 @@ worker::TrainResult as_train_result(const worker::FederatedResult& result) {
 }  // namespace
 
 FederatedRun::FederatedRun(bsp::Environment& environment, const TrainArguments& arguments,
-                           std::string command_line)
+                           const std::vector<std::string>& command)
     : environment_(environment),
       arguments_(arguments),
-      command_line_(std::move(command_line)),
+      command_line_(fmt::format("{}", fmt::join(command, " "))),
+      launch_(launch_of(environment, command.front())),
       setup_(make_federated_setup(parse_arguments(arguments),
                                   arguments.resume ? Begin::kResumed : Begin::kFresh)),
-      opening_(environment, arguments, setup_.run, fingerprint_of(setup_)) {}
+      opening_(environment, arguments, setup_.run, fingerprint_of(setup_), launch_) {}
 
 int FederatedRun::execute() {
   const bsp::EnvironmentOptions options = environment_options(setup_.run.config);
   if (arguments_.dry_run) {
     return environment_.run(options, [this](bsp::World& world) { explain_on_rank(world); });
   }
-  install_stop_signals(environment_.under_mpirun() ? HandleInterrupt::kNo : HandleInterrupt::kYes);
   const int code = environment_.run(options, [this](bsp::World& world) { train_on_rank(world); });
   return code != 0 ? code : exit_code_.load();
 }
@@ -104,7 +104,8 @@ void FederatedRun::initialize(worker::FederatedTrainer& trainer) const {
 
 void FederatedRun::start_reports(const bsp::World& world, FederatedReporter& reporter) const {
   reporter.speak({.style = ProgressStyle::kLines}, setup_.options.rounds,
-                 setup_.run.config.train.log_every_supersteps, environment_.num_processes());
+                 setup_.run.config.train.log_every_supersteps,
+                 opening_.directory().resume_command(launch_));
   reporter.say(fmt::format("{}: {} parameters, {} clients, {}",
                            opening_.directory().root().string(),
                            setup_.run.model.layout().num_parameters(),
@@ -196,7 +197,7 @@ void FederatedRun::report_outcome(bsp::World& world, const worker::FederatedTrai
     reporter.say(fmt::format("stopped ({}) after round {}; checkpoint {}\nto continue:\n  {}",
                              worker::name_of(result.reason), result.rounds,
                              result.last_checkpoint.string(),
-                             opening_.directory().resume_command(environment_.num_processes())));
+                             opening_.directory().resume_command(launch_)));
   } else {
     reporter.say(final_line(summary.result));
   }

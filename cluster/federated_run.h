@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <string>
+#include <vector>
 
 #include "base/clock.h"
 #include "bsp/environment.h"
@@ -20,7 +21,7 @@ class FederatedRun {
  public:
   // `environment` must outlive this object. Throws one of the project's errors.
   FederatedRun(bsp::Environment& environment, const TrainArguments& arguments,
-               std::string command_line);
+               const std::vector<std::string>& command);
 
   int execute();
 
@@ -39,6 +40,7 @@ class FederatedRun {
   bsp::Environment& environment_;
   const TrainArguments arguments_;
   const std::string command_line_;
+  const Launch launch_;
   const Stopwatch since_start_;
   FederatedSetup setup_;
   RunOpening opening_;

@@ -3,11 +3,14 @@
 #include <cstdio>
 #include <filesystem>
 #include <string>
+#include <system_error>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "base/hash.h"
 #include "base/text.h"
 #include "cluster/commands.h"
@@ -24,6 +27,11 @@ namespace superstep::cluster {
 namespace {
 
 namespace fs = std::filesystem;
+
+struct Description {
+  std::string text;
+  ExitCode exit_code = ExitCode::kDone;
+};
 
 std::string checkpoint_text(const fs::path& directory) {
   const paramserver::CheckpointReader reader(directory);
@@ -43,22 +51,37 @@ std::string checkpoint_text(const fs::path& directory) {
   return text + "  model:\n" + manifest.model_description;
 }
 
-std::string run_text(const RunDirectory& run) {
+// One line per checkpoint; `damaged` counts those that cannot be used.
+std::string checkpoints_text(const RunDirectory& run, int& damaged) {
+  std::string text;
+  for (const auto& [directory, problem] : paramserver::examine_checkpoints(run.checkpoints())) {
+    const std::string name = directory.filename().string();
+    if (problem.empty()) {
+      const paramserver::CheckpointReader reader(directory);
+      text += fmt::format("  {}: verified, parameters_hash={}\n", name,
+                          to_text(reader.manifest().parameters_hash));
+    } else {
+      text += fmt::format("  {}: DAMAGED: {}\n", name, problem);
+      ++damaged;
+    }
+  }
+  return text;
+}
+
+Description describe_run(const RunDirectory& run) {
   const RunConfig config = run.read_config();
   const Provenance provenance = read_provenance(run.provenance());
   std::string text = fmt::format(
       "{}: a run\n  run {}, started {} time{}\n  model {}, optimizer {}\n", run.root().string(),
       provenance.run_id, provenance.starts.size(), provenance.starts.size() == 1 ? "" : "s",
       config.model.preset.empty() ? "of layers" : config.model.preset, config.optimizer.kind);
-  for (const fs::path& directory : paramserver::list_checkpoints(run.checkpoints())) {
-    const paramserver::CheckpointReader reader(directory);
-    reader.verify();
-    text += fmt::format("  {}: verified, parameters_hash={}\n", directory.filename().string(),
-                        to_text(reader.manifest().parameters_hash));
-  }
-  text += fs::exists(run.summary()) ? "  summary.json: the run has ended\n"
-                                    : "  no summary.json: the run is training or was killed\n";
-  return text;
+  int damaged = 0;
+  text += checkpoints_text(run, damaged);
+  text += look_at(run.summary()).exists()
+              ? "  summary.json: the run has ended\n"
+              : "  no summary.json: the run is training or was killed\n";
+  return {.text = std::move(text),
+          .exit_code = damaged > 0 ? ExitCode::kBadCheckpoint : ExitCode::kDone};
 }
 
 std::string sizes_text(const worker::IdxArray& array) {
@@ -94,32 +117,43 @@ std::string config_text(const fs::path& file) {
                      to_toml(require_valid(parsed)));
 }
 
-std::string directory_text(const fs::path& path) {
-  if (fs::exists(RunDirectory(path).config())) {
-    return run_text(RunDirectory(path));
-  }
-  if (fs::exists(path / "MANIFEST")) {
-    return checkpoint_text(path);
-  }
-  for (const fs::directory_entry& entry : fs::directory_iterator(path)) {
-    if (entry.path().filename().string().find("-idx3-ubyte") != std::string::npos) {
-      const worker::LabelledData data = worker::idx_directory(path.string(), 256);
-      return fmt::format("{}: an IDX data set\n  train: {}\n  test: {}\n", path.string(),
-                         data.train->fingerprint(), data.test->fingerprint());
+bool holds_idx_images(const fs::path& path) {
+  std::error_code error;
+  fs::directory_iterator entry(path, error);
+  for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
+    if (entry->path().filename().string().find("-idx3-ubyte") != std::string::npos) {
+      return true;
     }
+  }
+  if (error) {
+    throw InvalidArgument("inspect", fmt::format("{}: cannot list the directory: {}", path.string(),
+                                                 error.message()));
+  }
+  return false;
+}
+
+std::string idx_directory_text(const fs::path& path) {
+  const worker::LabelledData data = worker::idx_directory(path.string(), 256);
+  return fmt::format("{}: an IDX data set\n  train: {}\n  test: {}\n", path.string(),
+                     data.train->fingerprint(), data.test->fingerprint());
+}
+
+Description describe_directory(const fs::path& path) {
+  if (look_at(RunDirectory(path).config()).exists()) {
+    return describe_run(RunDirectory(path));
+  }
+  if (look_at(path / "MANIFEST").exists()) {
+    return {checkpoint_text(path)};
+  }
+  if (holds_idx_images(path)) {
+    return {idx_directory_text(path)};
   }
   throw InvalidArgument(
       "inspect",
       fmt::format("{} is neither a run, a checkpoint nor an IDX data set", path.string()));
 }
 
-std::string description(const fs::path& path) {
-  if (!fs::exists(path)) {
-    throw InvalidArgument("inspect", fmt::format("{}: no such file or directory", path.string()));
-  }
-  if (fs::is_directory(path)) {
-    return directory_text(path);
-  }
+std::string file_text(const fs::path& path) {
   if (path.filename() == "MANIFEST") {
     return checkpoint_text(path.parent_path());
   }
@@ -129,12 +163,21 @@ std::string description(const fs::path& path) {
   return path.extension() == ".npz" ? npz_text(path) : idx_text(path);
 }
 
+Description describe(const fs::path& path) {
+  const PathStatus status = look_at(path);
+  if (!status.exists()) {
+    throw InvalidArgument("inspect", fmt::format("{}: {}", path.string(), status.problem));
+  }
+  return status.kind == PathKind::kDirectory ? describe_directory(path)
+                                             : Description{file_text(path)};
+}
+
 }  // namespace
 
 Work prepare_inspect(const InspectArguments& arguments) {
-  return [text = description(arguments.path)] {
-    fmt::print("{}", text);
-    return 0;
+  return [description = describe(arguments.path)] {
+    fmt::print("{}", description.text);
+    return static_cast<int>(description.exit_code);
   };
 }
 

@@ -1,7 +1,7 @@
-#include "bsp/environment.h"
 #include "cluster/program.h"
+#include "cluster/standard_streams.h"
 
 int main(int argc, char** argv) {
-  superstep::bsp::Environment environment;  // first: MPI may take arguments and signals for itself
-  return superstep::cluster::run_program(environment, argc, argv);
+  superstep::cluster::open_missing_standard_streams();  // before anything opens a file
+  return superstep::cluster::run_program(argc, argv);
 }

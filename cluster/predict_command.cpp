@@ -10,7 +10,9 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/file.h"
 #include "cluster/commands.h"
+#include "cluster/output_file.h"
 #include "cluster/run_model.h"
 #include "kernels/tensor.h"
 #include "kernels/threads.h"
@@ -86,11 +88,12 @@ void require_fitting(const worker::IdxArray& images, const RunModel& run) {
   }
 }
 
-int predict(RunModel& run, const worker::IdxArray& images, const std::string& output) {
+int predict(RunModel& run, const worker::IdxArray& images, const std::string& output,
+            IfExists if_exists) {
   kernels::set_team_size(1);
   const std::vector<Tensor> parameters = parameter_tensors(run);
   const auto num_classes = static_cast<std::size_t>(run.model.num_classes());
-  AtomicFile file(output);
+  AtomicFile file(output, if_exists);
   file.write(csv_header(run.model.num_classes()));
   for (std::int64_t begin = 0; begin < images.num_items(); begin += kBatch) {
     const std::int64_t end = std::min(begin + kBatch, images.num_items());
@@ -112,15 +115,18 @@ int predict(RunModel& run, const worker::IdxArray& images, const std::string& ou
 }  // namespace
 
 Work prepare_predict(const PredictArguments& arguments) {
+  require_output("predict", "--output", arguments.output, if_exists(arguments.force));
   auto run = std::make_shared<RunModel>(
       load_run_model(RunDirectory(arguments.run_directory), arguments.checkpoint));
-  if (!std::filesystem::exists(arguments.input)) {
-    throw InvalidArgument("predict", fmt::format("--input {}: no such file", arguments.input));
+  if (const PathStatus input = look_at(arguments.input); !input.exists()) {
+    throw InvalidArgument("predict", fmt::format("--input {}: {}", arguments.input, input.problem));
   }
   auto images = std::make_shared<worker::IdxArray>(
       worker::read_idx(arguments.input, worker::IdxContent::kImages));
   require_fitting(*images, *run);
-  return [run, images, output = arguments.output] { return predict(*run, *images, output); };
+  return [run, images, output = arguments.output, existing = if_exists(arguments.force)] {
+    return predict(*run, *images, output, existing);
+  };
 }
 
 }  // namespace superstep::cluster

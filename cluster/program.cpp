@@ -4,12 +4,18 @@
 #include <exception>
 #include <optional>
 #include <string>
+#include <utility>
+#include <variant>
+#include <vector>
 
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "bsp/environment.h"
 #include "cluster/command_line.h"
 #include "cluster/commands.h"
+#include "cluster/standard_streams.h"
+#include "cluster/stop_signals.h"
 
 namespace superstep::cluster {
 
@@ -33,14 +39,6 @@ std::optional<Failure> failure_of(const Call& call) {
   }
 }
 
-std::string joined(int argc, const char* const* argv) {
-  std::string text;
-  for (int i = 0; i < argc; ++i) {
-    text += fmt::format("{}{}", i == 0 ? "" : " ", argv[i]);
-  }
-  return text;
-}
-
 Work print(const PrintArguments& arguments) {
   return [text = arguments.text] {
     fmt::print("{}", text);
@@ -50,20 +48,20 @@ Work print(const PrintArguments& arguments) {
 
 class Preparer {
  public:
-  Preparer(bsp::Environment& environment, std::string command_line)
-      : environment_(environment), command_line_(std::move(command_line)) {}
+  Preparer(bsp::Environment& environment, std::vector<std::string> command)
+      : environment_(environment), command_(std::move(command)) {}
 
   Work operator()(const TrainArguments& arguments) const {
-    return prepare_train(environment_, arguments, command_line_);
+    return prepare_train(environment_, arguments, command_);
   }
   Work operator()(const FederatedArguments& arguments) const {
-    return prepare_federated(environment_, arguments, command_line_);
+    return prepare_federated(environment_, arguments, command_);
   }
   Work operator()(const EvaluateArguments& arguments) const {
     return prepare_evaluate(environment_, arguments);
   }
   Work operator()(const LaunchArguments& arguments) const {
-    return prepare_launch(environment_, arguments, command_line_);
+    return prepare_launch(environment_, arguments, fmt::format("{}", fmt::join(command_, " ")));
   }
   Work operator()(const BenchArguments& arguments) const {
     return prepare_bench(environment_, arguments);
@@ -88,16 +86,35 @@ class Preparer {
   }
 
   bsp::Environment& environment_;
-  std::string command_line_;
+  std::vector<std::string> command_;
 };
 
-}  // namespace
+// A training that is asked to stop while it is being set up ends in order, too.
+void take_signals(const Command& command) {
+  const auto* train = std::get_if<TrainArguments>(&command);
+  if (const auto* federated = std::get_if<FederatedArguments>(&command)) {
+    train = &federated->run;
+  }
+  if (train != nullptr && !train->dry_run) {
+    survive_lost_readers();
+    install_stop_signals(bsp::Environment::launched_by_mpirun() ? HandleInterrupt::kNo
+                                                                : HandleInterrupt::kYes);
+  }
+}
 
-int run_program(bsp::Environment& environment, int argc, const char* const* argv) {
+int prepare_and_work(int argc, const char* const* argv) {
+  Command command;
+  std::optional<Failure> unprepared = failure_of([&] { command = parse_command_line(argc, argv); });
+  if (!unprepared) {
+    take_signals(command);
+  }
+  bsp::Environment environment;
   Work work;
-  const std::optional<Failure> unprepared = failure_of([&] {
-    work = std::visit(Preparer(environment, joined(argc, argv)), parse_command_line(argc, argv));
-  });
+  if (!unprepared) {
+    unprepared = failure_of([&] {
+      work = std::visit(Preparer(environment, {argv, argv + argc}), command);
+    });
+  }
   const std::optional<std::string> message =
       unprepared ? std::optional(unprepared->message) : std::nullopt;
   if (!environment.agree_on_setup(message)) {
@@ -107,10 +124,27 @@ int run_program(bsp::Environment& environment, int argc, const char* const* argv
   int exit_code = 0;
   const std::optional<Failure> failed = failure_of([&] { exit_code = work(); });
   if (failed) {
-    fmt::print(stderr, "superstep: {}\n", failed->message);
-    return failed->exit_code;
+    // Said before MPI ends: that waits for the other processes.
+    write_line(stderr, fmt::format("superstep: {}", failed->message));
   }
-  return exit_code;
+  return failed ? failed->exit_code : exit_code;
+}
+
+}  // namespace
+
+int run_program(int argc, const char* const* argv) {
+  int exit_code = 0;
+  std::optional<Failure> failed = failure_of([&] { exit_code = prepare_and_work(argc, argv); });
+  if (!failed && exit_code != static_cast<int>(ExitCode::kFailure)) {
+    if (const std::optional<std::string> unwritten = unwritten_output()) {
+      failed = Failure{*unwritten};
+    }
+  }
+  if (failed) {
+    write_line(stderr, fmt::format("superstep: {}", failed->message));
+  }
+  // What stopped the program says more than what became of its last lines.
+  return failed && exit_code == 0 ? failed->exit_code : exit_code;
 }
 
 }  // namespace superstep::cluster

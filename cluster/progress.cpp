@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/text.h"
+#include "cluster/standard_streams.h"
 
 namespace superstep::cluster {
 
@@ -126,8 +127,7 @@ void Progress::on_step(const worker::StepReport& report, Clock::time_point now) 
   }
   const ProgressState state = state_at(report, now);
   if (bar) {
-    fmt::print(bar_, "\r\x1b[K{}", progress_bar(state, options_.width - 1));
-    std::fflush(bar_);
+    draw(progress_bar(state, options_.width - 1));
     bar_is_shown_ = true;
   } else {
     say(progress_line(state));
@@ -143,14 +143,18 @@ void Progress::on_epoch(const worker::EpochReport& report) {
 
 void Progress::say(const std::string& line) {
   clear_bar();
-  fmt::print(lines_, "{}\n", line);
-  std::fflush(lines_);
+  write_line(lines_, line);
+}
+
+void Progress::draw(const std::string& bar) {
+  const std::string text = "\r\x1b[K" + bar;
+  static_cast<void>(std::fwrite(text.data(), 1, text.size(), bar_));
+  static_cast<void>(std::fflush(bar_));
 }
 
 void Progress::clear_bar() {
   if (bar_is_shown_) {
-    fmt::print(bar_, "\r\x1b[K");
-    std::fflush(bar_);
+    draw("");
     bar_is_shown_ = false;
   }
 }

@@ -3,7 +3,8 @@
 //
 //   epoch 2/6 [=======>            ] 612/2814  loss 0.3127  8.43 k samples/s  4 min 05 s left
 //
-// Text is made by pure functions; Progress decides when to print. Only the root rank has one.
+// Text is made by pure functions; Progress decides when to print. Only the root rank has one. What
+// cannot be written is left out: a training does not end for want of a reader.
 #pragma once
 
 #include <chrono>
@@ -60,6 +61,7 @@ class Progress {
   void say(const std::string& line);
 
  private:
+  void draw(const std::string& bar);  // in the place of the bar before
   void clear_bar();
   ProgressState state_at(const worker::StepReport& report, Clock::time_point now);
 

@@ -1,7 +1,12 @@
 #include "cluster/provenance.h"
 
 #include <chrono>
+#include <cmath>
+#include <limits>
 #include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -10,6 +15,7 @@
 #include "base/atomic_file.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/error_detail.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "base/version.h"
@@ -45,14 +51,119 @@ Json start_json(const Start& start) {
           {"hosts", start.hosts}, {"from_superstep", start.from_superstep}};
 }
 
-Start start_from(const Json& json) {
-  return {.time = json.at("time"),
-          .command_line = json.at("command_line"),
-          .ranks = json.at("ranks"),
-          .processes = json.at("processes"),
-          .lanes = json.at("lanes"),
-          .hosts = json.at("hosts"),
-          .from_superstep = json.at("from_superstep")};
+// Reads one object of the file; everything that is not as write_provenance leaves it is a DataError
+// with the key's path.
+class Fields {
+ public:
+  Fields(const Json& object, std::string prefix, const std::filesystem::path& file)
+      : object_(object), prefix_(std::move(prefix)), file_(file) {
+    if (!object_.is_object()) {
+      fail(prefix_.empty() ? "the file" : prefix_, object_, "an object");
+    }
+  }
+
+  std::string text(const std::string& key) const {
+    const Json& value = get(key);
+    if (!value.is_string()) {
+      fail(prefix_ + key, value, "a string");
+    }
+    return value.get<std::string>();
+  }
+  std::int64_t integer(const std::string& key, std::int64_t least, std::int64_t most) const {
+    return integer_of(get(key), prefix_ + key, least, most);
+  }
+  float number(const std::string& key, float least) const {
+    const Json& value = get(key);
+    const double number = value.is_number() ? value.get<double>() : std::nan("");
+    if (!(number >= double{least} && number <= double{std::numeric_limits<float>::max()})) {
+      fail(prefix_ + key, value, fmt::format("a number, at least {}", least));
+    }
+    return static_cast<float>(number);
+  }
+  std::vector<std::int64_t> integers(const std::string& key, std::int64_t least) const {
+    std::vector<std::int64_t> values;
+    for (const Json& value : list(key)) {
+      values.push_back(integer_of(value, fmt::format("{}{}[{}]", prefix_, key, values.size()),
+                                  least, std::numeric_limits<std::int64_t>::max()));
+    }
+    return values;
+  }
+  std::vector<std::string> texts(const std::string& key) const {
+    std::vector<std::string> values;
+    for (const Json& value : list(key)) {
+      if (!value.is_string()) {
+        fail(fmt::format("{}{}[{}]", prefix_, key, values.size()), value, "a string");
+      }
+      values.push_back(value.get<std::string>());
+    }
+    return values;
+  }
+  Fields object(const std::string& key) const {
+    return {get(key), fmt::format("{}{}.", prefix_, key), file_};
+  }
+  std::vector<Fields> objects(const std::string& key) const {
+    std::vector<Fields> values;
+    for (const Json& value : list(key)) {
+      values.emplace_back(value, fmt::format("{}{}[{}].", prefix_, key, values.size()), file_);
+    }
+    return values;
+  }
+
+ private:
+  [[noreturn]] void fail(const std::string& key, const Json& got, std::string_view expected) const {
+    constexpr std::size_t kShown = 60;
+    std::string shown = got.dump(-1, ' ', false, Json::error_handler_t::replace);
+    if (shown.size() > kShown) {
+      shown = shown.substr(0, kShown) + "...";
+    }
+    throw DataError("provenance", file_.string(), -1,
+                    fmt::format("this is not the provenance of a run: {}: got {}, expected {}", key,
+                                shown, expected),
+                    ExitCode::kBadCheckpoint);
+  }
+  const Json& get(const std::string& key) const {
+    const auto found = object_.find(key);
+    if (found == object_.end()) {
+      throw DataError(
+          "provenance", file_.string(), -1,
+          fmt::format("this is not the provenance of a run: missing key {}{}", prefix_, key),
+          ExitCode::kBadCheckpoint);
+    }
+    return *found;
+  }
+  const Json& list(const std::string& key) const {
+    const Json& value = get(key);
+    if (!value.is_array()) {
+      fail(prefix_ + key, value, "a list");
+    }
+    return value;
+  }
+  std::int64_t integer_of(const Json& value, const std::string& key, std::int64_t least,
+                          std::int64_t most) const {
+    const bool fits = value.is_number_integer() && value.get<std::int64_t>() >= least &&
+                      value.get<std::int64_t>() <= most;
+    if (!fits) {
+      fail(key, value, fmt::format("an integer from {} to {}", least, most));
+    }
+    return value.get<std::int64_t>();
+  }
+
+  const Json& object_;
+  std::string prefix_;  // "starts[0]."
+  const std::filesystem::path& file_;
+};
+
+constexpr std::int64_t kMaxInt = std::numeric_limits<int>::max();
+
+Start start_from(const Fields& fields) {
+  return {.time = fields.text("time"),
+          .command_line = fields.text("command_line"),
+          .ranks = static_cast<int>(fields.integer("ranks", 1, kMaxInt)),
+          .processes = static_cast<int>(fields.integer("processes", 1, kMaxInt)),
+          .lanes = static_cast<int>(fields.integer("lanes", 1, kMaxInt)),
+          .hosts = fields.texts("hosts"),
+          .from_superstep =
+              fields.integer("from_superstep", 0, std::numeric_limits<std::int64_t>::max())};
 }
 
 Json normalization_json(const worker::Normalization& normalization) {
@@ -62,16 +173,32 @@ Json normalization_json(const worker::Normalization& normalization) {
           {"standard_deviation", normalization.standard_deviation}};
 }
 
-worker::Normalization normalization_from(const Json& json) {
-  const int kind = json.at("kind");
-  if (kind < 0 || kind > static_cast<int>(worker::Normalization::Kind::kNone)) {
-    throw InvalidArgument("provenance",
-                          fmt::format("normalization.kind out of range: got {}", kind));
+worker::Normalization normalization_from(const Fields& fields) {
+  using Kind = worker::Normalization::Kind;
+  constexpr float kAny = std::numeric_limits<float>::lowest();
+  constexpr float kPositive = std::numeric_limits<float>::denorm_min();
+  return {.kind = static_cast<Kind>(fields.integer("kind", 0, static_cast<int>(Kind::kNone))),
+          .scale = fields.number("scale", kAny),
+          .mean = fields.number("mean", kAny),
+          .standard_deviation = fields.number("standard_deviation", kPositive)};
+}
+
+Json parse_file(const std::filesystem::path& file) {
+  std::string text;
+  try {
+    text = read_text_file(file, kMaxBytes);
+  } catch (const DataError& error) {
+    throw DataError("provenance", file.string(), error.offset(),
+                    fmt::format("the provenance of the run cannot be read: {}", detail_of(error)),
+                    ExitCode::kBadCheckpoint);
   }
-  return {.kind = static_cast<worker::Normalization::Kind>(kind),
-          .scale = json.at("scale"),
-          .mean = json.at("mean"),
-          .standard_deviation = json.at("standard_deviation")};
+  try {
+    return Json::parse(text);
+  } catch (const nlohmann::json::parse_error& error) {
+    throw DataError("provenance", file.string(), static_cast<std::int64_t>(error.byte),
+                    "this is not the provenance of a run: it is not JSON from there on",
+                    ExitCode::kBadCheckpoint);
+  }
 }
 
 }  // namespace
@@ -97,22 +224,17 @@ void write_provenance(const std::filesystem::path& file, const Provenance& prove
 }
 
 Provenance read_provenance(const std::filesystem::path& file) {
-  try {
-    const Json json = Json::parse(read_text_file(file, kMaxBytes));
-    Provenance provenance;
-    provenance.run_id = json.at("run_id");
-    provenance.data_fingerprint = json.at("data_fingerprint");
-    provenance.normalization = normalization_from(json.at("normalization"));
-    provenance.sample_shape = json.at("sample_shape").get<std::vector<std::int64_t>>();
-    for (const Json& start : json.at("starts")) {
-      provenance.starts.push_back(start_from(start));
-    }
-    return provenance;
-  } catch (const nlohmann::json::exception& error) {
-    throw DataError("provenance", file.string(), -1,
-                    fmt::format("this is not the provenance of a run: {}", error.what()),
-                    ExitCode::kBadCheckpoint);
+  const Json json = parse_file(file);
+  const Fields fields(json, "", file);
+  Provenance provenance;
+  provenance.run_id = fields.text("run_id");
+  provenance.data_fingerprint = fields.text("data_fingerprint");
+  provenance.normalization = normalization_from(fields.object("normalization"));
+  provenance.sample_shape = fields.integers("sample_shape", 1);
+  for (const Fields& start : fields.objects("starts")) {
+    provenance.starts.push_back(start_from(start));
   }
+  return provenance;
 }
 
 }  // namespace superstep::cluster

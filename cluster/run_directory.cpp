@@ -13,6 +13,7 @@
 #include "base/atomic_file.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/file.h"
 
 namespace superstep::cluster {
 
@@ -56,28 +57,35 @@ bool is_unbegun(const fs::path& root) {
 
 }  // namespace
 
-void RunDirectory::require_new_or_empty() const {
+void RunDirectory::require_new_or_empty(const Launch& launch) const {
+  const PathStatus status = look_at(root_);
   std::error_code error;
-  const fs::file_status status = fs::status(root_, error);
-  if (!fs::exists(status) || (fs::is_directory(status) && is_unbegun(root_))) {
+  if (status.kind == PathKind::kMissing ||
+      (status.kind == PathKind::kDirectory && is_unbegun(root_))) {
     return;
   }
-  const bool is_run = fs::exists(config(), error);
+  if (!status.exists()) {
+    throw InvalidArgument("train", fmt::format("--out {}: {}", root_.string(), status.problem));
+  }
+  const bool is_run = look_at(config()).exists();
   throw InvalidArgument(
       "train", fmt::format("--out {} exists and is not an empty directory: {}", root_.string(),
                            is_run ? fmt::format("it holds a run. To continue that run:\n  {}",
-                                                resume_command(1))
+                                                resume_command(launch))
                                   : "choose another directory"));
 }
 
 void RunDirectory::require_run() const {
-  if (!fs::is_directory(root_)) {
-    throw InvalidArgument("run directory", fmt::format("{}: no such directory", root_.string()));
-  }
-  if (!fs::exists(config())) {
+  const PathStatus status = look_at(root_);
+  if (status.kind != PathKind::kDirectory) {
     throw InvalidArgument(
         "run directory",
-        fmt::format("{} is no run directory: it has no config.toml", root_.string()));
+        fmt::format("{}: {}", root_.string(),
+                    status.kind == PathKind::kUnknown ? status.problem : "no such directory"));
+  }
+  if (const PathStatus file = look_at(config()); !file.exists()) {
+    throw InvalidArgument("run directory", fmt::format("{} is no run directory: config.toml: {}",
+                                                       root_.string(), file.problem));
   }
 }
 
@@ -95,11 +103,15 @@ void RunDirectory::create() const {
   }
 }
 
-std::string RunDirectory::resume_command(int num_processes) const {
+std::string RunDirectory::resume_command(const Launch& launch) const {
   const ParsedConfig parsed = cluster::read_config(config());
   const bool is_federated = parsed.problems.empty() && parsed.config.federated.rounds > 0;
-  const std::string launcher = num_processes > 1 ? fmt::format("mpirun -n {} ", num_processes) : "";
-  return fmt::format("{}superstep {} {} --out {} --resume", launcher,
+  const std::string launcher =
+      launch.num_processes > 1
+          ? fmt::format("mpirun {}-n {} ", launch.oversubscribed ? "--oversubscribe " : "",
+                        launch.num_processes)
+          : "";
+  return fmt::format("{}{} {} {} --out {} --resume", launcher, shell_word(launch.program),
                      is_federated ? "federated" : "train", shell_word(config().string()),
                      shell_word(root_.string()));
 }
@@ -107,7 +119,7 @@ std::string RunDirectory::resume_command(int num_processes) const {
 fs::path default_run_directory(const fs::path& config, std::chrono::system_clock::time_point now) {
   const std::string name = fmt::format("{}-{}", config.stem().string(), utc_compact(now));
   fs::path path = fs::path("runs") / name;
-  for (int copy = 2; fs::exists(path); ++copy) {
+  for (int copy = 2; look_at(path).exists(); ++copy) {
     path = fs::path("runs") / fmt::format("{}-{}", name, copy);
   }
   return path;

@@ -19,6 +19,13 @@
 
 namespace superstep::cluster {
 
+// How the user started the program, for messages with a command that can be pasted.
+struct Launch {
+  std::string program = "superstep";  // as it was typed: a name on the PATH, or a path
+  int num_processes = 1;              // 1: without mpirun
+  bool oversubscribed = false;        // mpirun refuses more processes than cores unless told so
+};
+
 class RunDirectory {
  public:
   explicit RunDirectory(std::filesystem::path root) : root_(std::move(root)) {}
@@ -36,7 +43,7 @@ class RunDirectory {
   // Throws InvalidArgument unless the path is free, or an empty directory, or one where a run ended
   // before it began (no configuration yet, no checkpoint); the message holds the command that
   // resumes when a run is there.
-  void require_new_or_empty() const;
+  void require_new_or_empty(const Launch& launch) const;
   // Throws InvalidArgument unless a run was started here.
   void require_run() const;
   // The configuration of the run; throws InvalidArgument when it is damaged.
@@ -44,8 +51,8 @@ class RunDirectory {
   // Makes the directories.
   void create() const;
 
-  // The command line that continues this run, for `num_processes` processes.
-  std::string resume_command(int num_processes) const;
+  // The command line that continues this run, started as `launch` was.
+  std::string resume_command(const Launch& launch) const;
 
  private:
   std::filesystem::path root_;

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include "base/atomic_file.h"
 #include "base/clock.h"
@@ -34,6 +35,13 @@ std::string from_root(bsp::World& world, const std::string& mine) {
 ParsedConfig parse_arguments(const TrainArguments& arguments) {
   std::vector<std::string> overrides = arguments.overrides;
   if (arguments.lanes) {
+    for (const std::string& given : overrides) {
+      if (given.starts_with("bsp.lanes=")) {
+        throw InvalidArgument(
+            "command line", fmt::format("'bsp.lanes' is given twice: by --lanes {} and by --set {}",
+                                        *arguments.lanes, given));
+      }
+    }
     overrides.push_back(fmt::format("bsp.lanes={}", *arguments.lanes));
   }
   ParsedConfig parsed = read_config(arguments.config, overrides);
@@ -41,8 +49,15 @@ ParsedConfig parse_arguments(const TrainArguments& arguments) {
   return parsed;
 }
 
+Launch launch_of(const bsp::Environment& environment, const std::string& program) {
+  const int processes = environment.num_processes();
+  return {.program = program,
+          .num_processes = processes,
+          .oversubscribed = processes > ::sysconf(_SC_NPROCESSORS_ONLN)};
+}
+
 RunOpening::RunOpening(const bsp::Environment& environment, const TrainArguments& arguments,
-                       const RunSetup& setup, const std::string& fingerprint)
+                       const RunSetup& setup, const std::string& fingerprint, const Launch& launch)
     : is_root_process_(environment.is_root_process()) {
   if (arguments.resume && arguments.out.empty()) {
     throw InvalidArgument("train",
@@ -54,17 +69,17 @@ RunOpening::RunOpening(const bsp::Environment& environment, const TrainArguments
   if (arguments.resume) {
     prepare_resume(arguments, setup, fingerprint);
   } else {
-    choose_new_directory(arguments, setup, fingerprint);
+    choose_new_directory(arguments, setup, fingerprint, launch);
   }
 }
 
 void RunOpening::choose_new_directory(const TrainArguments& arguments, const RunSetup& setup,
-                                      const std::string& fingerprint) {
+                                      const std::string& fingerprint, const Launch& launch) {
   directory_ =
       RunDirectory(arguments.out.empty()
                        ? default_run_directory(arguments.config, std::chrono::system_clock::now())
                        : std::filesystem::path(arguments.out));
-  directory_.require_new_or_empty();
+  directory_.require_new_or_empty(launch);
   provenance_.run_id = new_run_id();
   provenance_.data_fingerprint = fingerprint;
   provenance_.normalization = setup.normalization;
@@ -78,8 +93,9 @@ void RunOpening::prepare_resume(const TrainArguments& arguments, const RunSetup&
   directory_ = RunDirectory(arguments.out);
   directory_.require_run();
   lock_.emplace(directory_);
-  const std::vector<std::string> refused =
-      differences_refused_on_resume(directory_.read_config(), setup.config);
+  const RunConfig before = directory_.read_config();
+  warnings_ = differences_that_change_a_resumed_run(before, setup.config);
+  const std::vector<std::string> refused = differences_refused_on_resume(before, setup.config);
   if (!refused.empty()) {
     throw InvalidArgument("train",
                           fmt::format("the run in {} cannot continue with another "

@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "bsp/environment.h"
 #include "bsp/world.h"
@@ -23,6 +24,9 @@ namespace superstep::cluster {
 // for what is wrong with it.
 ParsedConfig parse_arguments(const TrainArguments& arguments);
 
+// How this run was started; `program` as it was typed.
+Launch launch_of(const bsp::Environment& environment, const std::string& program);
+
 class RunOpening {
  public:
   // What the root process decides and every rank is told.
@@ -35,7 +39,7 @@ class RunOpening {
   // `fingerprint` is that of the data, compared when a run is continued. Throws one of the
   // project's errors.
   RunOpening(const bsp::Environment& environment, const TrainArguments& arguments,
-             const RunSetup& setup, const std::string& fingerprint);
+             const RunSetup& setup, const std::string& fingerprint, const Launch& launch);
 
   bool is_root_rank(const bsp::World& world) const;
   Decisions agree(bsp::World& world) const;  // collective
@@ -47,10 +51,12 @@ class RunOpening {
   const std::string& run_id() const { return provenance_.run_id; }
   const std::filesystem::path& checkpoint() const { return checkpoint_; }
   std::int64_t resume_superstep() const { return resume_superstep_; }  // -1: not resumed
+  // About what the resumed run computes, for the user.
+  const std::vector<std::string>& warnings() const { return warnings_; }
 
  private:
   void choose_new_directory(const TrainArguments& arguments, const RunSetup& setup,
-                            const std::string& fingerprint);
+                            const std::string& fingerprint, const Launch& launch);
   void prepare_resume(const TrainArguments& arguments, const RunSetup& setup,
                       const std::string& fingerprint);
 
@@ -59,6 +65,7 @@ class RunOpening {
   Provenance provenance_;
   std::filesystem::path checkpoint_;
   std::int64_t resume_superstep_ = -1;
+  std::vector<std::string> warnings_;
   std::optional<RunLock> lock_;
 };
 

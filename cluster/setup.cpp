@@ -3,42 +3,50 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <cstddef>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "base/checked_cast.h"
 #include "base/error.h"
+#include "base/error_detail.h"
+#include "base/file.h"
 #include "base/hash.h"
+#include "base/memory.h"
 #include "cluster/file_hash.h"
 #include "cluster/model_section.h"
 #include "worker/data/batches.h"
 #include "worker/data/dataset.h"
+#include "worker/layer_error.h"
 
 namespace superstep::cluster {
 
 namespace {
 
 void require_path(const ParsedConfig& parsed, const std::string& key, const std::string& path,
-                  bool is_directory) {
-  const std::filesystem::file_status status = std::filesystem::status(path);
-  const bool fits = is_directory ? std::filesystem::is_directory(status)
-                                 : std::filesystem::is_regular_file(status);
-  if (!fits) {
-    throw InvalidArgument(
-        "configuration",
-        fmt::format("{}'{}' = \"{}\": {}", parsed.place_of(key), key, path,
-                    std::filesystem::exists(status)
-                        ? (is_directory ? "this is not a directory" : "this is not a file")
-                        : (is_directory ? "no such directory" : "no such file")));
+                  PathKind expected) {
+  const PathStatus status = look_at(path);
+  if (status.kind == expected) {
+    return;
   }
+  const std::string_view noun = expected == PathKind::kDirectory ? "directory" : "file";
+  std::string problem = status.problem;
+  if (status.exists()) {
+    problem = fmt::format("this is not a {}", noun);
+  } else if (status.kind == PathKind::kMissing) {
+    problem = fmt::format("no such {}", noun);
+  }
+  throw InvalidArgument("configuration", fmt::format("{}'{}' = \"{}\": {}", parsed.place_of(key),
+                                                     key, path, problem));
 }
 
 LoadedData load_idx(const ParsedConfig& parsed) {
   const DataSection& data = parsed.config.data;
-  require_path(parsed, "data.directory", data.directory, true);
+  require_path(parsed, "data.directory", data.directory, PathKind::kDirectory);
   const worker::LabelledData labelled =
       worker::idx_directory(data.directory, checked_cast<int>(data.num_classes));
   return {.parts = {.train = labelled.train, .validation = nullptr, .test = labelled.test},
@@ -46,9 +54,33 @@ LoadedData load_idx(const ParsedConfig& parsed) {
                                      labelled.test->fingerprint())};
 }
 
+// Samples are bytes in memory, once per process; patterns of the classes are floats.
+void require_memory(const ParsedConfig& parsed) {
+  const DataSection& data = parsed.config.data;
+  double elements = 1.0;
+  for (const std::int64_t size : data.sample_shape) {
+    elements *= static_cast<double>(size);
+  }
+  const double samples = static_cast<double>(data.num_train) + static_cast<double>(data.num_test);
+  const double needed = samples * (elements + 1.0) +
+                        static_cast<double>(data.num_classes) * elements * double{sizeof(float)};
+  const auto machine = static_cast<double>(physical_memory_bytes());
+  if (needed > machine) {
+    const std::string key = data.num_train >= data.num_test ? "data.num_train" : "data.num_test";
+    throw InvalidArgument(
+        "configuration",
+        fmt::format("{}'{}' = {}: {:.0f} samples of {:.0f} values need {:.0f} bytes of memory in "
+                    "every process, this machine has {:.0f}",
+                    parsed.place_of(key), key, std::max(data.num_train, data.num_test), samples,
+                    elements, needed, machine));
+  }
+}
+
 // Training and test samples are parts of one dataset, so that they share the prototypes of the
 // classes.
-LoadedData make_synthetic(const DataSection& data) {
+LoadedData make_synthetic(const ParsedConfig& parsed) {
+  const DataSection& data = parsed.config.data;
+  require_memory(parsed);
   const std::shared_ptr<const worker::Dataset> all =
       worker::synthetic_dataset({.num_samples = data.num_train + data.num_test,
                                  .sample_shape = kernels::Shape(data.sample_shape),
@@ -146,15 +178,41 @@ paramserver::LearningRateSchedule schedule_of(const RunConfig& config, std::int6
 }  // namespace
 
 LoadedData load_data(const ParsedConfig& parsed) {
-  LoadedData data =
-      parsed.config.data.format == "idx" ? load_idx(parsed) : make_synthetic(parsed.config.data);
+  LoadedData data = parsed.config.data.format == "idx" ? load_idx(parsed) : make_synthetic(parsed);
   hold_out_validation(parsed, data.parts);
   return data;
+}
+
+std::shared_ptr<const worker::Dataset> load_test_data(const ParsedConfig& parsed) {
+  const DataSection& data = parsed.config.data;
+  if (data.format != "idx") {
+    return make_synthetic(parsed).parts.test;
+  }
+  require_path(parsed, "data.directory", data.directory, PathKind::kDirectory);
+  return worker::idx_test_part(data.directory, checked_cast<int>(data.num_classes));
 }
 
 worker::Model build_model(const RunConfig& config, const kernels::Shape& sample_shape) {
   return worker::Model::build(layers_of(config), sample_shape,
                               checked_cast<int>(config.data.num_classes));
+}
+
+worker::Model build_model(const ParsedConfig& parsed, const kernels::Shape& sample_shape) {
+  try {
+    return build_model(parsed.config, sample_shape);
+  } catch (const worker::LayerError& error) {
+    std::string path = "model";
+    for (const std::size_t index : error.position()) {
+      path += fmt::format(".{}[{}]", path == "model" ? "layers" : "body", index);
+    }
+    const bool is_preset = !parsed.config.model.preset.empty();
+    throw InvalidArgument(
+        "configuration",
+        fmt::format("{}{}", parsed.place_of(is_preset ? "model.preset" : path), detail_of(error)));
+  } catch (const InvalidArgument& error) {
+    throw InvalidArgument("configuration",
+                          fmt::format("{}{}", parsed.place_of("model.layers"), detail_of(error)));
+  }
 }
 
 RunSetup make_setup(const ParsedConfig& parsed, Begin begin) {
@@ -163,11 +221,11 @@ RunSetup make_setup(const ParsedConfig& parsed, Begin begin) {
   setup.data = load_data(parsed);
   if (const std::string& file = setup.config.train.warm_start;
       !file.empty() && begin == Begin::kFresh) {
-    require_path(parsed, "train.warm_start", file, false);
+    require_path(parsed, "train.warm_start", file, PathKind::kFile);
     setup.warm_start = to_text(hash_file(file));
   }
   setup.normalization = normalization_of(setup.config, *setup.data.parts.train);
-  setup.model = build_model(setup.config, setup.data.parts.train->sample_shape());
+  setup.model = build_model(parsed, setup.data.parts.train->sample_shape());
   return setup;
 }
 

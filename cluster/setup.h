@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "bsp/environment.h"
@@ -34,7 +35,11 @@ enum class Begin : std::uint8_t { kFresh, kResumed };
 // Throw InvalidArgument where the configuration names something impossible or missing (with the
 // place the name was given), DataError where a file holds something else than it must.
 LoadedData load_data(const ParsedConfig& parsed);
+// What an evaluation needs: training files are not looked at.
+std::shared_ptr<const worker::Dataset> load_test_data(const ParsedConfig& parsed);
 worker::Model build_model(const RunConfig& config, const kernels::Shape& sample_shape);
+// The same with the place of the layer that does not fit in the message.
+worker::Model build_model(const ParsedConfig& parsed, const kernels::Shape& sample_shape);
 RunSetup make_setup(const ParsedConfig& parsed, Begin begin = Begin::kFresh);
 
 bsp::EnvironmentOptions environment_options(const RunConfig& config);

@@ -44,7 +44,16 @@ extern "C" void on_stop_signal(int signal) {
   errno = saved_errno;
 }
 
+// A signal that whoever started the program has ignored (nohup, a background job) stays ignored.
+bool is_ignored(int signal) {
+  struct sigaction action {};
+  return sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
 void handle(int signal) {
+  if (is_ignored(signal)) {
+    return;
+  }
   struct sigaction action {};
   action.sa_handler = on_stop_signal;
   action.sa_flags = SA_RESTART | SA_ONSTACK;  // base/signal_stack.h says why

@@ -13,7 +13,8 @@ namespace superstep::cluster {
 
 enum class HandleInterrupt : std::uint8_t { kNo, kYes };
 
-// Installs the handlers: they call worker::request_stop().
+// Installs the handlers: they call worker::request_stop(). Signals that the program inherited as
+// ignored stay so.
 void install_stop_signals(HandleInterrupt interrupt);
 
 // What the handler writes to standard error, a line of at most 4,000 bytes; empty (as at the

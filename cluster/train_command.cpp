@@ -1,4 +1,6 @@
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "cluster/commands.h"
 #include "cluster/launcher_check.h"
@@ -7,9 +9,9 @@
 namespace superstep::cluster {
 
 Work prepare_train(bsp::Environment& environment, const TrainArguments& arguments,
-                   const std::string& command_line) {
+                   const std::vector<std::string>& command) {
   require_known_launcher(environment);
-  auto run = std::make_shared<TrainRun>(environment, arguments, command_line);
+  auto run = std::make_shared<TrainRun>(environment, arguments, command);
   return [run] { return run->execute(); };
 }
 

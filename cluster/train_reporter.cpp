@@ -12,10 +12,10 @@
 namespace superstep::cluster {
 
 void TrainReporter::speak(const ProgressOptions& options, std::int64_t log_every_supersteps,
-                          int num_processes) {
+                          const std::string& resume_command) {
   progress_ = std::make_unique<Progress>(options, stdout, stderr);
   metrics_ = std::make_unique<MetricsLog>(directory_.metrics(), log_every_supersteps);
-  resume_command_ = directory_.resume_command(num_processes);
+  resume_command_ = resume_command;
 }
 
 void TrainReporter::require_finite(double loss, const std::string& what_and_when) const {

@@ -23,7 +23,8 @@ class TrainReporter : public worker::TrainObserver {
   explicit TrainReporter(RunDirectory directory) : directory_(std::move(directory)) {}
 
   // Makes this the root's reporter: progress, metrics, and what a stop signal says.
-  void speak(const ProgressOptions& options, std::int64_t log_every_supersteps, int num_processes);
+  void speak(const ProgressOptions& options, std::int64_t log_every_supersteps,
+             const std::string& resume_command);
 
   // Both throw DataError (exit code 6) when a loss is no number: on every rank at the same
   // superstep.

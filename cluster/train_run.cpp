@@ -1,11 +1,13 @@
 #include "cluster/train_run.h"
 
 #include <cstdio>
+#include <exception>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include <fmt/format.h>
+#include <unistd.h>
 
 #include "base/aligned.h"
 #include "base/atomic_file.h"
@@ -15,10 +17,12 @@
 #include "cluster/dry_run.h"
 #include "cluster/handshake.h"
 #include "cluster/launch_record.h"
+#include "cluster/standard_streams.h"
 #include "cluster/stop_signals.h"
 #include "cluster/world_shape.h"
 #include "kernels/threads.h"
 #include "paramserver/npz.h"
+#include "worker/stop_request.h"
 
 namespace superstep::cluster {
 
@@ -47,14 +51,25 @@ void record_for_launcher(const bsp::World& world, const RunDirectory& directory,
 }  // namespace
 
 TrainRun::TrainRun(bsp::Environment& environment, const TrainArguments& arguments,
-                   std::string command_line)
+                   const std::vector<std::string>& command)
     : environment_(environment),
       arguments_(arguments),
-      command_line_(std::move(command_line)),
+      command_line_(fmt::format("{}", fmt::join(command, " "))),
+      launch_(launch_of(environment, command.front())),
       setup_(make_setup(parse_arguments(arguments),
                         arguments.resume ? Begin::kResumed : Begin::kFresh)),
-      opening_(environment, arguments, setup_, setup_.data.fingerprint) {
+      opening_(environment, arguments, setup_, setup_.data.fingerprint, launch_) {
+  require_not_stopped();
   require_enough_slots();
+}
+
+void TrainRun::require_not_stopped() {
+  if (worker::stop_requested()) {
+    throw CommunicationError("train",
+                             "stopped by a signal before the first superstep: nothing was written; "
+                             "start the same command again",
+                             ExitCode::kStoppedResumable);
+  }
 }
 
 void TrainRun::require_enough_slots() const {
@@ -77,6 +92,7 @@ void TrainRun::require_enough_slots() const {
 
 int TrainRun::execute() {
   bsp::EnvironmentOptions options = environment_options(setup_.config);
+  options.remedy = [this](ExitCode exit_code) { return remedy(exit_code); };
   if (launch_context() && !arguments_.out.empty()) {
     options.status_file = RunDirectory(arguments_.out).launch_records() /
                           fmt::format("status-{:05}.json", environment_.process());
@@ -84,7 +100,6 @@ int TrainRun::execute() {
   if (arguments_.dry_run) {
     return environment_.run(options, [this](bsp::World& world) { explain_on_rank(world); });
   }
-  install_stop_signals(environment_.under_mpirun() ? HandleInterrupt::kNo : HandleInterrupt::kYes);
   const int code = environment_.run(options, [this](bsp::World& world) { train_on_rank(world); });
   return code != 0 ? code : exit_code_.load();
 }
@@ -110,11 +125,15 @@ void TrainRun::start_reports(const bsp::World& world, TrainReporter& reporter) c
   reporter.speak({.style = progress_style(environment_.under_mpirun()),
                   .epochs = setup_.config.train.epochs,
                   .total_supersteps = total_supersteps(setup_)},
-                 setup_.config.train.log_every_supersteps, environment_.num_processes());
+                 setup_.config.train.log_every_supersteps,
+                 opening_.directory().resume_command(launch_));
   reporter.say(fmt::format("{}: {} parameters, {}", opening_.directory().root().string(),
                            setup_.model.layout().num_parameters(), to_text(shape_of(world))));
   if (!opening_.checkpoint().empty()) {
     reporter.say(fmt::format("continuing from {}", opening_.checkpoint().string()));
+  }
+  for (const std::string& warning : opening_.warnings()) {
+    write_line(stderr, "superstep: warning: " + warning);
   }
 }
 
@@ -135,6 +154,7 @@ void TrainRun::train_on_rank(bsp::World& world) {
     start_reports(world, reporter);
   }
   world.sync();
+  note_open_run(world, decisions.directory);
   worker::TrainOptions options = train_options(setup_);
   options.checkpoint.directory = decisions.directory.checkpoints();
   options.checkpoint.run_id = decisions.run_id;
@@ -189,12 +209,45 @@ void TrainRun::report_outcome(bsp::World& world, const paramserver::CollocatedSe
   }
 }
 
+void TrainRun::note_open_run(const bsp::World& world, const RunDirectory& directory) {
+  if (world.lane() == 0) {
+    const std::lock_guard lock(open_run_mutex_);
+    open_run_ = directory;
+  }
+}
+
+std::string TrainRun::remedy(ExitCode exit_code) const {
+  if (exit_code != ExitCode::kFailure && exit_code != ExitCode::kStoppedResumable) {
+    return {};
+  }
+  std::string text;
+  if (exit_code == ExitCode::kStoppedResumable) {
+    text = fmt::format(
+        "\nif the missing ranks were slow rather than lost, raise bsp.sync_deadline_seconds (now "
+        "{})",
+        setup_.config.bsp.sync_deadline_seconds);
+  }
+  const std::lock_guard lock(open_run_mutex_);
+  if (!open_run_) {
+    return text;
+  }
+  try {
+    if (const auto newest = paramserver::newest_checkpoint(open_run_->checkpoints())) {
+      text += fmt::format("\nthe newest checkpoint is {}\nto continue:\n  {}", newest->string(),
+                          open_run_->resume_command(launch_));
+    }
+  } catch (const std::exception&) {
+    // The error being reported is the one to know about.
+  }
+  return text;
+}
+
 void TrainRun::say_outcome(const worker::TrainResult& result, TrainReporter& reporter) const {
   if (is_stopped(result.reason)) {
     reporter.say(fmt::format("stopped ({}) after superstep {}; checkpoint {}\nto continue:\n  {}",
                              worker::name_of(result.reason), result.supersteps,
                              result.last_checkpoint.string(),
-                             opening_.directory().resume_command(environment_.num_processes())));
+                             opening_.directory().resume_command(launch_)));
   } else {
     reporter.say(final_line(result));
   }

@@ -11,9 +11,6 @@
 namespace superstep::kernels {
 namespace {
 
-// Larger windows are mistakes, and products of two such sizes stay far from overflow.
-constexpr std::int64_t kLargest = std::int64_t{1} << 30;
-
 std::vector<std::int64_t> window_attribute(std::string_view op, const Attributes& attributes,
                                            std::string_view name,
                                            std::vector<std::int64_t> defaults, std::int64_t least) {
@@ -25,9 +22,9 @@ std::vector<std::int64_t> window_attribute(std::string_view op, const Attributes
                                           values.size(), fmt::join(values, ", "), count));
   }
   for (const std::int64_t value : values) {
-    if (value < least || value > kLargest) {
+    if (value < least || value > kLargestWindow) {
       throw InvalidArgument(op, fmt::format("attribute {}: got ({}), expected values from {} to {}",
-                                            name, fmt::join(values, ", "), least, kLargest));
+                                            name, fmt::join(values, ", "), least, kLargestWindow));
     }
   }
   return values;
@@ -38,10 +35,11 @@ void finish_axis(std::string_view op, std::string_view axis_name, Window::Axis& 
     throw InvalidArgument(
         op, fmt::format("{} ({}): got {}, expected {}", what, axis_name, got, expected));
   };
-  if (axis.kernel < 1 || axis.kernel > kLargest) {
-    fail("kernel size", axis.kernel, fmt::format("a value from 1 to {}", kLargest));
+  if (axis.kernel < 1 || axis.kernel > kLargestWindow) {
+    fail("kernel size", axis.kernel, fmt::format("a value from 1 to {}", kLargestWindow));
   }
-  if (axis.input < 1 || axis.input > std::numeric_limits<std::int64_t>::max() - 2 * kLargest) {
+  if (axis.input < 1 ||
+      axis.input > std::numeric_limits<std::int64_t>::max() - 2 * kLargestWindow) {
     fail("input size", axis.input, "at least 1");
   }
   const std::int64_t padded = axis.input + axis.begin + axis.end;

@@ -20,6 +20,10 @@
 
 namespace superstep::kernels {
 
+// Of kernel, stride and dilation along one axis. Larger windows are mistakes, and products of two
+// such sizes stay far from overflow.
+inline constexpr std::int64_t kLargestWindow = std::int64_t{1} << 30;
+
 struct Window {
   // Along one axis; begin and end pad the low and the high side.
   struct Axis {

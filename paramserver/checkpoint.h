@@ -93,10 +93,11 @@ struct ArrayPart {
   std::span<const float> values;
 };
 
-// Collective. Writes root/step-<superstep, 8 digits> (root is made when missing) and returns its
-// path. Fills manifest.arrays and manifest.state_hash; the rest of the manifest is rank 0's, and
-// its superstep must be the same on all ranks. Leftovers of an earlier attempt (step-N.tmp) are
-// removed first.
+// Collective. Writes root/step-<superstep, 8 digits> (root is made when missing, in a directory
+// that must be there: a run that was removed is not brought back to life) and returns its path.
+// Fills manifest.arrays and manifest.state_hash; the rest of the manifest is rank 0's, and its
+// superstep must be the same on all ranks. Leftovers of an earlier attempt (step-N.tmp) are removed
+// first.
 //
 // A valid checkpoint is never overwritten: when step-N exists with the same state_hash, it is left
 // as it is; with another one, DataError. A damaged step-N is renamed to step-N.damaged (.damaged-2,
@@ -137,6 +138,13 @@ class CheckpointReader {
 // ones, *.tmp, files and symbolic links are ignored). Empty when root does not exist.
 std::vector<std::filesystem::path> list_checkpoints(const std::filesystem::path& root);
 std::optional<std::filesystem::path> newest_checkpoint(const std::filesystem::path& root);
+
+struct ExaminedCheckpoint {
+  std::filesystem::path directory;
+  std::string problem;  // empty: every byte verified
+};
+// Whatever is named like a finished checkpoint, oldest first, damaged or not. Reads all of it.
+std::vector<ExaminedCheckpoint> examine_checkpoints(const std::filesystem::path& root);
 // The newest one whose every byte is verified; what was skipped and why is appended to `problems`.
 std::optional<std::filesystem::path> newest_verified_checkpoint(const std::filesystem::path& root,
                                                                 std::vector<std::string>* problems);

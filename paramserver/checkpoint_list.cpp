@@ -81,6 +81,19 @@ void remove_checkpoint(const fs::path& path) {
   remove_tree(condemned);
 }
 
+// What keeps a run from going on there; empty when every byte is verified.
+std::string problem_of(const fs::path& path) {
+  if (!is_own_directory(path)) {
+    return fmt::format("[Checkpoint] {}: is not a directory", path.native());
+  }
+  try {
+    CheckpointReader(path).verify();
+    return {};
+  } catch (const DataError& error) {
+    return error.what();
+  }
+}
+
 bool names_one_of(const fs::path& path, std::span<const fs::path> pinned) {
   return std::any_of(pinned.begin(), pinned.end(), [&](const fs::path& other) {
     // "root/step-1/" has an empty file name.
@@ -115,21 +128,23 @@ std::optional<fs::path> newest_checkpoint(const fs::path& root) {
   return std::move(valid.back());
 }
 
+std::vector<ExaminedCheckpoint> examine_checkpoints(const fs::path& root) {
+  std::vector<ExaminedCheckpoint> examined;
+  for (Candidate& candidate : candidates_in(root)) {
+    std::string problem = problem_of(candidate.path);
+    examined.push_back({std::move(candidate.path), std::move(problem)});
+  }
+  return examined;
+}
+
 std::optional<fs::path> newest_verified_checkpoint(const fs::path& root,
                                                    std::vector<std::string>* problems) {
   std::vector<Candidate> candidates = candidates_in(root);
   std::reverse(candidates.begin(), candidates.end());
   for (const Candidate& candidate : candidates) {
-    std::string problem;
-    if (!is_own_directory(candidate.path)) {
-      problem = fmt::format("[Checkpoint] {}: is not a directory", candidate.path.native());
-    } else {
-      try {
-        CheckpointReader(candidate.path).verify();
-        return candidate.path;
-      } catch (const DataError& error) {
-        problem = error.what();
-      }
+    std::string problem = problem_of(candidate.path);
+    if (problem.empty()) {
+      return candidate.path;
     }
     if (problems != nullptr) {
       problems->push_back(std::move(problem));

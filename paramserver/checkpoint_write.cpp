@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/error_detail.h"
 #include "base/failpoint.h"
 #include "base/file.h"
 #include "paramserver/checkpoint.h"
@@ -161,7 +162,7 @@ void run_together(bsp::World& world, const fs::path& temporary,
   try {
     phase();
   } catch (const Error& error) {
-    problem = error.what();
+    problem = detail_of(error);
     exit_code = error.exit_code();
   } catch (const std::exception& error) {
     problem = fmt::format("unexpected error: {}", error.what());
@@ -227,10 +228,15 @@ Existing examine_target(const fs::path& target, const Manifest& manifest) {
 // Rank 0. Makes the directory with all its files, their space reserved.
 void prepare_directory(const fs::path& temporary, const Manifest& manifest) {
   std::error_code error;
-  fs::create_directories(temporary.parent_path(), error);
+  const fs::path root = temporary.parent_path();
+  fs::create_directory(root, error);
+  if (error == std::errc::no_such_file_or_directory) {
+    throw DataError(kWhere, root.parent_path().native(), -1,
+                    "no such directory: it was removed or renamed while the run was going on",
+                    ExitCode::kFailure);
+  }
   if (error) {
-    internal::throw_write_error(kWhere, temporary.parent_path(), "create the directory",
-                                error.value());
+    internal::throw_write_error(kWhere, root, "create the directory", error.value());
   }
   fs::remove_all(temporary, error);
   if (!error) {

@@ -1,6 +1,7 @@
 // Warm start: the entries of a layout from an .npz file.
 
 #include <algorithm>
+#include <cmath>
 #include <set>
 #include <utility>
 
@@ -46,6 +47,9 @@ class WeightLoader {
       fail("other shapes: " + shortened(problems));
     }
     for (const NamedArray& array : arrays) {
+      require_usable(array);
+    }
+    for (const NamedArray& array : arrays) {
       const auto offset = static_cast<std::size_t>(layout_.entry(array.name).offset);
       std::copy(array.values.begin(), array.values.end(), buffer.subspan(offset).begin());
     }
@@ -53,6 +57,19 @@ class WeightLoader {
   }
 
  private:
+  // A root is taken of variances.
+  void require_usable(const NamedArray& array) const {
+    const bool is_variance =
+        layout_.entry(array.name).role == EntryRole::kStatistic && array.name.ends_with("variance");
+    for (std::size_t i = 0; i < array.values.size(); ++i) {
+      const float value = array.values[i];
+      if (!std::isfinite(value) || (is_variance && value < 0.0F)) {
+        fail(fmt::format("entry {}, value {}: got {}, expected a {}number", array.name, i, value,
+                         is_variance ? "finite, non-negative " : "finite "));
+      }
+    }
+  }
+
   void match_names() {
     const std::set<std::string> available(reader_.names().begin(), reader_.names().end());
     std::set<std::string> known;

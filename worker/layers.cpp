@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/check.h"
+#include "kernels/window.h"
 #include "worker/layer_fields.h"
 
 namespace superstep::worker {
@@ -16,6 +17,23 @@ std::string at_least(std::string_view name, std::int64_t value, std::int64_t lea
   return fmt::format("{}: got {}, expected at least {}", name, value, least);
 }
 
+// What a window of the kernels can be.
+std::string in_window(std::string_view name, std::int64_t value, std::int64_t least) {
+  if (value >= least && value <= kernels::kLargestWindow) {
+    return {};
+  }
+  return fmt::format("{}: got {}, expected {} to {}", name, value, least, kernels::kLargestWindow);
+}
+
+// Of values that are fine by themselves.
+std::string extent_problem(const Conv2d& layer) {
+  const std::int64_t extent = layer.dilation * (layer.kernel - 1) + 1;
+  return extent <= kernels::kLargestWindow
+             ? std::string()
+             : fmt::format("dilation * (kernel - 1) + 1: got {}, expected at most {}", extent,
+                           kernels::kLargestWindow);
+}
+
 template <typename... Problems>
 std::string first_of(const Problems&... problems) {
   std::string first;
@@ -26,12 +44,14 @@ std::string first_of(const Problems&... problems) {
 struct ProblemFinder {
   std::string operator()(const Dense& layer) const { return at_least("units", layer.units, 1); }
   std::string operator()(const Conv2d& layer) const {
-    return first_of(at_least("filters", layer.filters, 1), at_least("kernel", layer.kernel, 1),
-                    at_least("stride", layer.stride, 1), at_least("dilation", layer.dilation, 1));
+    const std::string problem =
+        first_of(at_least("filters", layer.filters, 1), in_window("kernel", layer.kernel, 1),
+                 in_window("stride", layer.stride, 1), in_window("dilation", layer.dilation, 1));
+    return problem.empty() ? extent_problem(layer) : problem;
   }
   template <AnyOf<MaxPool, AveragePool> Pool>
   std::string operator()(const Pool& layer) const {
-    return first_of(at_least("kernel", layer.kernel, 1), at_least("stride", layer.stride, 0));
+    return first_of(in_window("kernel", layer.kernel, 1), in_window("stride", layer.stride, 0));
   }
   std::string operator()(const BatchNorm& layer) const {
     if (!(layer.epsilon > 0.0 && layer.epsilon < 1.0)) {

@@ -1,11 +1,14 @@
 // Walks the layers once: names, shapes, entries of the layout with their initialisers.
 #include <algorithm>
+#include <cstddef>
 #include <map>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "worker/layer_error.h"
 #include "worker/layer_fields.h"
 #include "worker/model_node.h"
 
@@ -16,6 +19,8 @@ namespace {
 using kernels::Shape;
 
 constexpr int kMaxNesting = 16;
+// Of one layer: 4 TiB in float32, more than a node holds.
+constexpr double kMaxWeights = 1099511627776.0;
 
 std::string_view name_stem(const Layer& layer) {
   return std::holds_alternative<Conv2d>(layer) ? "conv" : kind_of(layer);
@@ -36,6 +41,8 @@ class Builder {
       node->output = shape;
       node->first_entry = static_cast<int>(built_.initializers.size());
       prefix_ = prefix + node->name + "/";
+      position_.resize(static_cast<std::size_t>(nesting));
+      position_.push_back(i);
       path_ = fmt::format("{}layer {} ({})", path, i + 1, node->name);
       nesting_ = nesting;
       if (const std::string problem = problem_with(layers[i]); !problem.empty()) {
@@ -59,7 +66,7 @@ class Builder {
 
  private:
   [[noreturn]] void fail(const std::string& what) const {
-    throw InvalidArgument("Model::build", fmt::format("{}: {}", path_, what));
+    throw LayerError(position_, fmt::format("{}: {}", path_, what));
   }
 
   void add_entry(Model::Node& node, paramserver::LayoutEntry entry, EntryInitializer initializer) {
@@ -97,6 +104,18 @@ class Builder {
     }
   }
 
+  // Of weights, before anything is computed from their number.
+  void require_countable(const Shape& weights) const {
+    double count = 1.0;
+    for (const std::int64_t size : weights.sizes()) {
+      count *= static_cast<double>(size);
+    }
+    if (count > kMaxWeights) {
+      fail(fmt::format("weights of shape {}: got {:.3g} values, expected at most {:.3g}",
+                       weights.to_string(), count, kMaxWeights));
+    }
+  }
+
   // Entries: weight (inputs, units), bias (units).
   void place(const Dense& layer, Model::Node& node) {
     if (node.input.rank() != 1) {
@@ -105,6 +124,7 @@ class Builder {
                       node.input.to_string()));
     }
     const std::int64_t inputs = node.input[0];
+    require_countable({inputs, layer.units});
     add_weight(node, {inputs, layer.units}, layer.initializer, {.in = inputs, .out = layer.units});
     if (layer.bias) {
       add_vector(node, "bias", layer.units, 0.0F);
@@ -117,6 +137,7 @@ class Builder {
     require_image(node);
     const std::int64_t channels = node.input[0];
     const std::int64_t area = layer.kernel * layer.kernel;
+    require_countable({layer.filters, channels, layer.kernel, layer.kernel});
     const AxisPadding padding = padding_of(layer);
     const std::int64_t window = layer.dilation * (layer.kernel - 1) + 1;
     const auto size = [&](int axis) {
@@ -174,6 +195,7 @@ class Builder {
     const std::string prefix = prefix_;
     node.body = build_list(layer.body, node.input, prefix, path + ", ", nesting_ + 1);
     path_ = path;
+    position_.pop_back();
     node.output = node.body.back()->output;
     check_shortcut(node);
   }
@@ -211,6 +233,7 @@ class Builder {
   // Of the layer in work:
   std::string prefix_;  // of its entries
   std::string path_;    // for messages
+  std::vector<std::size_t> position_;
   int nesting_ = 0;
 };
 
@@ -246,10 +269,14 @@ BuiltNodes build_nodes(const Sequential& layers, const Shape& sample_shape, int 
   Nodes nodes = builder.build_list(layers.layers, sample_shape, "", "", 0);
   const Shape output = nodes.empty() ? sample_shape : nodes.back()->output;
   if (output != Shape{num_classes}) {
-    throw InvalidArgument("Model::build",
-                          fmt::format("output of the last layer: got {}, expected ({}), one value "
-                                      "per class",
-                                      output.to_string(), num_classes));
+    std::vector<std::size_t> last;
+    if (!layers.layers.empty()) {
+      last.push_back(layers.layers.size() - 1);
+    }
+    throw LayerError(std::move(last),
+                     fmt::format("output of the last layer: got {}, expected ({}), "
+                                 "one value per class",
+                                 output.to_string(), num_classes));
   }
   return builder.finish(std::move(nodes));
 }

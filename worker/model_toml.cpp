@@ -172,10 +172,16 @@ Layer read_layer(const toml::node& node, const std::string& path, int nesting) {
   Layer layer = read_kind(*table, path);
   const std::string named = fmt::format("{} ({})", path, kind_of(layer));
   std::vector<std::string> keys{"kind"};
+  // A layer with default members says which one has to be given: the one it finds wrong.
+  const std::string unfilled = problem_with(layer);
+  const std::string required = unfilled.substr(0, unfilled.find(':'));
   std::visit(
       [&](auto& alternative) {
         visit_fields(alternative, [&](std::string_view name, auto&) { keys.emplace_back(name); });
         check_keys(*table, named, keys);
+        if (!required.empty() && !table->contains(required)) {
+          fail(table->source(), named, fmt::format("missing key \"{}\"", required));
+        }
         visit_fields(alternative, FieldReader(*table, named, nesting));
       },
       layer);

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <chrono>
 #include <list>
+#include <set>
 #include <utility>
 
 #include <fmt/format.h>
@@ -51,6 +52,7 @@ class MpiTransport : public Transport {
     Kind kind = Kind::kSend;
     Peers peers{};
     std::size_t num_bytes = 0;
+    int process = -1;
   };
 
   MPI_Comm communicator() const { return *static_cast<MPI_Comm*>(handles_->communicator.get()); }
@@ -64,6 +66,7 @@ class MpiTransport : public Transport {
   void post_send(const ProcessSend& message, Channel channel);
   void wait_all(Patience& patience);
   bool test_all();
+  std::vector<int> silent_processes();
   void check_completed();
   void cancel_all() noexcept;
 
@@ -99,7 +102,7 @@ void MpiTransport::post_receive(const ProcessReceive& message, Channel channel) 
         MPI_Irecv(message.bytes.data() + begin, checked_cast<int>(count, "message bytes"), MPI_BYTE,
                   peer, tag(channel), communicator(), &requests_.emplace_back(MPI_REQUEST_NULL)),
         "MPI_Irecv", peers);
-    pending_.push_back({Pending::Kind::kReceive, peers, count});
+    pending_.push_back({Pending::Kind::kReceive, peers, count, message.process});
   }
 }
 
@@ -112,7 +115,7 @@ void MpiTransport::post_send(const ProcessSend& message, Channel channel) {
         MPI_Isend(message.bytes.data() + begin, checked_cast<int>(count, "message bytes"), MPI_BYTE,
                   peer, tag(channel), communicator(), &requests_.emplace_back(MPI_REQUEST_NULL)),
         "MPI_Isend", peers);
-    pending_.push_back({Pending::Kind::kSend, peers, count});
+    pending_.push_back({Pending::Kind::kSend, peers, count, message.process});
   }
 }
 
@@ -161,12 +164,30 @@ void MpiTransport::wait_all(Patience& patience) {
       }
     }
     check_completed();
+  } catch (DeadlinePassed& passed) {
+    passed.silent_processes = silent_processes();
+    cancel_all();
+    throw;
   } catch (...) {
     cancel_all();  // nothing may arrive in memory that the caller is about to release
     throw;
   }
   requests_.clear();
   pending_.clear();
+}
+
+// Ascending, each once: those that a message to or from is still under way with.
+std::vector<int> MpiTransport::silent_processes() {
+  std::set<int> silent;
+  const std::lock_guard lock(handles_->mutex);
+  for (std::size_t i = 0; i < pending_.size(); ++i) {
+    int done = 0;
+    check_mpi(MPI_Test(&requests_[i], &done, MPI_STATUS_IGNORE), "MPI_Test", pending_[i].peers);
+    if (done == 0 && pending_[i].kind != Pending::Kind::kBarrier) {
+      silent.insert(pending_[i].process);
+    }
+  }
+  return {silent.begin(), silent.end()};
 }
 
 void MpiTransport::cancel_all() noexcept {

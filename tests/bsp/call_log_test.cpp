@@ -6,6 +6,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "bsp/source_path.h"
+
 namespace superstep::bsp::internal {
 namespace {
 
@@ -102,6 +104,13 @@ TEST(CallLog, ForgetsOldCallsButNotThatTheyWereMade) {
 TEST(DescribeRanks, ShortensLongLists) {
   std::vector<int> ranks(20);
   EXPECT_THAT(describe_ranks(ranks), HasSubstr("and 4 more"));
+}
+
+TEST(SourcePath, IsNamedFromTheProjectOn) {
+  EXPECT_EQ(path_in_project(__FILE__), "tests/bsp/call_log_test.cpp");
+  EXPECT_EQ(path_in_project("/home/a/other/src/main.cpp"), "other/src/main.cpp");
+  EXPECT_EQ(path_in_project("main.cpp"), "main.cpp");
+  EXPECT_EQ(path_in_project(""), "");
 }
 
 }  // namespace

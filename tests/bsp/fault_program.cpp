@@ -123,7 +123,8 @@ int main(int argc, char** argv) {
                                                      {"other_value", other_value},
                                                      {"healthy", healthy},
                                                      {"other_options", healthy},
-                                                     {"setup_fails", healthy}};
+                                                     {"setup_fails", healthy},
+                                                     {"stopped_in_setup", healthy}};
   if (argc != 6 || !scenarios.contains(argv[1])) {
     std::fprintf(stderr,
                  "usage: fault_program SCENARIO LANES RANKS_PER_NODE CULPRIT sync|every_call\n");
@@ -140,6 +141,9 @@ int main(int argc, char** argv) {
   Environment environment;
   if (scenario == "other_options" && environment.process() == culprit) {
     options.sync_deadline *= 2;
+  }
+  if (scenario == "stopped_in_setup" && environment.process() == culprit) {
+    std::raise(SIGSTOP);
   }
   if (scenario == "setup_fails") {
     const bool fails = environment.process() == culprit;

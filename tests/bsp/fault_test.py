@@ -3,6 +3,7 @@
 
 usage: fault_test.py Missing|Mismatch|Error PROGRAM MPIRUN...
 """
+import os
 import re
 import subprocess
 import sys
@@ -19,13 +20,14 @@ MIXED = ("mixed", 2, 2)
 ALL = (LANES, PROCESSES, MIXED)
 
 
-def run(topology, scenario, culprit, ranks_per_node=0, checks="sync"):
+def run(topology, scenario, culprit, ranks_per_node=0, checks="sync", env=None):
     _, processes, lanes = topology
     prefix = MPIRUN + ["-n", str(processes)] if processes else []
     begin = time.monotonic()
     done = subprocess.run(
         prefix + [PROGRAM, scenario, str(lanes), str(ranks_per_node), str(culprit), checks],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, text=True, errors="replace")
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=60, text=True, errors="replace",
+        env={**os.environ, **(env or {})})
     return done.returncode, done.stdout, time.monotonic() - begin
 
 
@@ -46,7 +48,7 @@ class Missing(FaultTest):
                 result = run(topology, "endless", culprit)
                 self.check(result, 75, r"ranks \{%d\} did not arrive" % culprit,
                            r'rank %d: computing in superstep 3, phase "backward", last call '
-                           r"sync at \S*fault_program.cpp:\d+" % culprit)
+                           r"sync at tests/bsp/fault_program.cpp:\d+" % culprit)
                 self.assertLess(result[2], 15)
 
     def test_a_silent_process_of_another_node_is_named(self):
@@ -141,6 +143,14 @@ class Error(FaultTest):
         result = run(PROCESSES, "setup_fails", 2)
         self.check(result, 3, r"\[processes \{2\}\] data directory missing")
         self.assertEqual(result[1].count("data directory missing"), 1, result[1])
+
+    def test_a_process_lost_during_setup_is_named_once(self):
+        for culprit in (0, 1):
+            with self.subTest(culprit=culprit):
+                result = run(PROCESSES, "stopped_in_setup", culprit, env={"SUPERSTEP_SETUP_DEADLINE_SECONDS": "1"})
+                self.check(result, 75, r"\[Environment\] set-up: waited 1 s for process %d on \S+, which is lost" % culprit)
+                self.assertEqual(result[1].count("[Environment] set-up"), 1, result[1])
+                self.assertLess(result[2], 20)
 
 
 if __name__ == "__main__":

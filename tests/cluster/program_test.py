@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import shutil
 import signal
 import struct
@@ -165,7 +166,10 @@ class BadInput(ProgramTest):
             ("microbatches = 8", "microbatches = 21", r"'train\.microbatches' = 21 exceeds 'train\.global_batch' = 20"),
             ('kind = "dropout"', 'kind = "droput"', r"run\.toml:\d+.*droput"),
             ("filters = 4", "filterz = 4", r"run\.toml:\d+.*filterz"),
-            ("units = 3", "units = 4", r"num_classes|3"),
+            ("units = 3", "units = 4", r"run\.toml:36:\d+: output of the last layer: got \(4\), expected \(3\)"),
+            ("sample_shape = [1, 6, 6]", "sample_shape = [6]", r"run\.toml:24:\d+: layer 1 \(conv1\): shape of its input: got \(6\)"),
+            ('kind = "conv2d"\nfilters = 4', 'kind = "residual"\nbody = [{kind = "relu"}, {kind = "conv2d", filters = 4, stride = 9, padding = "valid"}, '
+             '{kind = "conv2d", filters = 2, kernel = 9, padding = "valid"}]', r"run\.toml:26:\d+: layer 1 \(residual1\), layer 3 \(conv2\): window larger"),
         ]
         for old, new, pattern in rows:
             with self.subTest(new=new):
@@ -182,6 +186,9 @@ class BadInput(ProgramTest):
             (["--set", "train.epochs"], r"expected section\.key=value"),
             (["--lanes", "0"], r"--lanes"),
             (["--lanes", "9"], r"more ranks than slots: got 9 ranks .* expected at most 'train\.microbatches' = 8"),
+            (["--lanes", "2", "--set", "bsp.lanes=3"], r"'bsp\.lanes' is given twice: by --lanes 2 and by --set bsp\.lanes=3"),
+            (["--set", "train.epochs=99999999999999999999"], r"--set train\.epochs=9{20}: the value is not TOML: .*integer"),
+            (["--set", "data.num_classes=2147483647"], r"'data\.num_classes' is out of range: got 2147483647.*256"),
             (["--lane", "2"], r"did you mean \"--lanes\"\?"),
             (["--set", "train.warm_start=missing.npz"], r"'train\.warm_start' = \"missing\.npz\": no such file"),
             (["--resume"], r"no such directory"),
@@ -190,6 +197,16 @@ class BadInput(ProgramTest):
             with self.subTest(flags=flags):
                 out = self.directory / "out"
                 self.expect_refusal(self.train(*flags, out=out), 2, pattern, out)
+
+    def test_empty_paths_and_unknown_commands(self):
+        for arguments, pattern in ((("train", self.config, "--out", ""), r"--out: got an empty path"),
+                                   (("inspect", ""), r"path: got an empty path"),
+                                   (("tran", self.config), r"unknown command 'tran'; did you mean \"train\"\?"),
+                                   (("frobnicate",), r"unknown command 'frobnicate' \(superstep --help"),
+                                   ((), r"[Ss]ubcommand is required")):
+            with self.subTest(arguments=arguments):
+                self.expect_failure(self.run_program(*arguments), 2, pattern)
+        self.assertFalse((self.directory / "runs").exists())
 
     def test_all_mistakes_are_named_at_once(self):
         outcome = self.train("--set", "train.epoch=2", "--set", "optimizer.kind=x", "--set", "bsp.lanes=0")
@@ -252,6 +269,54 @@ class BadInput(ProgramTest):
         outcome = self.train("--set", "train.epoch=2", mpirun=[*MPIRUN, "-n", "3"])
         self.expect_failure(outcome, 2, r"key 'train\.epoch' is unknown")
         self.assertEqual(outcome.text.count("is unknown"), 1, outcome.text)
+
+    def test_paths_that_cannot_be_looked_at(self):
+        long = "x" * 300
+        loop = self.directory / "loop"
+        loop.symlink_to(loop)
+        self.config = self.write("idx.toml", IDX_CONFIG.replace("DIRECTORY", str(loop)))
+        rows = [(("inspect", long), r"\[inspect\] x+: cannot be looked at: File name too long"),
+                (("inspect", loop), r"\[inspect\] .*loop: cannot be looked at: Too many levels"),
+                (("evaluate", long), r"x+: cannot be looked at"),
+                (("export", loop / "run"), r"loop/run\S*: cannot be looked at"),
+                (("train", self.config), r"idx\.toml:5:13: 'data\.directory' = .*loop\": cannot be looked at"),
+                (("train", self.config, "--set", f"data.directory={long}"), r"--set data\.directory=x+: .*too long")]
+        for arguments, pattern in rows:
+            with self.subTest(arguments=arguments):
+                outcome = self.run_program(*arguments)
+                self.expect_failure(outcome, 2, pattern)
+                self.assertNotIn("filesystem error", outcome.text)
+
+    def test_layers_of_impossible_size(self):
+        for member in ("kernel", "stride", "dilation"):
+            with self.subTest(member=member):
+                text = CONFIG.replace("filters = 4", f"filters = 4\n{member} = 9223372036854775807")
+                self.config = self.write("run.toml", text)
+                out = self.directory / "out"
+                self.expect_refusal(self.train(out=out), 2, r"run\.toml:\d+: .*%s: got 9223372036854775807" % member, out)
+
+    def test_data_larger_than_the_machine(self):
+        out = self.directory / "out"
+        self.expect_refusal(self.train("--set", "data.num_train=1000000000000", out=out), 2,
+                            r"--set data\.num_train=1000000000000: 'data\.num_train' = 1000000000000: "
+                            r"1000000000030 samples of 36 values need \d+ bytes", out)
+
+    def test_a_warm_start_that_is_no_number(self):
+        first = self.directory / "first"
+        self.assertEqual(self.train("--set", "train.max_supersteps=1", out=first).code, 0)
+        self.assertEqual(self.run_program("export", first, "--output", "weights.npz").code, 0)
+        with zipfile.ZipFile(self.directory / "weights.npz") as archive:
+            members = {name: bytearray(archive.read(name)) for name in archive.namelist()}
+        rows = [("batch_norm1/running_variance.npy", -1.0, "non-negative"), ("dense1/bias.npy", float("nan"), "finite")]
+        for name, value, pattern in rows:
+            with self.subTest(name=name), zipfile.ZipFile(self.directory / "bad.npz", "w") as archive:
+                for member, content in members.items():
+                    end = content[:-4] + struct.pack("<f", value) if member == name else content
+                    archive.writestr(member, bytes(end))
+            out = self.directory / "out"
+            outcome = self.train("--set", "train.warm_start=bad.npz", out=out)
+            self.expect_refusal(outcome, 4, r"bad\.npz: entry %s, value 2: got \S+, expected .*%s"
+                                % (name[:-4].replace("running_variance", r"running_variance"), pattern), out)
 
     def test_ranks_with_different_configurations(self):
         other = self.write("other.toml", CONFIG.replace("learning_rate = 0.01", "learning_rate = 0.02"))
@@ -428,6 +493,11 @@ class ResumeTest(ProgramTest):
                                 cwd=self.directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                 env=ENVIRONMENT)
 
+    def paste(self, command, env=None):
+        """The command as a person would run it."""
+        return Outcome(subprocess.run(["bash", "-c", command], cwd=self.directory, capture_output=True, text=True,
+                                      timeout=100, env=env or ENVIRONMENT, check=False))
+
     @staticmethod
     def ranks_of(process):
         listing = subprocess.run(["ps", "-o", "pid=,comm=", "--ppid", str(process.pid)],
@@ -474,6 +544,50 @@ class ResumeAfterFaults(ResumeTest):
         self.assertEqual(outcome.hash(), expected)
 
 
+class Failures(ResumeTest):
+    """What ends a training from outside is named once, with the way on."""
+
+    def test_a_checkpoint_that_cannot_be_written_names_the_newest_and_how_to_go_on(self):
+        out = self.directory / "run"
+        process = subprocess.Popen([PROGRAM, "train", self.config, "--out", str(out), "--set", "data.num_train=40000",
+                                    "--set", "train.log_every_supersteps=1000000", "--set", "train.epochs=50"],
+                                   env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                   restore_signals=False)  # SIGXFSZ stays ignored
+        while process.poll() is None and not list(out.glob("checkpoints/step-0000004?")):
+            time.sleep(0.01)
+        resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (64, resource.RLIM_INFINITY))
+        stdout, stderr = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 1, stdout + stderr)
+        self.assertRegex(stderr, r"File too large[\s\S]*the newest checkpoint is .*/step-\d{8}\nto continue:\n"
+                                 r"  \S*superstep train .* --resume")
+        self.assertLessEqual(stderr.count("[write_checkpoint]"), 1, stderr)
+
+    def test_a_rank_that_does_not_arrive_names_the_key_and_the_way_on(self):
+        out = self.directory / "run"
+        process = self.start(out, *self.LONG, "--set", "bsp.sync_deadline_seconds=3", mpirun=[*MPIRUN, "-n", "2"])
+        self.wait_for_superstep(out, 20, process)
+        os.kill(self.ranks_of(process)[1], signal.SIGSTOP)
+        stdout, stderr = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 75, stdout + stderr)
+        self.assertRegex(stderr, r"ranks \{1\} did not arrive[\s\S]*raise bsp\.sync_deadline_seconds \(now 3\)\n"
+                                 r"the newest checkpoint is .*\nto continue:\n  mpirun .*-n 2 \S*superstep train .*--resume")
+        self.assertNotIn(str(SOURCE), stderr)
+
+    def test_a_run_directory_that_was_removed_ends_the_run(self):
+        for mpirun in ((), [*MPIRUN, "-n", "2"]):
+            with self.subTest(mpirun=mpirun):
+                out = self.directory / f"run{len(mpirun)}"
+                process = self.start(out, *self.LONG, mpirun=mpirun)
+                self.wait_for_superstep(out, 20, process)
+                out.rename(self.directory / f"elsewhere{len(mpirun)}")
+                stdout, stderr = process.communicate(timeout=60)
+                self.assertEqual(process.returncode, 1, stdout + stderr)
+                self.assertRegex(stderr, r"run%d: no such directory: it was removed or renamed|"
+                                 r"No such file or directory" % len(mpirun))
+                self.assertNotIn("final:", stdout)
+                self.assertFalse(out.exists())
+
+
 class Signals(ResumeTest):
     def test_signals_end_with_a_checkpoint_and_the_command_that_continues(self):
         expected = self.train(*self.LONG).hash()
@@ -486,23 +600,29 @@ class Signals(ResumeTest):
                 stdout, stderr = process.communicate(timeout=60)
                 self.assertEqual(process.returncode, 75, stdout + stderr)
                 self.assertRegex(stderr, r"stopping after this superstep with a checkpoint; "
-                                         r"the newest one on disk is .*step-\d{8}\nto continue:\n  superstep train ")
-                command = re.search(r"^  superstep (train .*--resume)$", stdout, re.M)
+                                         r"the newest one on disk is .*step-\d{8}\nto continue:\n  \S*superstep train ")
+                command = re.search(r"^  (\S*superstep train .*--resume)$", stdout, re.M)
                 self.assertIsNotNone(command, stdout)
                 self.assertNotIn("final:", stdout)
                 self.assertEqual(json.loads((out / "summary.json").read_text())["exit_reason"], "signal")
-                outcome = self.run_program(*command.group(1).split())
+                outcome = self.paste(command.group(1))
                 self.assertEqual(outcome.code, 0, outcome.text)
                 self.assertEqual(outcome.hash(), expected)
 
     def test_sigusr1_to_mpirun_reaches_every_rank(self):
         out = self.directory / "stopped"
-        process = self.start(out, *self.LONG, mpirun=[*MPIRUN, "-n", "2"])
+        ranks = os.cpu_count() + 1 if os.cpu_count() < 8 else 2
+        process = self.start(out, *self.LONG, mpirun=[*MPIRUN, "-n", str(ranks)])
         self.wait_for_superstep(out, 20, process)
         process.send_signal(signal.SIGUSR1)
         stdout, stderr = process.communicate(timeout=60)
         self.assertEqual(process.returncode, 75, stdout + stderr)
-        self.assertRegex(stdout, r"mpirun -n 2 superstep train .*--resume")
+        command = re.search(r"^  (mpirun .*-n %d \S*superstep train .*--resume)$" % ranks, stdout, re.M)
+        self.assertIsNotNone(command, stdout)
+        # Without what the environment of the tests allows: the command itself has to.
+        plain = {name: value for name, value in ENVIRONMENT.items() if name != "OMPI_MCA_rmaps_base_oversubscribe"}
+        outcome = self.paste(command.group(1), env=plain)
+        self.assertEqual(outcome.code, 0, outcome.text)
 
     def test_sigterm_to_mpirun_leaves_a_run_that_goes_on(self):
         """mpirun leaves its ranks about a second: whether the last checkpoint fits or not, the run goes on later.
@@ -518,6 +638,27 @@ class Signals(ResumeTest):
         outcome = self.train("--resume", *self.LONG, out=out)
         self.assertEqual(outcome.code, 0, outcome.text)
         self.assertEqual(outcome.hash(), expected)
+
+    def test_a_signal_during_setup_stops_in_order(self):
+        out = self.directory / "early"
+        process = self.start(out, "--set", "data.num_train=5000000")
+        time.sleep(0.5)
+        process.send_signal(signal.SIGTERM)
+        stdout, stderr = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 75, stdout + stderr)
+        self.assertRegex(stderr, r"stopped by a signal before the first superstep: nothing was written")
+        self.assertFalse(out.exists())
+
+    def test_a_signal_that_was_inherited_as_ignored_stays_so(self):
+        out = self.directory / "background"
+        process = subprocess.Popen([PROGRAM, "train", self.config, "--out", str(out), *self.LONG], env=ENVIRONMENT,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                   preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+        self.wait_for_superstep(out, 20, process)
+        process.send_signal(signal.SIGINT)
+        stdout, stderr = process.communicate(timeout=60)
+        self.assertEqual(process.returncode, 0, stdout + stderr)
+        self.assertIn("final:", stdout)
 
     def test_wall_time_limit(self):
         out = self.directory / "limited"
@@ -536,6 +677,20 @@ class Resume(ResumeTest):
         self.assertEqual(second.code, 0, second.text)
         self.assertEqual(second.hash(), expected)
         self.assertEqual(self.supersteps_of(out), list(range(1, 13)))
+
+    def test_another_length_under_a_schedule_is_warned_about(self):
+        warning = r"warning: 'train\.epochs' was 2 and is now 4: the \"cosine\" schedule follows the new length"
+        for kind in ("cosine", "constant"):
+            with self.subTest(kind=kind):
+                out = self.directory / kind
+                schedule = ("--set", f"optimizer.schedule.kind={kind}")
+                self.assertEqual(self.train(*schedule, "--set", "train.epochs=2", out=out).code, 0)
+                resumed = self.train(*schedule, "--resume", "--set", "train.epochs=4", out=out)
+                self.assertEqual(resumed.code, 0, resumed.text)
+                whole = self.train(*schedule, "--set", "train.epochs=4")
+                self.assertEqual(resumed.hash() == whole.hash(), kind == "constant")
+                check = self.assertRegex if kind == "cosine" else self.assertNotRegex
+                check(resumed.text, warning)
 
     def test_a_finished_run_says_its_result_again(self):
         out = self.directory / "done"
@@ -580,6 +735,32 @@ class Resume(ResumeTest):
         process.kill()
         process.communicate()
         self.expect_failure(outcome, 2, r"is in use")
+
+
+class Streams(ProgramTest):
+    """Standard streams that are closed, full, or that nobody reads any more."""
+
+    def shell(self, text):
+        return subprocess.run(["bash", "-c", text], cwd=self.directory, capture_output=True, text=True, timeout=100,
+                              env={**ENVIRONMENT, "P": PROGRAM, "C": self.config}, check=False)
+
+    def test_closed_streams_do_not_end_up_in_the_files_of_the_run(self):
+        self.assertEqual(self.shell('"$P" train "$C" --out run <&- >&- 2>&-').returncode, 0)
+        for line in (self.directory / "run" / "metrics.jsonl").read_text().splitlines():
+            self.assertIn("type", json.loads(line))
+
+    def test_a_result_that_cannot_be_written_is_a_failure(self):
+        for command in ('train "$C" --out run', "keys", "--version"):
+            with self.subTest(command=command):
+                done = self.shell(f'"$P" {command} > /dev/full')
+                self.assertEqual(done.returncode, 1, done.stderr)
+                self.assertRegex(done.stderr, r"superstep: .*(not written completely|cannot write to file)")
+
+    def test_a_reader_that_goes_away_does_not_end_the_training(self):
+        done = self.shell('set -o pipefail; "$P" train "$C" --out run --set train.epochs=40 | head -1')
+        self.assertEqual(done.returncode, 0, done.stderr)
+        summary = json.loads((self.directory / "run" / "summary.json").read_text())
+        self.assertEqual(summary["exit_reason"], "finished")
 
 
 class Commands(ProgramTest):
@@ -680,12 +861,51 @@ class Commands(ProgramTest):
         self.assertTrue(members["weights.npz"])
         self.assertEqual(members["weights.npz"], members["warm.npz"])
 
+    def test_an_output_that_exists_is_replaced_only_by_force(self):
+        out, data, _ = self.make_idx_run()
+        for command in (("export", out), ("predict", out, "--input", data / "t10k-images-idx3-ubyte.gz")):
+            with self.subTest(command=command[0]):
+                file = self.directory / f"{command[0]}.out"
+                file.write_text("mine")
+                outcome = self.run_program(*command, "--output", file)
+                self.expect_failure(outcome, 2, r"--output .*%s\.out: exists: .*--force" % command[0])
+                self.assertEqual(file.read_text(), "mine")
+                forced = self.run_program(*command, "--output", file, "--force")
+                self.assertEqual(forced.code, 0, forced.text)
+                self.assertNotEqual(file.read_bytes(), b"mine")
+                self.expect_failure(self.run_program(*command, "--output", self.directory, "--force"), 2, r"not a file")
+        self.assertEqual(self.run_program("export", out).code, 0)
+        self.expect_failure(self.run_program("export", out), 2, r"parameters\.npz: exists")
+
     def test_commands_refuse_what_is_no_run(self):
         for arguments, code in ((("evaluate", "nowhere"), 2), (("export", self.directory), 2),
                                 (("inspect", "nowhere"), 2), (("inspect", self.directory), 2),
                                 (("predict", "nowhere", "--input", "a", "--output", "b"), 2)):
             with self.subTest(arguments=arguments):
                 self.assertEqual(self.run_program(*arguments).code, code)
+
+    def test_evaluate_needs_the_test_files_alone(self):
+        out, data, trained = self.make_idx_run()
+        final = re.search(r"test_accuracy=\S+ test_loss=\S+", trained.stdout).group(0)
+        for file in data.glob("train-*"):
+            file.unlink()
+        for flags in ([], ["--data", data]):
+            evaluated = self.run_program("evaluate", out, *flags)
+            self.assertEqual(evaluated.code, 0, evaluated.text)
+            self.assertIn(final, evaluated.stdout)
+
+    def test_inspect_of_a_run_names_its_damaged_checkpoints(self):
+        out = self.directory / "run"
+        self.assertEqual(self.train(out=out).code, 0)
+        self.assertEqual(self.run_program("inspect", out).code, 0)
+        steps = sorted(path.name for path in (out / "checkpoints").glob("step-*"))
+        manifest = out / "checkpoints" / steps[1] / "MANIFEST"
+        manifest.write_bytes(manifest.read_bytes()[:-1])
+        outcome = self.run_program("inspect", out)
+        self.expect_failure(outcome, 4, r"%s: DAMAGED: .*MANIFEST" % steps[1])
+        for step in steps:
+            self.assertIn(step + ": ", outcome.stdout)
+        self.assertEqual(outcome.stdout.count("verified"), len(steps) - 1)
 
     def test_damaged_things_are_found_by_inspect(self):
         out = self.directory / "run"
@@ -715,6 +935,13 @@ class Commands(ProgramTest):
 
     def test_the_man_page_names_every_command_and_option(self):
         page = (SOURCE / "man" / "superstep.1").read_text().replace("\\-", "-")
+        changeable = [line.split("|") for line in self.run_program("keys", "--markdown").stdout.splitlines()
+                      if "may change" in line]
+        self.assertGreater(len(changeable), 10)
+        for row in changeable:
+            name = row[1].strip(" `")
+            if name not in ("every_supersteps", "keep", "keep_best", "lanes", "ranks_per_node", "sync_deadline_seconds"):
+                self.assertIn("." + name, page)
         words = set()
         for command in ("train", "federated", "evaluate", "predict", "inspect", "export", "models", "keys", "completion"):
             words.add(command)
@@ -868,7 +1095,7 @@ class Install(ProgramTest):
 
 
 GROUPS = {case.__name__: case for case in (BadInput, LanesInvariance, ProcessesInvariance, ResumeAfterFaults,
-                                            Signals, Resume, Commands, Federated, Install)}
+                                            Failures, Signals, Resume, Streams, Commands, Federated, Bench, Install)}
 
 
 def run(names, groups):

@@ -188,22 +188,66 @@ TEST(Provenance, ReadsBack) {
   EXPECT_EQ(read.starts[0].from_superstep, 7);
 }
 
+std::string problem_of_missing(const std::filesystem::path& file) {
+  try {
+    read_provenance(file);
+  } catch (const DataError& error) {
+    EXPECT_EQ(error.exit_code(), ExitCode::kBadCheckpoint);
+    return error.what();
+  }
+  return "no error";
+}
+
 TEST(Provenance, RefusesWhatItDidNotWrite) {
   const TemporaryDirectory directory;
   const std::filesystem::path file = directory / "provenance.json";
-  for (const char* text : {"", "{", "[]", "{}", R"({"run_id": 3})"}) {
+  const auto problem = [&](const std::string& text) -> std::string {
     std::ofstream(file) << text;
-    EXPECT_THROW(read_provenance(file), DataError) << text;
-  }
+    try {
+      read_provenance(file);
+    } catch (const DataError& error) {
+      EXPECT_EQ(error.exit_code(), ExitCode::kBadCheckpoint) << text;
+      EXPECT_EQ(error.path(), file.string());
+      return error.what();
+    }
+    return "no error";
+  };
+  EXPECT_THAT(problem(""),
+              HasSubstr("byte 1: this is not the provenance of a run: it is not JSON"));
+  EXPECT_THAT(problem("{"), HasSubstr("it is not JSON"));
+  EXPECT_THAT(problem("[]"), HasSubstr("the file: got [], expected an object"));
+  EXPECT_THAT(problem("{}"), HasSubstr("missing key run_id"));
+  EXPECT_THAT(problem(R"({"run_id": 3})"), HasSubstr("run_id: got 3, expected a string"));
+  std::filesystem::remove(file);
+  EXPECT_THAT(problem_of_missing(file), HasSubstr("cannot be read"));
+
+  write_provenance(file, {.run_id = "r",
+                          .data_fingerprint = "d",
+                          .normalization = {},
+                          .sample_shape = {4},
+                          .starts = {{.time = "now", .command_line = "x", .hosts = {"a"}}}});
+  std::ifstream stream(file);
+  const std::string good{std::istreambuf_iterator<char>(stream), {}};
+  const auto changed = [&](const std::string& from, const std::string& to) {
+    const std::size_t at = good.find(from);
+    EXPECT_NE(at, std::string::npos) << from;
+    return problem(std::string(good).replace(at, from.size(), to));
+  };
+  EXPECT_THAT(changed("\"kind\": 1", "\"kind\": 9"),
+              HasSubstr("normalization.kind: got 9, expected an integer from 0 to 2"));
+  EXPECT_THAT(changed("\"standard_deviation\": 1.0", "\"standard_deviation\": 0"),
+              HasSubstr("normalization.standard_deviation: got 0, expected a number"));
+  EXPECT_THAT(changed("\"ranks\": 1", "\"ranks\": 1e99"), HasSubstr("starts[0].ranks: got 1e+99"));
+  EXPECT_THAT(changed("    4\n", "    0\n"), HasSubstr("sample_shape[0]: got 0"));
 }
 
 TEST(RunDirectory, IsNewWhenMissingOrEmpty) {
   const TemporaryDirectory directory;
-  EXPECT_NO_THROW(RunDirectory(directory.path()).require_new_or_empty());
-  EXPECT_NO_THROW(RunDirectory(directory / "missing").require_new_or_empty());
+  EXPECT_NO_THROW(RunDirectory(directory.path()).require_new_or_empty({}));
+  EXPECT_NO_THROW(RunDirectory(directory / "missing").require_new_or_empty({}));
   std::ofstream(directory / "file") << "x";
-  EXPECT_THROW(RunDirectory(directory.path()).require_new_or_empty(), InvalidArgument);
-  EXPECT_THROW(RunDirectory(directory / "file").require_new_or_empty(), InvalidArgument);
+  EXPECT_THROW(RunDirectory(directory.path()).require_new_or_empty({}), InvalidArgument);
+  EXPECT_THROW(RunDirectory(directory / "file").require_new_or_empty({}), InvalidArgument);
 }
 
 TEST(RunDirectory, NamesTheCommandThatContinuesARun) {
@@ -212,13 +256,17 @@ TEST(RunDirectory, NamesTheCommandThatContinuesARun) {
   run.create();
   std::ofstream(run.config()) << "";
   try {
-    run.require_new_or_empty();
+    run.require_new_or_empty({});
     FAIL() << "expected InvalidArgument";
   } catch (const InvalidArgument& error) {
     EXPECT_THAT(error.what(), HasSubstr("--resume"));
     EXPECT_THAT(error.what(), HasSubstr("--out '" + run.root().string() + "'"));  // a shell's word
   }
-  EXPECT_THAT(run.resume_command(3), ::testing::StartsWith("mpirun -n 3 superstep train "));
+  EXPECT_THAT(run.resume_command({.num_processes = 3}),
+              ::testing::StartsWith("mpirun -n 3 superstep train "));
+  EXPECT_THAT(
+      run.resume_command({.program = "./my build/ss", .num_processes = 3, .oversubscribed = true}),
+      ::testing::StartsWith("mpirun --oversubscribe -n 3 './my build/ss' train "));
 }
 
 TEST(RunDirectory, IsNamedAfterConfigurationAndTime) {

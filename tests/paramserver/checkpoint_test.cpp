@@ -262,6 +262,18 @@ TEST_F(Checkpoints, AreNoneWhereThereIsNoDirectory) {
   EXPECT_EQ(newest_verified_checkpoint(root(), nullptr), std::nullopt);
 }
 
+TEST_F(Checkpoints, AreExaminedOneByOneWithWhatIsWrong) {
+  const fs::path good = write(1);
+  const fs::path cut = write(2);
+  write_bytes(cut / "MANIFEST", "");
+  const std::vector<ExaminedCheckpoint> examined = examine_checkpoints(root());
+  ASSERT_EQ(examined.size(), 2U);
+  EXPECT_EQ(examined[0].directory, good);
+  EXPECT_EQ(examined[0].problem, "");
+  EXPECT_EQ(examined[1].directory, cut);
+  EXPECT_THAT(examined[1].problem, HasSubstr("MANIFEST"));
+}
+
 TEST_F(Checkpoints, FallBackToTheNewestThatIsWhole) {
   const fs::path good = write(1);
   const fs::path flipped = write(2);

@@ -203,6 +203,7 @@ SUPERSTEP_WORLD_TEST(CheckpointWorld, ThrowsTheSameErrorWhenOneProcessCannotWrit
   world.sync();
   EXPECT_THAT(message, HasSubstr("File too large"));
   EXPECT_THAT(message, HasSubstr("not written: rank "));
+  EXPECT_EQ(message.find("[write_checkpoint]"), message.rfind("[write_checkpoint]")) << message;
   EXPECT_FALSE(fs::exists(directory.path() / "step-00000003.tmp"));
   EXPECT_FALSE(fs::exists(directory.path() / "step-00000003"));
   EXPECT_EQ(files_in(earlier), expected_files(2));

@@ -368,6 +368,35 @@ TEST_F(Npz, ListsMissingEntriesAndOtherShapesBeforeTouchingAnything) {
   EXPECT_EQ(buffer, before);
 }
 
+TEST_F(Npz, RefusesWeightsThatNoTrainingCouldStartFrom) {
+  ParameterLayout layout;
+  layout.add({.name = "norm1/running_variance",
+              .shape = {3},
+              .role = EntryRole::kStatistic,
+              .fold = 0.1F,
+              .decayed = false});
+  layout.add({.name = "dense1/bias", .shape = {3}});
+  layout.freeze();
+  const auto file = [](std::vector<float> values) {
+    return npy_file("{'descr': '<f4', 'fortran_order': False, 'shape': (3,)}", bytes_of(values));
+  };
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  const std::vector<float> before(static_cast<std::size_t>(layout.size()), 5.0F);
+  std::vector<float> buffer = before;
+  const auto problem_with = [&](std::vector<float> variance, std::vector<float> bias) {
+    const fs::path path = make(zip_file({zip_member("norm1/running_variance.npy", file(variance)),
+                                         zip_member("dense1/bias.npy", file(bias))}));
+    return problem([&] { read_weights(path, layout, buffer); });
+  };
+  EXPECT_THAT(problem_with({1.0F, -0.5F, 1.0F}, {0.0F, 0.0F, 0.0F}),
+              HasSubstr("made: entry norm1/running_variance, value 1: got -0.5, expected a finite, "
+                        "non-negative number"));
+  EXPECT_THAT(problem_with({1.0F, 1.0F, 1.0F}, {0.0F, -1.0F, nan}),
+              HasSubstr("made: entry dense1/bias, value 2: got nan, expected a finite number"));
+  EXPECT_EQ(buffer, before);
+  EXPECT_EQ(problem_with({1.0F, 0.0F, 1.0F}, {0.0F, -1.0F, 2.0F}), "");
+}
+
 TEST_F(Npz, KeepsWhatTheFileDoesNotHaveWhenAsked) {
   const ParameterLayout layout = test_layout();
   const std::string bias = npy_file("{'descr': '<f4', 'fortran_order': False, 'shape': (3,)}",

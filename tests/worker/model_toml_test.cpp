@@ -185,5 +185,46 @@ TEST(LayersFromToml, GivesTheLineAloneWithoutAFile) {
               HasSubstr("[layers_from_toml] line 2: model.layers[0]: unknown kind of layer"));
 }
 
+TEST(LayersFromToml, NamesTheKeyThatALayerLacks) {
+  const auto error_of_layer = [](const std::string& layer) {
+    return error_of("[model]\nlayers = [" + layer + "]\n");
+  };
+  EXPECT_THAT(error_of_layer(R"({kind = "dense"})"),
+              HasSubstr("model.toml:2: model.layers[0] (dense): missing key \"units\""));
+  EXPECT_THAT(error_of_layer(R"({kind = "conv2d", kernel = 5})"),
+              HasSubstr("missing key \"filters\""));
+  EXPECT_THAT(error_of_layer(R"({kind = "residual"})"), HasSubstr("missing key \"body\""));
+  EXPECT_THAT(error_of_layer(R"({kind = "dense", units = 0})"),
+              HasSubstr("units: got 0, expected at least 1"));
+}
+
+TEST(LayersFromToml, RefusesWindowsThatNoKernelCanHave) {
+  for (const std::string member : {"kernel", "stride", "dilation"}) {
+    EXPECT_THAT(error_of("[[model.layers]]\nkind = \"conv2d\"\nfilters = 2\n" + member +
+                         " = 9223372036854775807\n"),
+                HasSubstr(member + ": got 9223372036854775807, expected 1 to 1073741824"));
+  }
+  EXPECT_THAT(error_of("[[model.layers]]\nkind = \"max_pool\"\nstride = 9223372036854775807\n"),
+              HasSubstr("stride: got 9223372036854775807, expected 0 to 1073741824"));
+  EXPECT_THAT(error_of("[[model.layers]]\nkind = \"conv2d\"\nfilters = 2\nkernel = 1000000\n"
+                       "dilation = 1000000\n"),
+              HasSubstr("dilation * (kernel - 1) + 1: got 999999000001"));
+}
+
+TEST(ModelBuild, RefusesMoreWeightsThanCanBeCounted) {
+  const auto problem = [](const Layer& layer) -> std::string {
+    try {
+      Model::build(Sequential{layer, Flatten{}, Dense{.units = 10}}, {3, 4, 4}, 10);
+    } catch (const InvalidArgument& error) {
+      return error.what();
+    }
+    return "no error";
+  };
+  EXPECT_THAT(problem(Conv2d{.filters = 2, .kernel = 1 << 30}),
+              HasSubstr("layer 1 (conv1): weights of shape (2, 3, 1073741824, 1073741824)"));
+  EXPECT_THAT(problem(Conv2d{.filters = std::int64_t{1} << 62, .kernel = 3}),
+              HasSubstr("layer 1 (conv1): weights of shape"));
+}
+
 }  // namespace
 }  // namespace superstep::worker

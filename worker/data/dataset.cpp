@@ -126,6 +126,10 @@ kernels::Shape image_shape(const IdxArray& images) {
 
 std::shared_ptr<const Dataset> read_part(const std::string& directory, const std::string& part,
                                          int num_classes) {
+  if (num_classes < 1 || num_classes > 256) {
+    throw InvalidArgument("idx_directory",
+                          fmt::format("num_classes: got {}, expected 1 to 256", num_classes));
+  }
   IdxArray images =
       read_idx(find_idx_file(directory, part + "-images-idx3-ubyte"), IdxContent::kImages);
   IdxArray labels =
@@ -181,11 +185,11 @@ Normalization mean_std_normalization(const Dataset& dataset) {
           .standard_deviation = static_cast<float>(std::sqrt(moments.variance))};
 }
 
+std::shared_ptr<const Dataset> idx_test_part(const std::string& directory, int num_classes) {
+  return read_part(directory, "t10k", num_classes);
+}
+
 LabelledData idx_directory(const std::string& directory, int num_classes) {
-  if (num_classes < 1 || num_classes > 256) {
-    throw InvalidArgument("idx_directory",
-                          fmt::format("num_classes: got {}, expected 1 to 256", num_classes));
-  }
   LabelledData data{.train = read_part(directory, "train", num_classes),
                     .test = read_part(directory, "t10k", num_classes)};
   if (data.train->sample_shape() != data.test->sample_shape()) {

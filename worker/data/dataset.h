@@ -96,5 +96,7 @@ struct LabelledData {
   std::shared_ptr<const Dataset> test;
 };
 LabelledData idx_directory(const std::string& directory, int num_classes = 10);
+// The test part alone: the training files need not be there.
+std::shared_ptr<const Dataset> idx_test_part(const std::string& directory, int num_classes = 10);
 
 }  // namespace superstep::worker

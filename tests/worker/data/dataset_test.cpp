@@ -327,6 +327,14 @@ TEST_F(IdxDirectory, NamesTheFileThatIsMissing) {
               HasSubstr("t10k-labels-idx1-ubyte: no such file"));
 }
 
+TEST_F(IdxDirectory, GivesTheTestPartWithoutTheTrainingFiles) {
+  write_parts(4, 2);
+  const std::string expected = idx_directory(directory_.path().string()).test->fingerprint();
+  std::filesystem::remove(directory_ / "train-images-idx3-ubyte");
+  std::filesystem::remove(directory_ / "train-labels-idx1-ubyte.gz");
+  EXPECT_EQ(idx_test_part(directory_.path().string())->fingerprint(), expected);
+}
+
 TEST_F(IdxDirectory, RefusesLabelsBeyondTheClasses) {
   write_parts(7, 3);
   EXPECT_THAT(error_of<DataError>([&] { idx_directory(directory_.path().string(), 5); }),

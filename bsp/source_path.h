@@ -1,0 +1,12 @@
+// Names of source files for messages.
+#pragma once
+
+#include <string_view>
+
+namespace superstep::bsp {
+
+// A source file's path from the project's root on ("bsp/world.cpp"), of other projects its last
+// three components: enough to find it, and the same wherever the program was built.
+std::string_view path_in_project(std::string_view path);
+
+}  // namespace superstep::bsp
