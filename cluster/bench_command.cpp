@@ -174,9 +174,9 @@ StepSplit mean_split(bsp::World& world, const StepSplit& sums, double update, st
           .sync = all[5]};
 }
 
-void bench_on_rank(bsp::World& world, const Bench& bench, bool is_root_process) {
+void bench_on_rank(bsp::World& world, const Bench& bench, const bsp::Environment& environment) {
   kernels::set_team_size(1);
-  require_same_program(world);
+  require_same_program(world, environment.mpi_library());
   world.require_same("arguments",
                      fmt::format("{} {} {} {}", bench.arguments.model, bench.arguments.batch,
                                  bench.arguments.steps, bench.microbatches));
@@ -203,7 +203,7 @@ void bench_on_rank(bsp::World& world, const Bench& bench, bool is_root_process) 
   report.peak_flops_per_core = world.allreduce(peak, bsp::ReduceOp::kSum) / world.size();
   report.split = mean_split(world, meter.split(), measure_update(world, bench.model.layout()),
                             bench.arguments.steps);
-  if (is_root_process && world.lane() == 0) {
+  if (environment.is_root_process() && world.lane() == 0) {
     report.flops_per_step = flops_per_step(bench, server.pull().buffer());
     if (bench.arguments.profile) {
       report.ops = profile(bench, server.pull().buffer());
@@ -238,7 +238,7 @@ Work prepare_bench(bsp::Environment& environment, const BenchArguments& argument
   options.lanes = arguments.lanes;
   return [bench, options, &environment] {
     return environment.run(options, [&](bsp::World& world) {
-      bench_on_rank(world, *bench, environment.is_root_process());
+      bench_on_rank(world, *bench, environment);
     });
   };
 }

@@ -25,6 +25,7 @@ inline Range any() {
 // wishes.
 inline constexpr double kMaxInt = 2147483647.0;
 inline constexpr double kMaxCount = 1e12;
+inline constexpr double kMaxClasses = 256;  // labels are bytes in every format
 inline constexpr double kMaxLanes = 1024;
 inline constexpr double kMaxSeconds = 1e9;  // 31 years; fits std::chrono in nanoseconds
 
