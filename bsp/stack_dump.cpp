@@ -78,7 +78,7 @@ void install_stack_dumps() {
   ::backtrace(frame.data(), 1);
   struct sigaction action {};
   action.sa_sigaction = on_stack_request;
-  action.sa_flags = SA_RESTART | SA_SIGINFO;
+  action.sa_flags = SA_RESTART | SA_SIGINFO | SA_ONSTACK;  // base/signal_stack.h says why
   sigemptyset(&action.sa_mask);
   ::sigaction(SIGUSR2, &action, nullptr);
 }
