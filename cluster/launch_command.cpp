@@ -51,9 +51,9 @@ std::chrono::milliseconds milliseconds_of(double seconds) {
   return std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000.0));
 }
 
-class Launch {
+class Launcher {
  public:
-  Launch(const LaunchArguments& arguments, std::string command_line)
+  Launcher(const LaunchArguments& arguments, std::string command_line)
       : arguments_(arguments),
         command_line_(std::move(command_line)),
         id_(new_run_id()),
@@ -287,7 +287,7 @@ Work prepare_launch(const bsp::Environment& environment, const LaunchArguments& 
     throw InvalidArgument(kWhere, "it starts mpirun itself: run it without mpirun");
   }
   require_known_launcher(environment);
-  auto launch = std::make_shared<Launch>(arguments, command_line);
+  auto launch = std::make_shared<Launcher>(arguments, command_line);
   return [launch] { return launch->run(); };
 }
 
