@@ -315,7 +315,7 @@ class BadInput(ProgramTest):
                     archive.writestr(member, bytes(end))
             out = self.directory / "out"
             outcome = self.train("--set", "train.warm_start=bad.npz", out=out)
-            self.expect_refusal(outcome, 4, r"bad\.npz: entry %s, value 2: got \S+, expected .*%s"
+            self.expect_refusal(outcome, 4, r"bad\.npz: entry %s, value \d+: got \S+, expected .*%s"
                                 % (name[:-4].replace("running_variance", r"running_variance"), pattern), out)
 
     def test_ranks_with_different_configurations(self):
@@ -571,7 +571,7 @@ class Failures(ResumeTest):
         self.assertEqual(process.returncode, 75, stdout + stderr)
         self.assertRegex(stderr, r"ranks \{1\} did not arrive[\s\S]*raise bsp\.sync_deadline_seconds \(now 3\)\n"
                                  r"the newest checkpoint is .*\nto continue:\n  mpirun .*-n 2 \S*superstep train .*--resume")
-        self.assertNotIn(str(SOURCE), stderr)
+        self.assertNotRegex(stderr, re.escape(str(SOURCE)) + r"/(bsp|paramserver|worker|cluster)/")
 
     def test_a_run_directory_that_was_removed_ends_the_run(self):
         for mpirun in ((), [*MPIRUN, "-n", "2"]):

@@ -155,7 +155,7 @@ TEST(Program, KeepsImagesInChannelBlocksWithTheBitsOfEagerExecution) {
     for (const char* op :
          {"conv2d", "bias_add", "bias_add_backward", "relu", "relu_backward", "max_pool",
           "max_pool_backward", "batch_norm", "batch_norm_backward", "tanh", "average_pool",
-          "average_pool_backward", "global_average_pool", "global_average_pool_backward"}) {
+          "average_pool_backward", "global_average_pool"}) {
       EXPECT_THAT(
           text, ::testing::ContainsRegex(std::string(" = ") + op + "\\([^\n]*, channel blocks\\]"));
     }
@@ -300,14 +300,14 @@ TEST(Program, NeedsOnlyTheArenaThatLivenessAsksFor) {
   EXPECT_EQ(chain.arena_bytes(), 4096);  // each overwrites the one before
 
   const std::vector<TensorType> rows = {{kF32, {32, 32}}};
-  const Program products = Program::record(rows, [](std::span<const Tensor> in) {
+  const Program flips = Program::record(rows, [](std::span<const Tensor> in) {
     Tensor x = in[0];
     for (int i = 0; i < 20; ++i) {
-      x = matmul(x, x);
+      x = transpose(x, {1, 0});
     }
     return Tensors{x};
   });
-  EXPECT_EQ(products.arena_bytes(), 2 * 4096);  // one being read, one being written
+  EXPECT_EQ(flips.arena_bytes(), 2 * 4096);  // one being read, one being written
 
   for (const Program& program :
        {Program::record(dense_types(), dense_step), Program::record(image_types(), image_step)}) {
