@@ -158,7 +158,7 @@ TEST(LayersFromToml, NamesImpossibleAndMissingValues) {
   EXPECT_EQ(error_of("\n[[model.layers]]\nkind = \"dense\"\n"),
             "[layers_from_toml] model.toml:2: model.layers[0] (dense): missing key \"units\"");
   EXPECT_EQ(error_of("\n[[model.layers]]\nkind = \"dense\"\nunits = 0\n"),
-            "[layers_from_toml] model.toml:4: model.layers[0] (dense): units: got 0, expected at "
+            "[layers_from_toml] model.toml:2: model.layers[0] (dense): units: got 0, expected at "
             "least 1");
   EXPECT_EQ(error_of("[[model.layers]]\nunits = 3\n"),
             "[layers_from_toml] model.toml:1: model.layers[0]: missing key \"kind\"");

@@ -17,7 +17,7 @@ namespace {
 
 using testing::WorldDirectory;
 
-constexpr float kSomeLimit = 4.0F;
+constexpr float kSomeLimit = 7.0F;
 constexpr int kSlots = 12;  // at least as many as the largest test world
 
 // Batch norm, dropout and a residual block on 1x8x8 images.
