@@ -237,9 +237,8 @@ Work prepare_bench(bsp::Environment& environment, const BenchArguments& argument
   bsp::EnvironmentOptions options;
   options.lanes = arguments.lanes;
   return [bench, options, &environment] {
-    return environment.run(options, [&](bsp::World& world) {
-      bench_on_rank(world, *bench, environment);
-    });
+    return environment.run(options,
+                           [&](bsp::World& world) { bench_on_rank(world, *bench, environment); });
   };
 }
 

@@ -35,8 +35,8 @@ class ShardGuard {
   bool is_due(std::int64_t step) const { return every_ > 0 && step % every_ == 0; }
   bool is_guarding() const { return guarded_step_ >= 0; }
 
-  // Collective, after update number `step` and before the sync that publishes it: hashes this rank's
-  // shard of `parameters` and its state.
+  // Collective, after update number `step` and before the sync that publishes it: hashes this
+  // rank's shard of `parameters` and its state.
   void note(std::int64_t step, std::span<const float> parameters,
             std::span<const std::span<const float>> states);
 
