@@ -93,12 +93,17 @@ class PanelKernel final : public Kernel {
   PanelGemm product_;
 };
 
-// Thin products: a batch times a matrix, or a sum over a batch.
+// Thin products with a large matrix of weights: a batch times the matrix, or a sum over a batch of
+// the matrix's size. Measured with AVX2: from a million weights on this kernel is a third faster
+// than oneDNN's product, below (784 x 200) a quarter slower.
 bool is_thin(const OpSignature& signature) {
   constexpr std::int64_t kThin = 256;
+  constexpr std::int64_t kLargeMatrix = 1024 * 1024;
   const GemmShape shape = gemm_shape(signature);
+  const std::int64_t batch = shape.transpose_a ? shape.k : shape.m;
+  const std::int64_t weights = shape.transpose_a ? shape.m * shape.n : shape.k * shape.n;
   return signature.inputs[0].dtype == DType::kFloat32 && team_size() == 1 &&
-         PanelGemm::supports(shape) && (shape.transpose_a ? shape.k : shape.m) <= kThin;
+         PanelGemm::supports(shape) && batch <= kThin && weights >= kLargeMatrix;
 }
 
 std::vector<KernelEntry> matmul_kernels() {
