@@ -32,10 +32,15 @@ else()
   set(SUPERSTEP_TIMEOUT_FACTOR 1)
 endif()
 
+# Tests are compiled for speed of compilation: at -O1 they take 40 % less of it than at -O3.
+add_library(superstep_test_options INTERFACE)
+target_link_libraries(superstep_test_options INTERFACE superstep_options)
+target_compile_options(superstep_test_options INTERFACE $<$<CONFIG:Release>:-O1>)
+
 # GoogleTest's and the common headers, precompiled once for all test programs (7 s of compilation).
 file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/generated/tests/precompiled.cpp CONTENT "")
 add_library(superstep_test_headers OBJECT ${PROJECT_BINARY_DIR}/generated/tests/precompiled.cpp)
-target_link_libraries(superstep_test_headers PRIVATE superstep_options GTest::gmock GTest::gtest fmt::fmt)
+target_link_libraries(superstep_test_headers PRIVATE superstep_test_options GTest::gmock GTest::gtest fmt::fmt)
 target_precompile_headers(superstep_test_headers PRIVATE ${SUPERSTEP_COMMON_HEADERS} <gmock/gmock.h> <gtest/gtest.h>)
 
 # Everything with threads in it: what the thread sanitizer's leg builds and runs (labels lanes, threads).
@@ -44,7 +49,7 @@ add_custom_target(threaded_tests)
 function(superstep_add_test_program name)
   cmake_parse_arguments(PARSE_ARGV 1 arg "" "" "SOURCES;LINK")
   add_executable(${name} ${arg_SOURCES})
-  target_link_libraries(${name} PRIVATE superstep_options ${arg_LINK} GTest::gmock GTest::gtest)
+  target_link_libraries(${name} PRIVATE superstep_test_options ${arg_LINK} GTest::gmock GTest::gtest)
   target_precompile_headers(${name} REUSE_FROM superstep_test_headers)
 endfunction()
 
