@@ -34,6 +34,13 @@ if(NOT CMAKE_BUILD_TYPE)
 endif()
 string(REPLACE "-O2" "-O3" CMAKE_CXX_FLAGS_RELEASE "${CMAKE_CXX_FLAGS_RELEASE}")
 
+# For code that is not hot.
+if(SUPERSTEP_SANITIZE)
+  set(SUPERSTEP_QUICK_COMPILATION -O0)
+else()
+  set(SUPERSTEP_QUICK_COMPILATION $<$<CONFIG:Release>:-O1>)
+endif()
+
 set(SUPERSTEP_COMMON_HEADERS <algorithm> <array> <chrono> <filesystem> <functional> <memory> <optional> <span> <string>
   <string_view> <utility> <vector> <fmt/format.h>)
 
