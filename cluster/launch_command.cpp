@@ -180,6 +180,7 @@ class Launcher {
     AttemptResult result{.exit_code = end.exit_code,
                          .ranks = outcome.verdict,
                          .stop_requested = end.stop_requested,
+                         .hung = end.hung,
                          .run_on_disk = run_on_disk()};
     find_newest_checkpoint(result);
     const Decision decision = policy_.after(result);

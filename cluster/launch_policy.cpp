@@ -55,7 +55,9 @@ Decision RestartPolicy::after(const AttemptResult& result) {
             .exit_code = code(ExitCode::kDone),
             .reason = "every rank is complete, with the same hash"};
   }
-  if (result.ranks == RankVerdict::kStopped || result.stop_requested) {
+  // Ranks that moved again when a hanging job was ended stop in order: nobody asked for that.
+  const bool stopped_itself = result.ranks == RankVerdict::kStopped && !result.hung;
+  if (stopped_itself || result.stop_requested) {
     return give_up(code(ExitCode::kStoppedResumable), "stopped as asked");
   }
   if (result.ranks == RankVerdict::kDisagree) {

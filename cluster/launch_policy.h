@@ -34,6 +34,7 @@ struct AttemptResult {
   int exit_code = 0;  // of mpirun; 128 + n when signal n ended mpirun itself
   RankVerdict ranks = RankVerdict::kIncomplete;
   bool stop_requested = false;             // the launcher passed a stop signal on
+  bool hung = false;                       // the launcher ended it, since no rank moved
   bool run_on_disk = false;                // a run directory that can be resumed
   std::int64_t checkpoint_superstep = -1;  // newest valid checkpoint; -1: none
 };

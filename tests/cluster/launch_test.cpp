@@ -77,6 +77,9 @@ TEST(RestartPolicy, AStopThatWasAskedForIsResumableAndNotRestarted) {
   const Decision signal = first_decision({.exit_code = kKilled, .stop_requested = true});
   EXPECT_EQ(signal.verdict, Verdict::kGiveUp);
   EXPECT_EQ(signal.exit_code, 75);
+  const Decision hung = first_decision(
+      {.exit_code = 75, .ranks = RankVerdict::kStopped, .hung = true, .run_on_disk = true});
+  EXPECT_EQ(hung.verdict, Verdict::kRestart);
   const Decision wall_time = first_decision({.exit_code = 75, .ranks = RankVerdict::kStopped});
   EXPECT_EQ(wall_time.verdict, Verdict::kGiveUp);
   EXPECT_EQ(wall_time.exit_code, 75);
