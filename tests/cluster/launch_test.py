@@ -159,7 +159,7 @@ class Supervision(LaunchTest):
     def test_a_job_whose_ranks_all_stand_still_is_restarted(self):
         expected = self.train(*self.LONG).hash()
         out = self.directory / "still"
-        process = self.launch(out, *self.LONG, options=("-n", "2", "--hang", "2.5"))
+        process = self.launch(out, *self.LONG, options=("-n", "2", "--hang", "6"))
         self.wait_for_superstep(out, 30, process)
         ranks = self.ranks(process)
         for pid in ranks:
