@@ -183,7 +183,7 @@ class Launcher {
                          .hung = end.hung,
                          .run_on_disk = run_on_disk()};
     find_newest_checkpoint(result);
-    const Decision decision = policy_.after(result);
+    Decision decision = policy_.after(result);
     if (decision.verdict == Verdict::kRestart) {
       blame(end.hung && culprit     ? culprit->host
             : end.diagnosis.named() ? end.diagnosis.named()->host

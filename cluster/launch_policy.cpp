@@ -131,8 +131,9 @@ std::string explain_exit_code(int exit_code) {
   }
   if (exit_code > kSignalBase && exit_code < kSignalBase + 65) {
     const int signal = exit_code - kSignalBase;
+    const char* description = ::sigdescr_np(signal);
     return fmt::format("exit code {}: a process was ended by signal {} ({})", exit_code, signal,
-                       ::strsignal(signal));
+                       description == nullptr ? "unknown" : description);
   }
   return fmt::format("exit code {}", exit_code);
 }
