@@ -40,6 +40,16 @@ std::int64_t batch_bytes_of_largest_node(const RunSetup& setup, const WorldShape
   return *std::max_element(by_node.begin(), by_node.end());
 }
 
+// The first lane of a process carries its data.
+std::int64_t data_bytes_of_largest_node(const RunSetup& setup, const WorldShape& shape) {
+  std::vector<std::int64_t> by_node(static_cast<std::size_t>(shape.nodes));
+  for (std::size_t rank = 0; rank < shape.node_of_rank.size();
+       rank += static_cast<std::size_t>(shape.lanes)) {
+    by_node[static_cast<std::size_t>(shape.node_of_rank[rank])] += setup.data.bytes;
+  }
+  return *std::max_element(by_node.begin(), by_node.end());
+}
+
 std::string slots_text(int num_slots, const WorldShape& shape) {
   std::string text;
   const std::vector<std::vector<int>> slots = slots_by_rank(num_slots, shape);
@@ -104,6 +114,7 @@ std::string dry_run_text(const RunSetup& setup, const WorldShape& shape) {
   text += memory_line("parameters, per node", memory.parameters_per_node);
   text += memory_line("gradients, largest node", memory.gradients_per_node);
   text += memory_line("optimizer state, world", memory.optimizer_state_per_world);
+  text += memory_line("data, largest node", data_bytes_of_largest_node(setup, shape));
   text += memory_line("batches, largest node", batch_bytes_of_largest_node(setup, shape));
   return text;
 }

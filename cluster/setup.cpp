@@ -44,6 +44,11 @@ void require_path(const ParsedConfig& parsed, const std::string& key, const std:
                                                      key, path, problem));
 }
 
+// Samples are one byte per value, and one for the label.
+std::int64_t bytes_in_memory(const worker::Dataset& dataset) {
+  return dataset.size() * (dataset.sample_shape().num_elements() + 1);
+}
+
 LoadedData load_idx(const ParsedConfig& parsed) {
   const DataSection& data = parsed.config.data;
   require_path(parsed, "data.directory", data.directory, PathKind::kDirectory);
@@ -51,7 +56,8 @@ LoadedData load_idx(const ParsedConfig& parsed) {
       worker::idx_directory(data.directory, checked_cast<int>(data.num_classes));
   return {.parts = {.train = labelled.train, .validation = nullptr, .test = labelled.test},
           .fingerprint = fmt::format("train: {}; test: {}", labelled.train->fingerprint(),
-                                     labelled.test->fingerprint())};
+                                     labelled.test->fingerprint()),
+          .bytes = bytes_in_memory(*labelled.train) + bytes_in_memory(*labelled.test)};
 }
 
 // Samples are bytes in memory, once per process; patterns of the classes are floats.
@@ -78,19 +84,22 @@ void require_memory(const ParsedConfig& parsed) {
 
 // Training and test samples are parts of one dataset, so that they share the prototypes of the
 // classes.
-LoadedData make_synthetic(const ParsedConfig& parsed) {
+LoadedData make_synthetic(const ParsedConfig& parsed, Samples samples) {
   const DataSection& data = parsed.config.data;
   require_memory(parsed);
-  const std::shared_ptr<const worker::Dataset> all =
-      worker::synthetic_dataset({.num_samples = data.num_train + data.num_test,
-                                 .sample_shape = kernels::Shape(data.sample_shape),
-                                 .num_classes = checked_cast<int>(data.num_classes),
-                                 .seed = static_cast<std::uint64_t>(data.seed),
-                                 .noise = static_cast<float>(data.noise)});
+  const worker::SyntheticOptions options{.num_samples = data.num_train + data.num_test,
+                                         .sample_shape = kernels::Shape(data.sample_shape),
+                                         .num_classes = checked_cast<int>(data.num_classes),
+                                         .seed = static_cast<std::uint64_t>(data.seed),
+                                         .noise = static_cast<float>(data.noise)};
+  const std::shared_ptr<const worker::Dataset> all = samples == Samples::kPresent
+                                                         ? worker::synthetic_dataset(options)
+                                                         : worker::synthetic_outline(options);
   return {.parts = {.train = worker::subset(all, 0, data.num_train),
                     .validation = nullptr,
                     .test = worker::subset(all, data.num_train, all->size())},
-          .fingerprint = all->fingerprint()};
+          .fingerprint = all->fingerprint(),
+          .bytes = bytes_in_memory(*all)};
 }
 
 void hold_out_validation(const ParsedConfig& parsed, worker::TrainingData& parts) {
@@ -177,8 +186,9 @@ paramserver::LearningRateSchedule schedule_of(const RunConfig& config, std::int6
 
 }  // namespace
 
-LoadedData load_data(const ParsedConfig& parsed) {
-  LoadedData data = parsed.config.data.format == "idx" ? load_idx(parsed) : make_synthetic(parsed);
+LoadedData load_data(const ParsedConfig& parsed, Samples samples) {
+  LoadedData data =
+      parsed.config.data.format == "idx" ? load_idx(parsed) : make_synthetic(parsed, samples);
   hold_out_validation(parsed, data.parts);
   return data;
 }
@@ -186,7 +196,7 @@ LoadedData load_data(const ParsedConfig& parsed) {
 std::shared_ptr<const worker::Dataset> load_test_data(const ParsedConfig& parsed) {
   const DataSection& data = parsed.config.data;
   if (data.format != "idx") {
-    return make_synthetic(parsed).parts.test;
+    return make_synthetic(parsed, Samples::kPresent).parts.test;
   }
   require_path(parsed, "data.directory", data.directory, PathKind::kDirectory);
   return worker::idx_test_part(data.directory, checked_cast<int>(data.num_classes));
@@ -215,16 +225,18 @@ worker::Model build_model(const ParsedConfig& parsed, const kernels::Shape& samp
   }
 }
 
-RunSetup make_setup(const ParsedConfig& parsed, Begin begin) {
+RunSetup make_setup(const ParsedConfig& parsed, Begin begin, Samples samples) {
   RunSetup setup;
   setup.config = require_valid(parsed);
-  setup.data = load_data(parsed);
+  setup.data = load_data(parsed, samples);
   if (const std::string& file = setup.config.train.warm_start;
       !file.empty() && begin == Begin::kFresh) {
     require_path(parsed, "train.warm_start", file, PathKind::kFile);
     setup.warm_start = to_text(hash_file(file));
   }
-  setup.normalization = normalization_of(setup.config, *setup.data.parts.train);
+  if (samples == Samples::kPresent) {
+    setup.normalization = normalization_of(setup.config, *setup.data.parts.train);
+  }
   setup.model = build_model(parsed, setup.data.parts.train->sample_shape());
   return setup;
 }

@@ -57,7 +57,8 @@ TrainRun::TrainRun(bsp::Environment& environment, const TrainArguments& argument
       command_line_(fmt::format("{}", fmt::join(command, " "))),
       launch_(launch_of(environment, command.front())),
       setup_(make_setup(parse_arguments(arguments),
-                        arguments.resume ? Begin::kResumed : Begin::kFresh)),
+                        arguments.resume ? Begin::kResumed : Begin::kFresh,
+                        arguments.dry_run ? Samples::kDescribed : Samples::kPresent)),
       opening_(environment, arguments, setup_, setup_.data.fingerprint, launch_) {
   require_not_stopped();
   require_enough_slots();

@@ -93,8 +93,14 @@ struct ArrayPart {
   std::span<const float> values;
 };
 
+struct WrittenCheckpoint {
+  std::filesystem::path directory;
+  Hash128 state_hash;
+};
+
 // Collective. Writes root/step-<superstep, 8 digits> (root is made when missing, in a directory
-// that must be there: a run that was removed is not brought back to life) and returns its path.
+// that must be there: a run that was removed is not brought back to life) and returns on every rank
+// where it is and what it holds.
 // Fills manifest.arrays and manifest.state_hash; the rest of the manifest is rank 0's, and its
 // superstep must be the same on all ranks. Leftovers of an earlier attempt (step-N.tmp) are removed
 // first.
@@ -106,8 +112,8 @@ struct ArrayPart {
 // On failure (disk full with needed and free bytes, no permission, a directory that the nodes do
 // not share, ...) step-N.tmp is removed and every rank throws the same DataError, which names the
 // rank.
-std::filesystem::path write_checkpoint(bsp::World& world, const std::filesystem::path& root,
-                                       Manifest manifest, std::span<const ArrayPart> parts);
+WrittenCheckpoint write_checkpoint(bsp::World& world, const std::filesystem::path& root,
+                                   Manifest manifest, std::span<const ArrayPart> parts);
 
 // Opens one checkpoint directory and verifies its manifest and the sizes of its files. Everything
 // that is wrong is a DataError with exit code kBadCheckpoint, path and offset. Files that are

@@ -176,8 +176,8 @@ void create_reserved_file(const fs::path& path, std::int64_t num_bytes) {
   }
 }
 
-internal::FileDescriptor open_for_writing(const fs::path& path) {
-  internal::FileDescriptor file(::open(path.c_str(), O_WRONLY | O_CLOEXEC | O_NOFOLLOW));
+internal::FileDescriptor open_created_file(const fs::path& path) {
+  internal::FileDescriptor file(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW));
   if (!file.is_open()) {
     const int error_number = errno;
     internal::throw_write_error(

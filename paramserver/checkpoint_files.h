@@ -68,7 +68,7 @@ void read_at(const internal::FileDescriptor& file, const std::filesystem::path& 
 // Creates a new file of `num_bytes` with its space reserved, so that a full disk shows here. Throws
 // DataError with the bytes needed and free.
 void create_reserved_file(const std::filesystem::path& path, std::int64_t num_bytes);
-internal::FileDescriptor open_for_writing(const std::filesystem::path& path);
+internal::FileDescriptor open_created_file(const std::filesystem::path& path);
 void write_at(const internal::FileDescriptor& file, const std::filesystem::path& path,
               std::int64_t offset, std::span<const std::byte> bytes);
 void sync_file(const internal::FileDescriptor& file, const std::filesystem::path& path);

@@ -259,7 +259,7 @@ void write_parts(const fs::path& temporary, std::span<const ArrayPart> parts,
   for (const ArrayPart& part : parts) {
     for (const FilePiece& piece : file_pieces(part.range, file_elements)) {
       const fs::path path = temporary / array_file_name(part.name, piece.file_index);
-      const internal::FileDescriptor file = open_for_writing(path);
+      const internal::FileDescriptor file = open_created_file(path);
       const auto values = part.values.subspan(static_cast<std::size_t>(piece.first_element),
                                               static_cast<std::size_t>(piece.num_elements));
       SUPERSTEP_FAILPOINT("checkpoint.write");
@@ -277,7 +277,7 @@ void reread_parts(const fs::path& temporary, std::span<const ArrayPart> parts,
   for (const ArrayPart& part : parts) {
     for (const FilePiece& piece : file_pieces(part.range, file_elements)) {
       const fs::path path = temporary / array_file_name(part.name, piece.file_index);
-      const internal::FileDescriptor file = open_checkpoint_file(path);
+      const internal::FileDescriptor file = open_created_file(path);
       for_each_block(piece.num_elements, [&](std::int64_t begin, std::int64_t count) {
         const std::int64_t offset = piece.offset + begin * static_cast<std::int64_t>(sizeof(float));
         const std::span<float> read(block.data(), static_cast<std::size_t>(count));
@@ -300,11 +300,11 @@ void seal(const fs::path& temporary, const fs::path& target, const Manifest& man
   const fs::path path = temporary / kManifestName;
   create_reserved_file(path, static_cast<std::int64_t>(frame.size()));
   SUPERSTEP_FAILPOINT("checkpoint.manifest");
-  const internal::FileDescriptor file = open_for_writing(path);
+  const internal::FileDescriptor file = open_created_file(path);
   write_at(file, path, 0, frame);
   sync_file(file, path);
   std::vector<std::byte> read(frame.size());
-  read_at(open_checkpoint_file(path), path, 0, read);
+  read_at(file, path, 0, read);
   if (read != frame) {
     throw DataError(kWhere, path.native(), 0,
                     "read back other bytes than were written: the storage loses data",
@@ -316,9 +316,9 @@ void seal(const fs::path& temporary, const fs::path& target, const Manifest& man
 
 }  // namespace
 
-fs::path write_checkpoint(bsp::World& world, const fs::path& root, Manifest manifest,
-                          std::span<const ArrayPart> parts) {
-  fs::path target = root / step_directory_name(manifest.position.superstep);
+WrittenCheckpoint write_checkpoint(bsp::World& world, const fs::path& root, Manifest manifest,
+                                   std::span<const ArrayPart> parts) {
+  const fs::path target = root / step_directory_name(manifest.position.superstep);
   fs::path temporary = target;
   temporary += ".tmp";
   const bool is_root = world.rank() == 0;
@@ -342,8 +342,12 @@ fs::path write_checkpoint(bsp::World& world, const fs::path& root, Manifest mani
   });
   std::int64_t settings[] = {static_cast<std::int64_t>(existing), manifest.file_elements};
   world.broadcast<std::int64_t>(settings, 0);
+  std::uint64_t hash[] = {manifest.state_hash.low, manifest.state_hash.high};
+  world.broadcast<std::uint64_t>(hash, 0);
+  const WrittenCheckpoint written{.directory = target,
+                                  .state_hash = {.low = hash[0], .high = hash[1]}};
   if (static_cast<Existing>(settings[0]) == Existing::kSameState) {
-    return target;
+    return written;
   }
   run_together(world, temporary, [&] {
     write_parts(temporary, parts, settings[1]);
@@ -354,7 +358,7 @@ fs::path write_checkpoint(bsp::World& world, const fs::path& root, Manifest mani
       seal(temporary, target, manifest);
     }
   });
-  return target;
+  return written;
 }
 
 }  // namespace superstep::paramserver

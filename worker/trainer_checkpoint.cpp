@@ -69,11 +69,11 @@ void Trainer::State::save() {
   SUPERSTEP_FAILPOINT_HERE(world.rank(), position.superstep);
   SUPERSTEP_FAILPOINT("checkpoint.begin");
   const std::vector<paramserver::ArrayPart> parts = server.parts();
-  last_checkpoint =
+  const paramserver::WrittenCheckpoint written =
       paramserver::write_checkpoint(world, options.checkpoint.directory, manifest(), parts);
+  last_checkpoint = written.directory;
   saved_at = position.superstep;
-  saved_state_hash = paramserver::CheckpointReader(last_checkpoint).manifest().state_hash;
-  world.sync();  // all ranks have read the manifest before old ones are deleted
+  saved_state_hash = written.state_hash;
   SUPERSTEP_FAILPOINT("checkpoint.verified");
   prune();
   SUPERSTEP_FAILPOINT("checkpoint.end");

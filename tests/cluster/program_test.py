@@ -256,7 +256,9 @@ class BadInput(ProgramTest):
         """The ranks of a node meet in /dev/shm; a container's is small, and full it would be a bus error."""
         wide = CONFIG.replace('kind = "dense"', 'kind = "dense"\nunits = 65536\n[[model.layers]]\nkind = "dense"')
         self.config = self.write("wide.toml", wide)
-        small = ["unshare", "--mount", "sh", "-c",
+        # In a chroot the root directory is no mount point whose propagation could be changed.
+        small = ["unshare", "--mount", "--propagation", "unchanged", "sh", "-c",
+                 'mount --make-rprivate / 2>/dev/null || mount --make-private /dev/shm; '
                  'mount -t tmpfs -o size=24m tmpfs /dev/shm && exec "$@"', "sh"]
         if os.geteuid() != 0:
             small[1:1] = ["--user", "--map-root-user"]
@@ -773,6 +775,16 @@ class Commands(ProgramTest):
         for pattern in (r"world: 3 ranks", r"steps: 4 per epoch .*15 in the last\), 12 in all",
                         r"rank 2 .*slots 5-7", r"parameters, per node +\d+ bytes", r"batch_norm1"):
             self.assertRegex(outcome.stdout, pattern)
+
+    def test_dry_run_counts_data_it_does_not_make(self):
+        flags = ["--set", "data.num_train=4000000", "--set", "data.sample_shape=[1, 28, 28]"]
+        begin = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+        outcome = self.run_program("train", self.config, "--dry-run", *flags)
+        self.assertEqual(outcome.code, 0, outcome.text)
+        found = re.search(r"data, largest node +(\d+) bytes", outcome.stdout)
+        self.assertGreater(int(found.group(1)), 4_000_000 * 785 - 1)
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # KiB, of the largest child ever
+        self.assertLess(peak, max(begin, 1_000_000))
 
     def test_dry_run_predicts_the_memory_of_the_run(self):
         for flags in (["--lanes", "1"], ["--lanes", "3"], ["--lanes", "4", "--set", "bsp.ranks_per_node=1"]):

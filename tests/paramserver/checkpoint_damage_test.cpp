@@ -32,20 +32,20 @@ class CheckpointDamage : public ::testing::Test {
  protected:
   void SetUp() override {
     bsp::Environment environment;
-    ASSERT_EQ(environment.run({},
-                              [&](bsp::World& world) {
-                                const std::vector<float> values =
-                                    testing::whole_array("parameters");
-                                const std::vector<ArrayPart> parts{
-                                    {.name = "parameters",
-                                     .num_elements = kElements,
-                                     .range = {0, kElements},
-                                     .values = std::span(values).first(kElements)}};
-                                Manifest manifest = testing::small_manifest(1);
-                                manifest.file_elements = kFileElements;
-                                path_ = write_checkpoint(world, directory_.path(), manifest, parts);
-                              }),
-              0);
+    ASSERT_EQ(
+        environment.run(
+            {},
+            [&](bsp::World& world) {
+              const std::vector<float> values = testing::whole_array("parameters");
+              const std::vector<ArrayPart> parts{{.name = "parameters",
+                                                  .num_elements = kElements,
+                                                  .range = {0, kElements},
+                                                  .values = std::span(values).first(kElements)}};
+              Manifest manifest = testing::small_manifest(1);
+              manifest.file_elements = kFileElements;
+              path_ = write_checkpoint(world, directory_.path(), manifest, parts).directory;
+            }),
+        0);
     // What a damaged file makes the reader allocate stays near the size of the files: 64 MiB more
     // than this process has now would be far too much.
     limit_memory();

@@ -89,7 +89,7 @@ RankState::RankState(int rank, int num_ranks, int version) {
 
 fs::path write_small(bsp::World& world, const fs::path& root, std::int64_t superstep, int version) {
   const RankState state(world.rank(), world.size(), version);
-  return write_checkpoint(world, root, small_manifest(superstep), state.parts());
+  return write_checkpoint(world, root, small_manifest(superstep), state.parts()).directory;
 }
 
 std::map<std::string, std::string> files_in(const fs::path& directory) {

@@ -61,7 +61,7 @@ class Checkpoints : public ::testing::Test {
                                                     .num_elements = 40,
                                                     .range = {0, 40},
                                                     .values = std::span(values).first(40)}};
-                path = write_checkpoint(world, root(), small_manifest(1), parts);
+                path = write_checkpoint(world, root(), small_manifest(1), parts).directory;
               }),
               0);
     return path;

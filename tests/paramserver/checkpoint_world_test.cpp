@@ -81,7 +81,8 @@ SUPERSTEP_WORLD_TEST(CheckpointWorld, ReadsOnAnyRanksWhatAnyRanksWrote) {
 SUPERSTEP_WORLD_TEST(CheckpointWorld, TakesPartsInAnyOrderOfRanks) {
   const WorldDirectory directory(world);
   const RankState state(world.size() - 1 - world.rank(), world.size());
-  const fs::path path = write_checkpoint(world, directory.path(), small_manifest(3), state.parts());
+  const fs::path path =
+      write_checkpoint(world, directory.path(), small_manifest(3), state.parts()).directory;
   EXPECT_EQ(files_in(path), expected_files(3));
 }
 
@@ -96,7 +97,8 @@ SUPERSTEP_WORLD_TEST(CheckpointWorld, TakesEverythingFromOneRank) {
       part.values = {};
     }
   }
-  const fs::path path = write_checkpoint(world, directory.path(), small_manifest(3), parts);
+  const fs::path path =
+      write_checkpoint(world, directory.path(), small_manifest(3), parts).directory;
   EXPECT_EQ(files_in(path), expected_files(3));
 }
 

@@ -87,6 +87,10 @@ struct SyntheticOptions {
   std::uint64_t pattern_seed = 1;
 };
 std::shared_ptr<const Dataset> synthetic_dataset(const SyntheticOptions& options);
+// The same without the samples, for planning: sizes, shape and classes are those of
+// synthetic_dataset, read() is a failed check, the fingerprint says that no content was made. Cost
+// and memory do not depend on num_samples.
+std::shared_ptr<const Dataset> synthetic_outline(const SyntheticOptions& options);
 
 // The training and test parts of an IDX directory: train-images-idx3-ubyte,
 // train-labels-idx1-ubyte, t10k-images-idx3-ubyte, t10k-labels-idx1-ubyte, each plain or with .gz

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "base/check.h"
 #include "base/error.h"
 #include "base/philox.h"
 #include "worker/data/byte_dataset.h"
@@ -81,7 +82,38 @@ void write_sample(const std::vector<float>& pattern, const SyntheticOptions& opt
   }
 }
 
+std::string source_of(const SyntheticOptions& options) {
+  return fmt::format("synthetic seed {} patterns {} noise {}", options.seed, options.pattern_seed,
+                     options.noise);
+}
+
+class Outline final : public Dataset {
+ public:
+  explicit Outline(const SyntheticOptions& options) : options_(options) {}
+
+  std::int64_t size() const override { return options_.num_samples; }
+  kernels::Shape sample_shape() const override { return options_.sample_shape; }
+  int num_classes() const override { return options_.num_classes; }
+  std::string fingerprint() const override {
+    return fmt::format("{}: {} samples of {}, {} classes, not made", source_of(options_), size(),
+                       sample_shape().to_string(), num_classes());
+  }
+  void read(std::span<const std::int64_t> indices, const Normalization& /*normalization*/,
+            std::span<float> /*out*/, std::span<std::int64_t> /*labels*/) const override {
+    SUPERSTEP_CHECK(indices.empty(), "an outline has no samples to read, asked for",
+                    indices.size());
+  }
+
+ private:
+  SyntheticOptions options_;
+};
+
 }  // namespace
+
+std::shared_ptr<const Dataset> synthetic_outline(const SyntheticOptions& options) {
+  check_options(options);
+  return std::make_shared<Outline>(options);
+}
 
 std::shared_ptr<const Dataset> synthetic_dataset(const SyntheticOptions& options) {
   check_options(options);
@@ -90,8 +122,7 @@ std::shared_ptr<const Dataset> synthetic_dataset(const SyntheticOptions& options
     patterns.push_back(class_pattern(options, label));
   }
   const std::size_t elements = patterns.front().size();
-  ByteSamples content{.source = fmt::format("synthetic seed {} patterns {} noise {}", options.seed,
-                                            options.pattern_seed, options.noise),
+  ByteSamples content{.source = source_of(options),
                       .sample_shape = options.sample_shape,
                       .num_classes = options.num_classes,
                       .samples = std::vector<std::uint8_t>(

@@ -58,11 +58,11 @@ void FederatedTrainer::State::save() {
     }
   }
   const std::vector<paramserver::ArrayPart> parts = server.parts();
-  last_checkpoint =
+  const paramserver::WrittenCheckpoint written =
       paramserver::write_checkpoint(world, options.checkpoint.directory, manifest(), parts);
+  last_checkpoint = written.directory;
   saved_at = rounds_done;
-  saved_state_hash = paramserver::CheckpointReader(last_checkpoint).manifest().state_hash;
-  world.sync();  // all ranks have read the manifest before old ones are deleted
+  saved_state_hash = written.state_hash;
   if (world.rank() == 0) {
     paramserver::prune_checkpoints(options.checkpoint.directory,
                                    std::max(1, options.checkpoint.keep), {});

@@ -248,6 +248,17 @@ TEST(SyntheticDataset, HasBalancedLabelsAndTheBitsOfEveryMachine) {
             "xxh3:22c5307b28b84e1bdead6b64934962d6");
 }
 
+TEST(SyntheticDataset, HasAnOutlineThatMakesNoSamples) {
+  const SyntheticOptions options{.num_samples = 1'000'000'000'000, .sample_shape = {3, 8, 8}};
+  const auto outline = synthetic_outline(options);
+  EXPECT_EQ(outline->size(), options.num_samples);
+  EXPECT_EQ(outline->sample_shape(), options.sample_shape);
+  EXPECT_EQ(outline->num_classes(), options.num_classes);
+  EXPECT_THAT(outline->fingerprint(), HasSubstr("1000000000000 samples of (3, 8, 8), 10 classes"));
+  EXPECT_ANY_THROW(read_samples(*outline, {0}, {}));
+  EXPECT_THROW(synthetic_outline({.num_samples = 0}), InvalidArgument);
+}
+
 TEST(SyntheticDataset, ClassesDifferAndNoiseScatters) {
   const auto clean = synthetic_dataset(
       {.num_samples = 20, .sample_shape = {1, 8, 8}, .num_classes = 10, .noise = 0.0F});
