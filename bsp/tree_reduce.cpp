@@ -23,15 +23,20 @@ class Planner {
   TreeReducePlan plan() {
     const bool many_nodes = node_ranks_.size() > 1;
     rounds_.resize(many_nodes ? 2 : 1);
-    results_.resize(static_cast<std::size_t>(num_ranks_));
+    std::vector<PieceMap> pieces;
     for (int owner = 0; owner < num_ranks_; ++owner) {
-      plan_shard(owner);
+      pieces.push_back(plan_move(owner));
+    }
+    std::vector<std::int64_t> moved_extent = extents_;
+    for (int owner = 0; owner < num_ranks_; ++owner) {
+      results_.push_back(plan_sum(owner, pieces[static_cast<std::size_t>(owner)]));
     }
     return {.schedule = {.num_ranks = num_ranks_,
                          .extents = std::move(extents_),
                          .rounds = std::move(rounds_)},
             .results = std::move(results_),
-            .pieces_extent = std::move(pieces_extent_)};
+            .pieces_extent = std::move(pieces_extent_),
+            .moved_extent = std::move(moved_extent)};
   }
 
  private:
@@ -113,21 +118,26 @@ class Planner {
     return slots;
   }
 
-  void plan_shard(int owner) {
-    const std::int64_t begin = input_.cuts[static_cast<std::size_t>(owner)];
-    const std::int64_t count = input_.cuts[static_cast<std::size_t>(owner) + 1] - begin;
-    if (count == 0) {
-      results_[static_cast<std::size_t>(owner)] = {owner, 0};
-      return;
-    }
-    PieceMap pieces = shifted(node_pieces_[node_index(owner)], begin);
-    for (std::size_t node = 0; node < node_ranks_.size(); ++node) {
+  std::int64_t begin_of(int owner) const { return input_.cuts[static_cast<std::size_t>(owner)]; }
+  std::int64_t count_of(int owner) const { return begin_of(owner + 1) - begin_of(owner); }
+
+  // Returns what the owner can read when its shard has been moved.
+  PieceMap plan_move(int owner) {
+    PieceMap pieces = shifted(node_pieces_[node_index(owner)], begin_of(owner));
+    for (std::size_t node = 0; node < node_ranks_.size() && count_of(owner) > 0; ++node) {
       if (node != node_index(owner)) {
-        send_node_sums(node, owner, begin, count, pieces);
+        send_node_sums(node, owner, begin_of(owner), count_of(owner), pieces);
       }
     }
-    results_[static_cast<std::size_t>(owner)] =
-        evaluate({0, input_.num_slots}, pieces, owner, begin, count, rounds_.back().combines);
+    return pieces;
+  }
+
+  Location plan_sum(int owner, const PieceMap& pieces) {
+    if (count_of(owner) == 0) {
+      return {owner, 0};
+    }
+    return evaluate({0, input_.num_slots}, pieces, owner, begin_of(owner), count_of(owner),
+                    rounds_.back().combines);
   }
 
   void send_node_sums(std::size_t node, int owner, std::int64_t begin, std::int64_t count,

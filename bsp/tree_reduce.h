@@ -37,8 +37,11 @@ struct TreeReducePlan {
   // Where rank r's shard is summed up. results[r].rank may be another rank of the node when no sum
   // was needed.
   std::vector<Location> results;
-  std::vector<std::int64_t>
-      pieces_extent;  // per rank: elements taken by its pieces; scratch begins there
+  // Per rank, elements from the start of its address space: its pieces, and these with what is
+  // formed for other nodes or arrives from them. Behind are the targets of the last round: no
+  // memory for who sums tile by tile.
+  std::vector<std::int64_t> pieces_extent;
+  std::vector<std::int64_t> moved_extent;
 };
 
 TreeReducePlan plan_tree_reduce(const TreeReduceInput& input);

@@ -85,17 +85,24 @@ std::string data_text(const RunSetup& setup) {
 paramserver::MemoryUse predicted_memory(const paramserver::ParameterLayout& layout,
                                         const paramserver::CollocatedOptions& options,
                                         const WorldShape& shape) {
-  std::vector<std::int64_t> by_node(static_cast<std::size_t>(shape.nodes));
-  const std::vector<std::int64_t> by_rank = paramserver::gradient_buffers(
+  const std::vector<std::int64_t> buffers = paramserver::gradient_buffers(
       options.num_slots, slots_by_rank(options.num_slots, shape), options.dealing);
-  for (std::size_t rank = 0; rank < by_rank.size(); ++rank) {
-    by_node[static_cast<std::size_t>(shape.node_of_rank[rank])] += by_rank[rank];
-  }
+  const int num_ranks = shape.ranks;
+  const std::vector<std::int64_t> cuts = layout.shard_cuts(num_ranks);
+  const std::vector<int> placement = bsp::contiguous_placement(options.num_slots, num_ranks);
+  const bsp::TreeReducePlan plan = bsp::plan_tree_reduce({.num_elements = layout.size(),
+                                                          .num_slots = options.num_slots,
+                                                          .placement = placement,
+                                                          .node_of_rank = shape.node_of_rank,
+                                                          .cuts = cuts});
+  const std::int64_t exchange = paramserver::exchange_elements(
+      paramserver::exchange_scratch(plan), cuts, shape.node_of_rank, options.clip);
   const std::int64_t bytes = layout.size() * kFloatBytes;
   const auto num_states =
       static_cast<std::int64_t>(paramserver::state_arrays(options.optimizer).size());
   return {.parameters_per_node = bytes,
-          .gradients_per_node = *std::max_element(by_node.begin(), by_node.end()) * bytes,
+          .gradients_per_node = paramserver::most_per_node(buffers, shape.node_of_rank) * bytes,
+          .exchange_per_node = exchange * kFloatBytes,
           .optimizer_state_per_world = num_states * bytes};
 }
 
@@ -113,6 +120,7 @@ std::string dry_run_text(const RunSetup& setup, const WorldShape& shape) {
   text += "memory:\n";
   text += memory_line("parameters, per node", memory.parameters_per_node);
   text += memory_line("gradients, largest node", memory.gradients_per_node);
+  text += memory_line("exchange, largest node", memory.exchange_per_node);
   text += memory_line("optimizer state, world", memory.optimizer_state_per_world);
   text += memory_line("data, largest node", data_bytes_of_largest_node(setup, shape));
   text += memory_line("batches, largest node", batch_bytes_of_largest_node(setup, shape));

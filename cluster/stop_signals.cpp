@@ -22,9 +22,10 @@ struct Notice {
   std::size_t length = 0;
 };
 
-// A handler may only read what no thread is writing: the setter fills the notice that is not
-// published and then publishes it. Signals belong to the process, and so does what their handler
-// says. NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables)
+// A handler may only read what no thread is writing: the setter fills the notice that was not the
+// last to be published (a handler may still be writing that one out) and publishes it. Signals
+// belong to the process, and so does what their handler says.
+// NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables)
 std::array<Notice, 2> notices;
 // NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables)
 std::atomic<const Notice*> published{nullptr};
@@ -76,7 +77,10 @@ void set_stop_notice(std::string_view notice) {
     published.store(nullptr);
     return;
   }
-  Notice& next = published.load() == &notices[0] ? notices[1] : notices[0];
+  static std::size_t last = 0;
+  last = 1 - last;
+  Notice& next =
+      notices[last];  // NOLINT(cppcoreguidelines-pro-bounds-constant-array-index): 0 or 1
   next.length = std::min(notice.size(), kMaxNotice - 1);
   std::copy_n(notice.data(), next.length, next.text.begin());
   next.text[next.length++] = '\n';

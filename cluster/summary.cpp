@@ -157,14 +157,16 @@ std::vector<RankTotals> gather_totals(bsp::World& world, const RankTotals& mine)
 }
 
 paramserver::MemoryUse gather_memory(bsp::World& world, const paramserver::MemoryUse& mine) {
-  const std::array<std::int64_t, 3> values = {mine.parameters_per_node, mine.gradients_per_node,
+  const std::array<std::int64_t, 4> values = {mine.parameters_per_node, mine.gradients_per_node,
+                                              mine.exchange_per_node,
                                               mine.optimizer_state_per_world};
-  std::array<std::int64_t, 3> most{};
+  std::array<std::int64_t, 4> most{};
   world.allreduce(std::span<const std::int64_t>(values), std::span<std::int64_t>(most),
                   bsp::ReduceOp::kMax);
   return {.parameters_per_node = most[0],
           .gradients_per_node = most[1],
-          .optimizer_state_per_world = most[2]};
+          .exchange_per_node = most[2],
+          .optimizer_state_per_world = most[3]};
 }
 
 std::string summary_json(const RunSummary& summary) {
@@ -188,6 +190,7 @@ std::string summary_json(const RunSummary& summary) {
                {"memory_bytes",
                 {{"parameters_per_node", summary.memory.parameters_per_node},
                  {"gradients_per_node", summary.memory.gradients_per_node},
+                 {"exchange_per_node", summary.memory.exchange_per_node},
                  {"optimizer_state_per_world", summary.memory.optimizer_state_per_world}}},
                {"time_seconds", time_json(summary)},
                {"traffic_bytes_by_rank",

@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/failpoint.h"
 #include "bsp/shared_array.h"
@@ -27,15 +28,9 @@ namespace superstep::paramserver {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 // Sums, means and a few streams of this length stay in the first-level cache.
 constexpr std::int64_t kTileElements = 1024;
 static_assert(kBlockElements % kTileElements == 0);
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 std::size_t at(std::int64_t index) {
   return static_cast<std::size_t>(index);
@@ -126,7 +121,7 @@ std::vector<std::span<const float>> CollocatedServer::State::optimizer_state() {
 void CollocatedServer::State::timed_sync(bsp::CallSite site) {
   const Clock::time_point start = Clock::now();
   world.sync(site);
-  times.sync_seconds += seconds_since(start);
+  times.sync_seconds += to_seconds(Clock::now() - start);
 }
 
 ShardStep CollocatedServer::State::begin_step(const ApplyOptions& apply) const {
@@ -290,7 +285,7 @@ StepResult CollocatedServer::apply_gradients(const ApplyOptions& options) {
   if (!state.updater.state_names().empty()) {
     SUPERSTEP_FAILPOINT_DATA("optimizer_state", state.updater.state(0));
   }
-  state.times.exchange_seconds = seconds_since(start) - state.times.sync_seconds;
+  state.times.exchange_seconds = to_seconds(Clock::now() - start) - state.times.sync_seconds;
   return result;
 }
 
@@ -329,6 +324,7 @@ MemoryUse CollocatedServer::memory_use() const {
   return {
       .parameters_per_node = state_->layout.size() * kFloatBytes,
       .gradients_per_node = state_->gradients.num_buffers() * state_->layout.size() * kFloatBytes,
+      .exchange_per_node = state_->gradients.exchange_elements(state_->options.clip) * kFloatBytes,
       .optimizer_state_per_world = num_states * state_->layout.size() * kFloatBytes};
 }
 

@@ -7,6 +7,7 @@
 
 #include "base/aligned.h"
 #include "base/check.h"
+#include "base/clock.h"
 #include "bsp/shared_array.h"
 #include "paramserver/publish.h"
 
@@ -14,14 +15,8 @@ namespace superstep::paramserver {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 std::size_t at(std::int64_t index) {
   return static_cast<std::size_t>(index);
-}
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
 constexpr ServerRule kPlainMean{.kind = ServerRuleKind::kSgd, .learning_rate = 1.0};
@@ -200,13 +195,13 @@ void FederatedServer::State::finish(Clock::time_point start) {
   timed_sync();
   clear_own_sums();
   world.set_phase("compute");
-  times.exchange_seconds = seconds_since(start) - times.sync_seconds;
+  times.exchange_seconds = to_seconds(Clock::now() - start) - times.sync_seconds;
 }
 
 void FederatedServer::State::timed_sync(bsp::CallSite site) {
   const Clock::time_point start = Clock::now();
   world.sync(site);
-  times.sync_seconds += seconds_since(start);
+  times.sync_seconds += to_seconds(Clock::now() - start);
 }
 
 FederatedServer::FederatedServer(bsp::World& world, const ParameterLayout& layout,

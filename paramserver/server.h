@@ -91,6 +91,9 @@ struct ExchangeTimes {
 struct MemoryUse {  // bytes on this node; state in the world
   std::int64_t parameters_per_node = 0;
   std::int64_t gradients_per_node = 0;
+  // Beside the slots' gradients: sums on their way between nodes, and the mean of each rank's shard
+  // where the norm of all decides how it is clipped.
+  std::int64_t exchange_per_node = 0;
   std::int64_t optimizer_state_per_world = 0;
 };
 

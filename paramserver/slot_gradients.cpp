@@ -1,6 +1,8 @@
 #include "paramserver/slot_gradients.h"
 
 #include <algorithm>
+#include <functional>
+#include <map>
 #include <utility>
 
 #include "base/check.h"
@@ -27,6 +29,38 @@ std::vector<std::int64_t> gradient_buffers(int num_slots,
   return buffers;
 }
 
+std::int64_t most_per_node(std::span<const std::int64_t> by_rank,
+                           std::span<const int> node_of_rank) {
+  std::map<int, std::int64_t> per_node;
+  std::int64_t most = 0;
+  for (std::size_t rank = 0; rank < by_rank.size(); ++rank) {
+    most = std::max(most, per_node[node_of_rank[rank]] += by_rank[rank]);
+  }
+  return most;
+}
+
+std::vector<std::int64_t> exchange_scratch(const bsp::TreeReducePlan& plan) {
+  std::vector<std::int64_t> elements(plan.pieces_extent.size());
+  std::transform(plan.moved_extent.begin(), plan.moved_extent.end(), plan.pieces_extent.begin(),
+                 elements.begin(), std::minus<>());
+  return elements;
+}
+
+std::int64_t exchange_elements(std::vector<std::int64_t> scratch,
+                               std::span<const std::int64_t> cuts,
+                               std::span<const int> node_of_rank, const ClipOptions& clip) {
+  if (clip.global_norm > 0.0) {
+    for (std::size_t rank = 0; rank < scratch.size(); ++rank) {
+      scratch[rank] += cuts[rank + 1] - cuts[rank];
+    }
+  }
+  return most_per_node(scratch, node_of_rank);
+}
+
+std::int64_t SlotGradients::exchange_elements(const ClipOptions& clip) const {
+  return paramserver::exchange_elements(scratch_, layout_.shard_cuts(world_.size()), nodes_, clip);
+}
+
 SlotGradients::SlotGradients(bsp::World& world, const ParameterLayout& layout,
                              std::vector<ElementRange> buckets, int num_slots, SlotDealing dealing)
     : world_(world),
@@ -45,11 +79,7 @@ SlotGradients::SlotGradients(bsp::World& world, const ParameterLayout& layout,
 // Grows the gradient memory of all nodes when one of them needs more; the same decision on every
 // rank.
 void SlotGradients::ensure_memory(std::span<const std::int64_t> buffers) {
-  std::vector<std::int64_t> per_node(static_cast<std::size_t>(world_.num_nodes()), 0);
-  for (std::size_t rank = 0; rank < buffers.size(); ++rank) {
-    per_node[static_cast<std::size_t>(nodes_[rank])] += buffers[rank];
-  }
-  const std::int64_t needed = *std::max_element(per_node.begin(), per_node.end());
+  const std::int64_t needed = most_per_node(buffers, nodes_);
   if (needed > num_buffers_) {
     memory_.reset();
     memory_.emplace(world_, needed * layout_.size());
@@ -95,6 +125,7 @@ void SlotGradients::plan(std::span<const int> computed_by, std::span<const int> 
                                                           .node_of_rank = nodes_,
                                                           .cuts = cuts,
                                                           .buffer_of_slot = buffer_of_slot});
+  scratch_ = exchange_scratch(plan);
   exchange_ = std::make_unique<TreeExchange>(world_, plan, bases_,
                                              layout_.shard(world_.rank(), world_.size()));
 }

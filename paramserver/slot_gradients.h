@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "bsp/shared_array.h"
+#include "bsp/tree_reduce.h"
 #include "bsp/world.h"
 #include "paramserver/collocated_server.h"
 #include "paramserver/gradient_stack.h"
@@ -29,6 +30,19 @@ namespace superstep::paramserver {
 std::vector<std::int64_t> gradient_buffers(int num_slots,
                                            const std::vector<std::vector<int>>& slots_of_ranks,
                                            SlotDealing dealing);
+
+// The sum of by_rank over the ranks of a node, for the node where it is largest.
+std::int64_t most_per_node(std::span<const std::int64_t> by_rank,
+                           std::span<const int> node_of_rank);
+
+// Elements that each rank needs beside its gradients to carry out `plan`; 0 on a single node.
+std::vector<std::int64_t> exchange_scratch(const bsp::TreeReducePlan& plan);
+
+// Elements beside the gradients on the node that needs most: scratch[r] of each rank, and with a
+// global norm the mean of its shard [cuts[r], cuts[r + 1]).
+std::int64_t exchange_elements(std::vector<std::int64_t> scratch,
+                               std::span<const std::int64_t> cuts,
+                               std::span<const int> node_of_rank, const ClipOptions& clip);
 
 class SlotGradients {
  public:
@@ -49,6 +63,8 @@ class SlotGradients {
   TreeExchange& exchange(const SlotBoard& board);
 
   std::int64_t num_buffers() const { return num_buffers_; }
+  // Elements for the exchange beside the gradients, on the node that needs most.
+  std::int64_t exchange_elements(const ClipOptions& clip) const;
 
  private:
   void ensure_memory(std::span<const std::int64_t> buffers);
@@ -63,7 +79,8 @@ class SlotGradients {
   std::vector<int> placement_;
   std::optional<bsp::SharedArray<float>> memory_;  // of the node's ranks, one after another
   std::int64_t num_buffers_ = 0;
-  std::vector<const float*> bases_;  // by rank of the node: its first buffer
+  std::vector<std::int64_t> scratch_;  // elements of each rank
+  std::vector<const float*> bases_;    // by rank of the node: its first buffer
   std::unique_ptr<GradientStack> stack_;
   std::unique_ptr<TreeExchange> exchange_;
   std::optional<SlotQueue> queue_;     // stealing only

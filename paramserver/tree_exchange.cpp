@@ -25,8 +25,8 @@ TreeExchange::TreeExchange(bsp::World& world, const bsp::TreeReducePlan& plan,
       pieces_(std::move(pieces)),
       pieces_extent_(plan.pieces_extent[static_cast<std::size_t>(rank_)]) {
   if (plan.schedule.rounds.size() > 1) {
-    const std::int64_t extent = plan.schedule.extents[static_cast<std::size_t>(rank_)];
-    scratch_ = AlignedBuffer<float>(extent - pieces_extent_);
+    scratch_ =
+        AlignedBuffer<float>(plan.moved_extent[static_cast<std::size_t>(rank_)] - pieces_extent_);
     plan_messages(plan);
   }
   if (shard.length() > 0) {

@@ -37,8 +37,6 @@ class TreeExchange {
   // count at most kBlockElements. Valid until the next call.
   std::span<const float> sum_tile(std::int64_t begin, std::int64_t count);
 
-  std::int64_t scratch_bytes() const { return scratch_.bytes(); }
-
  private:
   // An operand of a tile sum: memory that moves with the tile, or a tile buffer.
   struct Operand {

@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "base/failpoint.h"
 #include "worker/trainer_state.h"
@@ -14,21 +15,9 @@ namespace superstep::worker {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr std::uint32_t kSignalFlag = 1;
 constexpr std::uint32_t kWallTimeFlag = 2;
 constexpr std::uint32_t kBadNumbersFlag = 4;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-paramserver::ApplyOptions unless_numbers_are_bad() {
-  paramserver::ApplyOptions options;
-  options.skip_on = kBadNumbersFlag;
-  return options;
-}
 
 void add_to(paramserver::SlotSummary& sum, const paramserver::SlotSummary& part) {
   sum.num_samples += part.num_samples;
@@ -82,7 +71,7 @@ std::vector<int> Trainer::State::slots_of_this_rank() const {
   return slots;
 }
 
-void Trainer::State::start_input(const TrainingData& data) {
+void Trainer::State::start_input() {
   if (options.placement == SlotPlacement::kRandom) {
     place_at_random();
   }
@@ -92,6 +81,7 @@ void Trainer::State::start_input(const TrainingData& data) {
                                    position.epoch, position.step_in_epoch, options.prefetch_depth);
   reader.emplace(data.train, options.normalization, plan);
   last_input_wait = 0.0;
+  steps_per_epoch = plan.steps_per_epoch();
 }
 
 void Trainer::State::place(std::vector<int> placement) {
@@ -225,26 +215,42 @@ void Trainer::State::watch_stragglers(const StepReport& report, std::int64_t num
   }
 }
 
-// One superstep: input, gradients of this rank's slots, exchange and update, report.
-void Trainer::State::train_step(const BatchPlan& plan) {
+// The first part of a superstep: input.
+const StepBatch& Trainer::State::next_batch() {
+  SUPERSTEP_CHECK(prefetcher != nullptr, "a step before open()");
   SUPERSTEP_FAILPOINT_HERE(world.rank(), position.superstep);
   SUPERSTEP_FAILPOINT("step.begin");
-  const Clock::time_point start = Clock::now();
-  const bsp::TrafficCounters before = world.traffic();
+  in_work = {};
+  in_work.traffic_before = world.traffic();
   const StepBatch& batch = prefetcher->next();
   SUPERSTEP_CHECK(batch.epoch == position.epoch && batch.step_in_epoch == position.step_in_epoch,
                   "input at epoch", batch.epoch, "step", batch.step_in_epoch, "but training at",
                   position.epoch, position.step_in_epoch);
-  const double input_wait = prefetcher->input_wait_seconds() - last_input_wait;
-  last_input_wait += input_wait;
-  const Clock::time_point compute_start = Clock::now();
-  const std::int64_t own_samples = compute_slots(batch);
-  const double compute = seconds_since(compute_start);
+  in_work.input_wait_seconds = prefetcher->input_wait_seconds() - last_input_wait;
+  last_input_wait += in_work.input_wait_seconds;
+  return batch;
+}
+
+// The second: gradients of this rank's slots.
+void Trainer::State::compute_gradients(const StepBatch& batch) {
+  const Stopwatch watch;
+  in_work.num_samples = compute_slots(batch);
+  in_work.num_slots = batch.slots.size();
+  in_work.compute_seconds += watch.seconds();
   SUPERSTEP_FAILPOINT("compute.end");
+}
+
+// The last: exchange and update, and a step further.
+StepReport Trainer::State::apply_gradients(paramserver::ApplyOptions apply) {
+  SUPERSTEP_CHECK(steps_per_epoch > 0, "a step before open()");
+  apply.skip_on |= kBadNumbersFlag;
   raise_stop_flags();
-  StepReport report;
-  report.steps_per_epoch = plan.steps_per_epoch();
-  report.result = server.apply_gradients(unless_numbers_are_bad());
+  StepReport report{.superstep = position.superstep + 1,
+                    .epoch = position.epoch,
+                    .step_in_epoch = position.step_in_epoch,
+                    .steps_per_epoch = steps_per_epoch,
+                    .result = server.apply_gradients(apply),
+                    .record = {}};
   if (!report.result.skipped) {
     add_to(totals.sums, report.result.total);
     numbers.note_good(report.result.total);
@@ -252,25 +258,31 @@ void Trainer::State::train_step(const BatchPlan& plan) {
   SUPERSTEP_FAILPOINT("update.end");
   ++position.superstep;
   ++position.step_in_epoch;
-  choose_placement(batch.slots.size(), compute);
-  report.superstep = position.superstep;
-  report.epoch = position.epoch;
-  report.step_in_epoch = position.step_in_epoch - 1;
-  report.record = {.superstep = static_cast<std::uint64_t>(position.superstep),
-                   .total_seconds = seconds_since(start),
-                   .compute_seconds = compute,
-                   .input_wait_seconds = input_wait,
-                   .exchange_seconds = server.last_times().exchange_seconds,
-                   .sync_wait_seconds = server.last_times().sync_seconds,
-                   .bytes_sent = world.traffic().bytes_sent - before.bytes_sent,
-                   .bytes_received = world.traffic().bytes_received - before.bytes_received};
+  choose_placement(in_work.num_slots, in_work.compute_seconds);
+  report.record = record_of_step();
   totals.seconds += report.record.total_seconds;
+  return report;
+}
+
+bsp::SuperstepRecord Trainer::State::record_of_step() const {
+  const bsp::TrafficCounters traffic = world.traffic();
+  return {.superstep = static_cast<std::uint64_t>(position.superstep),
+          .total_seconds = in_work.watch.seconds(),
+          .compute_seconds = in_work.compute_seconds,
+          .input_wait_seconds = in_work.input_wait_seconds,
+          .exchange_seconds = server.last_times().exchange_seconds,
+          .sync_wait_seconds = server.last_times().sync_seconds,
+          .bytes_sent = traffic.bytes_sent - in_work.traffic_before.bytes_sent,
+          .bytes_received = traffic.bytes_received - in_work.traffic_before.bytes_received};
+}
+
+void Trainer::State::tell(const StepReport& report) {
   if (report.result.skipped) {
     note_numbers(report);
   } else if (observer != nullptr) {
     observer->on_step(report);
   }
-  watch_stragglers(report, own_samples);
+  watch_stragglers(report, in_work.num_samples);
 }
 
 void Trainer::State::note_epoch(const Evaluation& judged) {
@@ -292,8 +304,8 @@ bool Trainer::State::early_stop() const {
          best.epochs_without_improvement >= options.early_stopping.patience_epochs;
 }
 
-// Evaluates, reports and moves on to the next epoch.
-void Trainer::State::finish_epoch(const TrainingData& data, std::int64_t last_epoch) {
+// Reports and moves on to the next epoch.
+void Trainer::State::finish_epoch() {
   const auto samples = static_cast<double>(totals.sums.num_samples);
   EpochReport report;
   report.epoch = position.epoch + 1;
@@ -305,50 +317,78 @@ void Trainer::State::finish_epoch(const TrainingData& data, std::int64_t last_ep
   ++position.epoch;
   position.step_in_epoch = 0;
   totals = {};
-  const bool wanted =
-      options.evaluate_every_epochs > 0 &&
-      (position.epoch % options.evaluate_every_epochs == 0 || position.epoch == last_epoch);
-  if (wanted) {
-    const EvaluationOptions how{options.evaluation_batch, options.evaluation_slots,
-                                options.normalization};
-    world.set_phase("evaluate");
-    SUPERSTEP_FAILPOINT("evaluate");
-    if (data.validation != nullptr) {
-      report.validation = validation = worker::evaluate(world, programs, *data.validation, how);
-    }
-    if (data.test != nullptr) {
-      report.test = test = worker::evaluate(world, programs, *data.test, how);
-    }
-    world.set_phase("compute");
-    evaluated_at = position.superstep;
-    if (report.validation.has_value() || report.test.has_value()) {
-      note_epoch(report.validation.has_value() ? *report.validation : *report.test);
-    }
+  const std::int64_t every = options.evaluate_every_epochs;
+  if (every > 0 && (position.epoch % every == 0 || position.epoch == options.epochs)) {
+    evaluate_epoch(report);
   }
   if (observer != nullptr) {
     observer->on_epoch(report);
   }
 }
 
-TrainResult Trainer::fit(const TrainingData& data) {
+void Trainer::State::evaluate_epoch(EpochReport& report) {
+  const EvaluationOptions how{options.evaluation_batch, options.evaluation_slots,
+                              options.normalization};
+  world.set_phase("evaluate");
+  SUPERSTEP_FAILPOINT("evaluate");
+  if (data.validation != nullptr) {
+    report.validation = validation = worker::evaluate(world, programs, *data.validation, how);
+  }
+  if (data.test != nullptr) {
+    report.test = test = worker::evaluate(world, programs, *data.test, how);
+  }
+  world.set_phase("compute");
+  evaluated_at = position.superstep;
+  if (report.validation.has_value() || report.test.has_value()) {
+    note_epoch(report.validation.has_value() ? *report.validation : *report.test);
+  }
+}
+
+void Trainer::open(const TrainingData& data) {
   State& state = *state_;
   SUPERSTEP_CHECK(data.train != nullptr, "training data");
   state.started = Clock::now();
-  const BatchPlan plan(data.train->size(), state.options.batch);
+  state.data = data;
+  state.start_input();
+}
+
+bool Trainer::has_next() const {
+  const State& state = *state_;
+  return state.position.epoch < state.options.epochs && !state.at_superstep_limit();
+}
+
+const StepBatch& Trainer::next_batch() {
+  return state_->next_batch();
+}
+
+void Trainer::compute_gradients(const StepBatch& batch) {
+  state_->compute_gradients(batch);
+}
+
+StepReport Trainer::apply_gradients(const paramserver::ApplyOptions& options) {
+  State& state = *state_;
+  const StepReport report = state.apply_gradients(options);
+  state.tell(report);
+  if (state.position.step_in_epoch == state.steps_per_epoch) {
+    state.finish_epoch();
+  }
+  return report;
+}
+
+TrainResult Trainer::fit(const TrainingData& data) {
+  State& state = *state_;
   if (state.position.superstep == 0) {
     state.save();  // finds out now whether checkpoints can be written
   }
-  state.start_input(data);
+  open(data);
   StopReason reason = StopReason::kFinished;
-  while (state.position.epoch < state.options.epochs && !state.at_superstep_limit()) {
+  while (has_next()) {
     if (state.early_stop()) {
       reason = StopReason::kEarlyStopping;
       break;
     }
-    state.train_step(plan);
-    if (state.position.step_in_epoch == plan.steps_per_epoch()) {
-      state.finish_epoch(data, state.options.epochs);
-    }
+    compute_gradients(next_batch());
+    apply_gradients();
     const std::optional<StopReason> stop = state.stop_reason();
     if (stop.has_value() || state.checkpoint_due()) {
       state.save();
@@ -364,11 +404,12 @@ TrainResult Trainer::fit(const TrainingData& data) {
     reason =
         StopReason::kFinished;  // a stop that came with the last superstep has nothing to resume
   }
-  return finish(data, reason);
+  return finish(reason);
 }
 
-TrainResult Trainer::finish(const TrainingData& data, StopReason reason) {
+TrainResult Trainer::finish(StopReason reason) {
   State& state = *state_;
+  const TrainingData& data = state.data;
   const bool stopped_early = reason == StopReason::kSignal || reason == StopReason::kWallTime;
   if (!stopped_early && state.evaluated_at != state.position.superstep) {
     if (data.validation != nullptr) {
@@ -387,20 +428,9 @@ TrainResult Trainer::finish(const TrainingData& data, StopReason reason) {
           .state_hash = state.saved_state_hash,
           .supersteps = state.position.superstep,
           .epochs = state.position.epoch,
-          .train_seconds = seconds_since(state.started),
+          .train_seconds = to_seconds(Clock::now() - state.started),
           .last_checkpoint = state.last_checkpoint,
           .best_epoch = state.best.epoch};
-}
-
-void Trainer::compute_gradients(const StepBatch& batch) {
-  state_->compute_slots(batch);
-}
-
-paramserver::StepResult Trainer::apply_gradients(const paramserver::ApplyOptions& options) {
-  State& state = *state_;
-  const paramserver::StepResult result = state.server.apply_gradients(options);
-  ++state.position.superstep;
-  return result;
 }
 
 Evaluation Trainer::evaluate(const Dataset& dataset) {

@@ -5,8 +5,16 @@
 //   if (resume) trainer.restore(reader);
 //   TrainResult result = trainer.fit(train, validation, test);
 //
-// compute_gradients and apply_gradients are public, so that a program may put something between
-// them. Everything a Trainer decides (stop, checkpoint, best epoch) is a function of values that
+// A program that wants to put something between the parts of a superstep writes the loop itself;
+// with nothing put in, it ends with the bits of fit():
+//
+//   trainer.open(data);
+//   while (trainer.has_next()) {
+//     trainer.compute_gradients(trainer.next_batch());
+//     trainer.apply_gradients({.mask = mask});
+//   }
+//
+// Everything a Trainer decides (stop, checkpoint, best epoch) is a function of values that
 // are the same on every rank.
 #pragma once
 
@@ -135,9 +143,22 @@ class Trainer {
   void restore(const paramserver::CheckpointReader& reader);
   TrainResult fit(const TrainingData& data);
 
-  // The two halves of a superstep. compute_gradients() pushes every slot of `batch`.
+  // fit() in parts, without its checkpoints, early stopping and stop requests. All are to be called
+  // by every rank in the same order.
+  //
+  // Starts reading the data at the position of the Trainer.
+  void open(const TrainingData& data);
+  // No: all epochs or options.max_supersteps are done.
+  bool has_next() const;
+  // This rank's samples of the next superstep; valid until the second next_batch() after it.
+  const StepBatch& next_batch();
+  // The first half of a superstep: pushes the gradient of every slot of `batch`. Makes no
+  // collective call. A checkpoint saved after it does not contain the step.
   void compute_gradients(const StepBatch& batch);
-  paramserver::StepResult apply_gradients(const paramserver::ApplyOptions& options = {});
+  // The second half. Collective: exchange, mean, update; the step is left out everywhere when a
+  // rank found a loss or gradient that is no number. After the last step of an epoch it evaluates
+  // (see options.evaluate_every_epochs) and goes on to the next.
+  StepReport apply_gradients(const paramserver::ApplyOptions& options = {});
 
   // Collective. Fixed batches and slots of its own, so the result has the same bits for every
   // world.
@@ -147,7 +168,7 @@ class Trainer {
 
  private:
   struct State;  // worker/trainer_state.h
-  TrainResult finish(const TrainingData& data, StopReason reason);
+  TrainResult finish(StopReason reason);
 
   std::unique_ptr<State> state_;
 };

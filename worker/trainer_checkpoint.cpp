@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/failpoint.h"
 #include "base/version.h"
 #include "paramserver/checkpoint_files.h"
@@ -12,8 +13,6 @@
 namespace superstep::worker {
 
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 // What the trainer remembers besides parameters, optimizer state and position.
 std::map<std::string, double> remembered(const EpochTotals& totals, const BestEpoch& best) {
@@ -64,7 +63,7 @@ void Trainer::State::save() {
   if (options.checkpoint.directory.empty() || saved_at == position.superstep) {
     return;
   }
-  const Clock::time_point start = Clock::now();
+  const Stopwatch watch;
   world.set_phase("checkpoint");
   SUPERSTEP_FAILPOINT_HERE(world.rank(), position.superstep);
   SUPERSTEP_FAILPOINT("checkpoint.begin");
@@ -79,8 +78,7 @@ void Trainer::State::save() {
   SUPERSTEP_FAILPOINT("checkpoint.end");
   world.set_phase("compute");
   if (observer != nullptr) {
-    observer->on_checkpoint(last_checkpoint, position.superstep,
-                            std::chrono::duration<double>(Clock::now() - start).count());
+    observer->on_checkpoint(last_checkpoint, position.superstep, watch.seconds());
   }
 }
 

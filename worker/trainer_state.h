@@ -9,6 +9,7 @@
 #include <optional>
 #include <vector>
 
+#include "base/clock.h"
 #include "worker/data/slot_reader.h"
 #include "worker/slot_placement.h"
 #include "worker/step_programs.h"
@@ -33,22 +34,37 @@ struct BestEpoch {
   std::int64_t epochs_without_improvement = 0;
 };
 
+// Of the superstep in work.
+struct StepInWork {
+  Stopwatch watch;
+  bsp::TrafficCounters traffic_before;
+  double input_wait_seconds = 0.0;
+  double compute_seconds = 0.0;
+  std::int64_t num_samples = 0;  // computed by this rank
+  std::size_t num_slots = 0;
+};
+
 struct Trainer::State {
   State(bsp::World& the_world, const Model& the_model, paramserver::CollocatedServer& the_server,
         TrainOptions the_options, TrainObserver* the_observer);
 
   // --- the loop (trainer.cpp) ---
-  void start_input(const TrainingData& data);
+  void start_input();
   std::vector<int> slots_of_this_rank() const;
   std::int64_t compute_slots(const StepBatch& batch);
   void push_slot(const SlotBatch& batch, std::int64_t epoch);
-  void train_step(const BatchPlan& plan);
+  const StepBatch& next_batch();
+  void compute_gradients(const StepBatch& batch);
+  StepReport apply_gradients(paramserver::ApplyOptions apply);
+  bsp::SuperstepRecord record_of_step() const;
+  void tell(const StepReport& report);
   void note_numbers(const StepReport& report);
   void watch_stragglers(const StepReport& report, std::int64_t num_samples);
   void raise_stop_flags();
   std::optional<StopReason> stop_reason() const;
   bool at_superstep_limit() const;
-  void finish_epoch(const TrainingData& data, std::int64_t last_epoch);
+  void finish_epoch();
+  void evaluate_epoch(EpochReport& report);
   void note_epoch(const Evaluation& judged);
   bool early_stop() const;
   void place(std::vector<int> placement);
@@ -70,6 +86,9 @@ struct Trainer::State {
   NumberCheck numbers;
   StragglerWatch stragglers;
   std::string findings;  // of this rank in the superstep in work
+  TrainingData data;
+  std::int64_t steps_per_epoch = 0;
+  StepInWork in_work;
   std::unique_ptr<Prefetcher> prefetcher;
   std::optional<SlotReader> reader;  // of slots taken over from other ranks
   SlotBatch stolen;

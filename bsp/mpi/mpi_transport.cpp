@@ -169,7 +169,7 @@ void MpiTransport::wait_all(Patience& patience) {
     cancel_all();
     throw;
   } catch (...) {
-    cancel_all();  // nothing may arrive in memory that the caller is about to release
+    cancel_all();
     throw;
   }
   requests_.clear();
@@ -190,6 +190,9 @@ std::vector<int> MpiTransport::silent_processes() {
   return {silent.begin(), silent.end()};
 }
 
+// So that as little as possible arrives in memory that the caller is about to release. MPI need not
+// cancel what has begun to move: the job ends after a failed operation, and nobody may use the
+// buffers again.
 void MpiTransport::cancel_all() noexcept {
   const std::lock_guard lock(handles_->mutex);
   for (std::size_t i = 0; i < pending_.size(); ++i) {

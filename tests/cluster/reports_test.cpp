@@ -119,8 +119,10 @@ RunSummary example_summary() {
   summary.result.reason = worker::StopReason::kSignal;
   summary.result.parameters_hash = {.low = 1, .high = 2};
   summary.exit_code = 75;
-  summary.memory = {
-      .parameters_per_node = 100, .gradients_per_node = 200, .optimizer_state_per_world = 300};
+  summary.memory = {.parameters_per_node = 100,
+                    .gradients_per_node = 200,
+                    .exchange_per_node = 250,
+                    .optimizer_state_per_world = 300};
   summary.rank_totals = {{.supersteps = 1, .compute_seconds = 1.0},
                          {.supersteps = 1, .compute_seconds = 3.0}};
   return summary;
@@ -135,6 +137,7 @@ TEST(Summary, HoldsWhatItsSchemaSays) {
   EXPECT_EQ(summary["world"]["lanes"], 2);
   EXPECT_EQ(summary["memory_bytes"]["parameters_per_node"], 100);
   EXPECT_EQ(summary["memory_bytes"]["gradients_per_node"], 200);
+  EXPECT_EQ(summary["memory_bytes"]["exchange_per_node"], 250);
   EXPECT_EQ(summary["memory_bytes"]["optimizer_state_per_world"], 300);
   EXPECT_EQ(summary["time_seconds"]["supersteps_by_rank"]["compute"]["min"], 1.0);
   EXPECT_EQ(summary["time_seconds"]["supersteps_by_rank"]["compute"]["mean"], 2.0);

@@ -397,9 +397,35 @@ SUPERSTEP_WORLD_TEST(CollocatedServer, StatesItsMemoryInBytes) {
   const MemoryUse memory = server.memory_use();
   EXPECT_EQ(memory.parameters_per_node, layout.size() * 4);
   EXPECT_EQ(memory.optimizer_state_per_world, layout.size() * 4);
+  EXPECT_TRUE(world.num_nodes() > 1 || memory.exchange_per_node == 0);
   if (world.num_nodes() == 1 && world.size() == 1) {
     EXPECT_EQ(memory.gradients_per_node,
               4 * layout.size() * 4);  // eleven slots in order need four buffers
+  }
+}
+
+// One slot a rank, every rank a node: the other nodes' sums of its shard arrive at each owner.
+SUPERSTEP_WORLD_TEST_ON_NODES(CollocatedServer, StatesTheMemoryOfItsExchange) {
+  const ParameterLayout layout = test_layout();
+  CollocatedOptions options = momentum_options();
+  options.num_slots = world.size();
+  options.clip = {};
+  std::int64_t shard = 0;
+  for (int rank = 0; rank < world.size(); ++rank) {
+    shard = std::max(shard, layout.shard(rank, world.size()).length());
+  }
+  const bool one_node = world.num_nodes() == 1;
+  const bool own_nodes = world.num_nodes() == world.size();
+  const std::int64_t arriving = one_node ? 0 : (world.size() - 1) * shard * 4;
+  const std::int64_t mean = one_node ? layout.size() * 4 : shard * 4;
+  const std::int64_t plain =
+      CollocatedServer(world, layout, options).memory_use().exchange_per_node;
+  options.clip.global_norm = 1.0;
+  const std::int64_t clipped =
+      CollocatedServer(world, layout, options).memory_use().exchange_per_node;
+  if (one_node || own_nodes) {
+    EXPECT_EQ(plain, arriving);
+    EXPECT_EQ(clipped, arriving + mean);
   }
 }
 

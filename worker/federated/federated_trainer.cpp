@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "base/check.h"
+#include "base/clock.h"
 #include "base/error.h"
 #include "worker/federated/federated_state.h"
 
@@ -16,15 +17,9 @@ namespace superstep::worker {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr std::uint32_t kSignalFlag = 1;
 constexpr std::uint32_t kWallTimeFlag = 2;
 constexpr std::size_t kFields = 12;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 std::array<double, kFields> to_array(const ClientRecord& record) {
   return {static_cast<double>(record.client),
@@ -285,7 +280,7 @@ RoundReport FederatedTrainer::State::round() {
       mine.push_back(train_client(plan, plan.cohort[i]));
     }
   }
-  const double compute = seconds_since(start);
+  const double compute = to_seconds(Clock::now() - start);
   world.set_phase("share records");
   const std::vector<ClientRecord> records = share(plan, mine);
   paramserver::FederatedServer::Noise noise;
@@ -307,7 +302,7 @@ RoundReport FederatedTrainer::State::round() {
   report.client_learning_rate = local.rate_of(rounds_done);
   learn_from(records, report);
   report.round = ++rounds_done;
-  report.seconds = seconds_since(start);
+  report.seconds = to_seconds(Clock::now() - start);
   report.record = {.superstep = static_cast<std::uint64_t>(rounds_done),
                    .total_seconds = report.seconds,
                    .compute_seconds = compute,
@@ -419,7 +414,7 @@ FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test
           .clients = state.client_metrics,
           .best_accuracy = state.best_accuracy,
           .best_round = state.best_round,
-          .train_seconds = seconds_since(state.started),
+          .train_seconds = to_seconds(Clock::now() - state.started),
           .last_checkpoint = state.last_checkpoint};
 }
 
