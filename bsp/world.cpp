@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "bsp/stack_dump.h"
+#include "bsp/transport.h"
 #include "bsp/world_state.h"
 
 namespace superstep::bsp {
@@ -264,6 +265,10 @@ internal::CollectiveCall::CollectiveCall(World::State& state, const CallRecord& 
       record.kind != CallKind::kSync) {
     static_cast<void>(state.synchronise({}));
   }
+}
+
+int wire_version() {
+  return internal::kWireVersion;
 }
 
 }  // namespace superstep::bsp

@@ -206,6 +206,9 @@ class World {
   std::unique_ptr<State> state_;
 };
 
+// Of the messages between processes: ranks with another one do not understand each other.
+int wire_version();
+
 template <Element T>
 constexpr DataType data_type_of() {
   if constexpr (std::is_same_v<T, bool>) {

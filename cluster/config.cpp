@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <initializer_list>
 #include <string>
 #include <utility>
 #include <vector>
@@ -170,6 +171,72 @@ void check_optimizer(const RunConfig& config, UnusedKeys& unused) {
   }
 }
 
+enum class Used : std::uint8_t { kNo, kYes };
+
+constexpr Used used_if(bool condition) {
+  return condition ? Used::kYes : Used::kNo;
+}
+
+// Keys that say nothing unless `used`, for the reason `because`.
+void check_used(UnusedKeys& unused, Used used, std::string_view because,
+                std::initializer_list<std::string_view> keys) {
+  for (const std::string_view key : keys) {
+    if (used == Used::kNo) {
+      unused.require_default(key, because);
+    }
+  }
+}
+
+void check_privacy(const FederatedSection& federated, UnusedKeys& unused) {
+  const bool is_private = federated.privacy != "none";
+  check_used(unused, used_if(is_private), "federated.privacy = \"none\"",
+             {"federated.clip", "federated.noise_multiplier", "federated.delta",
+              "federated.clipping", "federated.weight_cap", "federated.noise_source"});
+  check_used(
+      unused, used_if(is_private && federated.clipping == "adaptive"),
+      "a bound of norms that does not adapt",
+      {"federated.target_quantile", "federated.clip_learning_rate", "federated.count_noise"});
+}
+
+void check_robust(const FederatedSection& federated, UnusedKeys& unused) {
+  const std::string& robust = federated.robust;
+  const std::string because = fmt::format("federated.robust = \"{}\"", robust);
+  const bool krum = robust == "krum" || robust == "multi_krum";
+  check_used(unused, used_if(robust == "trimmed_mean"), because, {"federated.trim_fraction"});
+  check_used(unused, used_if(krum), because, {"federated.byzantine"});
+  check_used(unused, used_if(robust == "multi_krum"), because, {"federated.selected"});
+  check_used(unused, used_if(federated.attack != "none"), "federated.attack = \"none\"",
+             {"federated.attack_fraction", "federated.attack_strength"});
+}
+
+void check_compression(const FederatedSection& federated, UnusedKeys& unused) {
+  const std::string& kind = federated.compression;
+  const std::string because = fmt::format("federated.compression = \"{}\"", kind);
+  const bool sparse = kind == "top_k" || kind == "random_k";
+  check_used(unused, used_if(sparse), because, {"federated.compression_keep"});
+  check_used(unused, used_if(kind == "qsgd"), because, {"federated.compression_levels"});
+  check_used(unused, used_if(kind == "rotation"), because, {"federated.compression_bits"});
+  check_used(unused, used_if(kind != "none"), because, {"federated.error_feedback"});
+}
+
+void check_algorithm(const FederatedSection& federated, UnusedKeys& unused) {
+  const std::string& algorithm = federated.algorithm;
+  const std::string because = fmt::format("federated.algorithm = \"{}\"", algorithm);
+  const auto only_with = [&](Used used, std::initializer_list<std::string_view> keys) {
+    check_used(unused, used, because, keys);
+  };
+  const bool two_moments = algorithm == "fedadam" || algorithm == "fedyogi";
+  only_with(used_if(algorithm == "fedprox"), {"federated.mu"});
+  only_with(used_if(algorithm == "feddyn"), {"federated.alpha"});
+  only_with(used_if(algorithm == "qfedavg"), {"federated.q"});
+  only_with(used_if(algorithm == "mimelite"), {"federated.beta"});
+  only_with(used_if(algorithm == "fedavgm"), {"federated.server_momentum"});
+  only_with(used_if(two_moments || algorithm == "fedadagrad"),
+            {"federated.server_beta1", "federated.server_tau"});
+  only_with(used_if(two_moments), {"federated.server_beta2"});
+  only_with(used_if(algorithm != "fedsgd"), {"federated.local_epochs", "federated.local_batch"});
+}
+
 // Keys of the centralised loop say nothing about a federated run, and the other way round.
 void check_federated(const RunConfig& config, UnusedKeys& unused) {
   const FederatedSection& federated = config.federated;
@@ -185,58 +252,10 @@ void check_federated(const RunConfig& config, UnusedKeys& unused) {
       unused.require_default(key.path, "federated.rounds > 0: the run is federated");
     }
   }
-  const auto only_with = [&](std::string_view key, bool used) {
-    if (!used) {
-      unused.require_default(key, fmt::format("federated.algorithm = \"{}\"", federated.algorithm));
-    }
-  };
-  const std::string& algorithm = federated.algorithm;
-  const bool adaptive =
-      algorithm == "fedadagrad" || algorithm == "fedadam" || algorithm == "fedyogi";
-  const bool is_private = federated.privacy != "none";
-  const bool is_adaptive = is_private && federated.clipping == "adaptive";
-  const auto default_unless = [&](std::string_view key, bool used, std::string_view because) {
-    if (!used) {
-      unused.require_default(key, because);
-    }
-  };
-  for (const char* key : {"federated.clip", "federated.noise_multiplier", "federated.delta",
-                          "federated.clipping", "federated.weight_cap", "federated.noise_source"}) {
-    default_unless(key, is_private, "federated.privacy = \"none\"");
-  }
-  for (const char* key :
-       {"federated.target_quantile", "federated.clip_learning_rate", "federated.count_noise"}) {
-    default_unless(key, is_adaptive, "a bound of norms that does not adapt");
-  }
-  const std::string& robust = federated.robust;
-  const auto only_robust = [&](std::string_view key, bool used) {
-    default_unless(key, used, fmt::format("federated.robust = \"{}\"", robust));
-  };
-  only_robust("federated.trim_fraction", robust == "trimmed_mean");
-  only_robust("federated.byzantine", robust == "krum" || robust == "multi_krum");
-  only_robust("federated.selected", robust == "multi_krum");
-  const std::string& compression = federated.compression;
-  const auto only_compressed = [&](std::string_view key, bool used) {
-    default_unless(key, used, fmt::format("federated.compression = \"{}\"", compression));
-  };
-  only_compressed("federated.compression_keep",
-                  compression == "top_k" || compression == "random_k");
-  only_compressed("federated.compression_levels", compression == "qsgd");
-  only_compressed("federated.compression_bits", compression == "rotation");
-  only_compressed("federated.error_feedback", compression != "none");
-  for (const char* key : {"federated.attack_fraction", "federated.attack_strength"}) {
-    default_unless(key, federated.attack != "none", "federated.attack = \"none\"");
-  }
-  only_with("federated.mu", algorithm == "fedprox");
-  only_with("federated.alpha", algorithm == "feddyn");
-  only_with("federated.q", algorithm == "qfedavg");
-  only_with("federated.beta", algorithm == "mimelite");
-  only_with("federated.server_momentum", algorithm == "fedavgm");
-  only_with("federated.server_beta1", adaptive);
-  only_with("federated.server_beta2", algorithm == "fedadam" || algorithm == "fedyogi");
-  only_with("federated.server_tau", adaptive);
-  only_with("federated.local_epochs", algorithm != "fedsgd");
-  only_with("federated.local_batch", algorithm != "fedsgd");
+  check_privacy(federated, unused);
+  check_robust(federated, unused);
+  check_compression(federated, unused);
+  check_algorithm(federated, unused);
 }
 
 void check_partition(const RunConfig& config, UnusedKeys& unused, Complaints& complaints) {

@@ -93,25 +93,8 @@ worker::AlgorithmOptions algorithm_options(const FederatedSection& federated) {
                      .tau = federated.server_tau}};
 }
 
-worker::FederatedOptions federated_options(const RunSetup& run) {
-  const RunConfig& config = run.config;
-  const FederatedSection& federated = config.federated;
-  using worker::Sampling;
-  worker::FederatedOptions options;
-  options.rounds = federated.rounds;
-  options.cohort = {
-      .sampling = by_name(std::array{Sampling::kFixed, Sampling::kPoisson, Sampling::kWeighted},
-                          federated.sampling),
-      .size = federated.cohort,
-      .seed = static_cast<std::uint64_t>(config.train.seed)};
-  options.local = {.epochs = federated.local_epochs,
-                   .batch = federated.local_batch,
-                   .learning_rate = federated.client_learning_rate,
-                   .learning_rate_decay = federated.client_learning_rate_decay,
-                   .seed = static_cast<std::uint64_t>(config.train.seed),
-                   .normalization = run.normalization};
-  options.algorithm = algorithm_options(federated);
-  options.privacy = {
+worker::PrivacyOptions privacy_options(const FederatedSection& federated) {
+  return {
       .kind = by_name(std::array{worker::PrivacyKind::kNone, worker::PrivacyKind::kDpFedAvg},
                       federated.privacy),
       .clip = federated.clip,
@@ -125,34 +108,65 @@ worker::FederatedOptions federated_options(const RunSetup& run) {
       .weight_cap = federated.weight_cap,
       .noise_source = by_name(std::array{worker::NoiseSource::kSystem, worker::NoiseSource::kTest},
                               federated.noise_source)};
-  using worker::AttackKind;
+}
+
+worker::CompressionOptions compression_options(const FederatedSection& federated) {
   using worker::CompressionKind;
-  options.compression = {
-      .kind = by_name(
-          std::array{CompressionKind::kNone, CompressionKind::kQsgd, CompressionKind::kTopK,
-                     CompressionKind::kRandomK, CompressionKind::kSign, CompressionKind::kRotation},
-          federated.compression),
-      .keep = federated.compression_keep,
-      .levels = checked_cast<int>(federated.compression_levels),
-      .bits = checked_cast<int>(federated.compression_bits),
-      .error_feedback =
-          federated.error_feedback ? worker::ErrorFeedback::kOn : worker::ErrorFeedback::kOff};
+  return {.kind = by_name(std::array{CompressionKind::kNone, CompressionKind::kQsgd,
+                                     CompressionKind::kTopK, CompressionKind::kRandomK,
+                                     CompressionKind::kSign, CompressionKind::kRotation},
+                          federated.compression),
+          .keep = federated.compression_keep,
+          .levels = checked_cast<int>(federated.compression_levels),
+          .bits = checked_cast<int>(federated.compression_bits),
+          .error_feedback =
+              federated.error_feedback ? worker::ErrorFeedback::kOn : worker::ErrorFeedback::kOff};
+}
+
+worker::RobustOptions robust_options(const FederatedSection& federated) {
   using worker::RobustKind;
-  options.robust = {
-      .kind = by_name(std::array{RobustKind::kNone, RobustKind::kMean, RobustKind::kMedian,
-                                 RobustKind::kTrimmedMean, RobustKind::kKrum,
-                                 RobustKind::kMultiKrum, RobustKind::kGeometricMedian},
-                      federated.robust),
-      .trim_fraction = federated.trim_fraction,
-      .byzantine = federated.byzantine,
-      .selected = federated.selected};
-  options.attack = {
-      .kind = by_name(std::array{AttackKind::kNone, AttackKind::kSignFlip, AttackKind::kGaussian,
-                                 AttackKind::kLabelFlip, AttackKind::kLittleIsEnough,
-                                 AttackKind::kInnerProduct},
-                      federated.attack),
-      .fraction = federated.attack_fraction,
-      .strength = federated.attack_strength};
+  return {.kind = by_name(std::array{RobustKind::kNone, RobustKind::kMean, RobustKind::kMedian,
+                                     RobustKind::kTrimmedMean, RobustKind::kKrum,
+                                     RobustKind::kMultiKrum, RobustKind::kGeometricMedian},
+                          federated.robust),
+          .trim_fraction = federated.trim_fraction,
+          .byzantine = federated.byzantine,
+          .selected = federated.selected};
+}
+
+worker::AttackOptions attack_options(const FederatedSection& federated) {
+  using worker::AttackKind;
+  return {.kind = by_name(std::array{AttackKind::kNone, AttackKind::kSignFlip,
+                                     AttackKind::kGaussian, AttackKind::kLabelFlip,
+                                     AttackKind::kLittleIsEnough, AttackKind::kInnerProduct},
+                          federated.attack),
+          .fraction = federated.attack_fraction,
+          .strength = federated.attack_strength};
+}
+
+worker::FederatedOptions federated_options(const RunSetup& run) {
+  using worker::Sampling;
+  const RunConfig& config = run.config;
+  const FederatedSection& federated = config.federated;
+  const auto seed = static_cast<std::uint64_t>(config.train.seed);
+  worker::FederatedOptions options;
+  options.rounds = federated.rounds;
+  options.cohort = {
+      .sampling = by_name(std::array{Sampling::kFixed, Sampling::kPoisson, Sampling::kWeighted},
+                          federated.sampling),
+      .size = federated.cohort,
+      .seed = seed};
+  options.local = {.epochs = federated.local_epochs,
+                   .batch = federated.local_batch,
+                   .learning_rate = federated.client_learning_rate,
+                   .learning_rate_decay = federated.client_learning_rate_decay,
+                   .seed = seed,
+                   .normalization = run.normalization};
+  options.algorithm = algorithm_options(federated);
+  options.privacy = privacy_options(federated);
+  options.compression = compression_options(federated);
+  options.robust = robust_options(federated);
+  options.attack = attack_options(federated);
   options.data_mode = by_name(std::array{worker::DataMode::kShared, worker::DataMode::kStrict},
                               federated.data_mode);
   options.update_bound = federated.update_bound;

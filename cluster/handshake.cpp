@@ -1,46 +1,21 @@
 #include "cluster/handshake.h"
 
 #include <bit>
-#include <cfenv>
 #include <string>
 #include <string_view>
 
 #include <fmt/format.h>
 #include <gnu/libc-version.h>
-#include <immintrin.h>
 #include <unistd.h>
 
+#include "base/processor.h"
 #include "base/version.h"
-#include "bsp/transport.h"
 #include "cluster/libraries.h"
 #include "kernels/threads.h"
 
 namespace superstep::cluster {
 
 namespace {
-
-// What the C library and oneDNN choose kernels by at run time: other kernels, other bits.
-std::string processor_features() {
-  std::string features;
-  const auto note = [&](bool supported, std::string_view name) {
-    features += supported ? fmt::format("{}{}", features.empty() ? "" : " ", name) : "";
-  };
-  __builtin_cpu_init();
-  note(__builtin_cpu_supports("sse4.2"), "sse4.2");
-  note(__builtin_cpu_supports("avx"), "avx");
-  note(__builtin_cpu_supports("avx2"), "avx2");
-  note(__builtin_cpu_supports("fma"), "fma");
-  note(__builtin_cpu_supports("avx512f"), "avx512f");
-  note(__builtin_cpu_supports("avx512bw"), "avx512bw");
-  note(__builtin_cpu_supports("avx512vl"), "avx512vl");
-  return features;
-}
-
-// Rounding mode, flushing of denormal results and inputs.
-std::string floating_point_mode() {
-  constexpr unsigned int kFlushBits = 0x8040;
-  return fmt::format("rounding {}, flush {:#x}", std::fegetround(), _mm_getcsr() & kFlushBits);
-}
 
 bool changes_numbers(std::string_view variable) {
   return variable.starts_with("DNNL_") || variable.starts_with("ONEDNN_") ||
@@ -71,7 +46,7 @@ bsp::Agreement program_fields(const std::string& mpi_library) {
   for (const auto& [name, version] : library_versions()) {
     fields.add(fmt::format("version of {}", name), version);
   }
-  fields.add("wire version", std::to_string(bsp::internal::kWireVersion));
+  fields.add("wire version", std::to_string(bsp::wire_version()));
   fields.add("byte order", std::endian::native == std::endian::little ? "little" : "big");
   fields.add("MPI library", mpi_library);
   fields.add("C library", ::gnu_get_libc_version());

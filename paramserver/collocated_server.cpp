@@ -84,7 +84,10 @@ struct CollocatedServer::State {
   // --- a step ---
   std::vector<std::span<const float>> optimizer_state();
   void timed_sync(bsp::CallSite site = bsp::CallSite::here());
+  void share_board();
   ShardStep begin_step(const ApplyOptions& apply) const;
+  StepResult update(const ApplyOptions& apply, TreeExchange& exchange);
+  void note_update();
   void update_shard(const ShardStep& step, TreeExchange& exchange);
   double update_shard_with_norm(const ShardStep& step, TreeExchange& exchange);
   double global_norm();
@@ -235,23 +238,52 @@ void CollocatedServer::push_summary(int slot, const SlotSummary& summary) {
   state_->board.post(slot, summary);
 }
 
+// The first sync: afterwards every rank knows all slots' summaries and all flags.
+void CollocatedServer::State::share_board() {
+  gradients.finish_compute(board);
+  board.post_flags(std::exchange(raised, 0));
+  if (guard.is_guarding()) {
+    guard.verify(parameters.span(), optimizer_state());
+  }
+  world.set_phase("sync: gradients");
+  timed_sync();
+  world.set_phase("exchange");
+  SUPERSTEP_FAILPOINT("exchange");
+  board.share(gradients.placement());
+}
+
+StepResult CollocatedServer::State::update(const ApplyOptions& apply, TreeExchange& exchange) {
+  exchange.move_between_nodes({}, {});
+  ++step;
+  const ShardStep now = begin_step(apply);
+  StepResult result{.total = board.total(),
+                    .learning_rate = now.learning_rate,
+                    .gradient_norm = std::numeric_limits<double>::quiet_NaN(),
+                    .step = step};
+  if (options.clip.global_norm > 0.0) {
+    result.gradient_norm = update_shard_with_norm(now, exchange);
+  } else {
+    update_shard(now, exchange);
+  }
+  publish_between_nodes(world, cuts, parameters.span());
+  return result;
+}
+
+void CollocatedServer::State::note_update() {
+  guard.forget();
+  if (guard.is_due(step)) {
+    guard.note(step, parameters.span(), optimizer_state());
+  }
+}
+
 StepResult CollocatedServer::apply_gradients(const ApplyOptions& options) {
   State& state = *state_;
   SUPERSTEP_CHECK(options.mask.empty() || options.mask.size() == state.layout.entries().size(),
                   "flags in the mask", options.mask.size(), "entries in the layout",
                   state.layout.entries().size());
-  state.gradients.finish_compute(state.board);
-  state.board.post_flags(std::exchange(state.raised, 0));
   state.times = {};
-  const Clock::time_point start = Clock::now();
-  if (state.guard.is_guarding()) {
-    state.guard.verify(state.parameters.span(), state.optimizer_state());
-  }
-  state.world.set_phase("sync: gradients");
-  state.timed_sync();
-  state.world.set_phase("exchange");
-  SUPERSTEP_FAILPOINT("exchange");
-  state.board.share(state.gradients.placement());
+  const Stopwatch watch;
+  state.share_board();
   TreeExchange& exchange = state.gradients.exchange(state.board);
   if ((state.board.flags() & options.skip_on) != 0) {
     state.timed_sync();  // all have read the board
@@ -261,23 +293,8 @@ StepResult CollocatedServer::apply_gradients(const ApplyOptions& options) {
             .step = state.step,
             .skipped = true};
   }
-  exchange.move_between_nodes({}, {});
-  ++state.step;
-  const ShardStep step = state.begin_step(options);
-  StepResult result{.total = state.board.total(),
-                    .learning_rate = step.learning_rate,
-                    .gradient_norm = std::numeric_limits<double>::quiet_NaN(),
-                    .step = state.step};
-  if (state.options.clip.global_norm > 0.0) {
-    result.gradient_norm = state.update_shard_with_norm(step, exchange);
-  } else {
-    state.update_shard(step, exchange);
-  }
-  publish_between_nodes(state.world, state.cuts, state.parameters.span());
-  state.guard.forget();
-  if (state.guard.is_due(state.step)) {
-    state.guard.note(state.step, state.parameters.span(), state.optimizer_state());
-  }
+  const StepResult result = state.update(options, exchange);
+  state.note_update();
   state.world.set_phase("sync: parameters");
   state.timed_sync();
   state.world.set_phase("compute");
@@ -285,7 +302,7 @@ StepResult CollocatedServer::apply_gradients(const ApplyOptions& options) {
   if (!state.updater.state_names().empty()) {
     SUPERSTEP_FAILPOINT_DATA("optimizer_state", state.updater.state(0));
   }
-  state.times.exchange_seconds = to_seconds(Clock::now() - start) - state.times.sync_seconds;
+  state.times.exchange_seconds = watch.seconds() - state.times.sync_seconds;
   return result;
 }
 
