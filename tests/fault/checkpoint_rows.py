@@ -1,0 +1,154 @@
+"""Rows in which the files of a checkpoint break: while they are written, and afterwards."""
+
+import itertools
+import pathlib
+import re
+import subprocess
+
+from job import STEPS_PER_EPOCH, expect, hash_in
+from row import Row
+
+# Calls that change or promise something on the disk while a checkpoint is written.
+CALLS = ("openat", "mkdir", "pwrite64", "write", "fsync", "fallocate", "rename", "close", "unlinkat", "rmdir")
+
+
+class CheckpointCalls(Row):
+    """Shared by F2 and F3: one rank under strace, a fault at the n-th call of a kind on checkpoint files."""
+    epochs = 3
+    every = 4
+
+    def is_possible(self):
+        traced = subprocess.run(["strace", "-qq", "-o", "/dev/null", "true"], capture_output=True, check=False)
+        return traced.returncode == 0
+
+    def cases(self):
+        """(system call, n) for all calls on checkpoint files of an undisturbed run, counted once."""
+        if not hasattr(self, "counted"):
+            job = self.traced("count", ["-e", f"trace={','.join(CALLS)}"])
+            expect(job.wait() == 0, job.text())
+            counts = {}
+            for line in (job.directory / "trace.txt").read_text(errors="replace").splitlines():
+                found = re.match(r"\d+\s+(\w+)\(", line)
+                if found:
+                    counts[found.group(1)] = counts.get(found.group(1), 0) + 1
+            self.counted = [(call, n + 1) for call in CALLS for n in range(counts.get(call, 0))]
+        return self.counted
+
+    def checkpoint_paths(self, job):
+        root = job.out / "checkpoints"
+        names = ("MANIFEST", "parameters-00000.bin", "first_moment-00000.bin", "second_moment-00000.bin",
+                 "mean-00000.bin", "variance-00000.bin", "m-00000.bin", "v-00000.bin")
+        paths = [job.out, root]
+        for step in range(0, self.epochs * STEPS_PER_EPOCH + 1, self.every):
+            for suffix in ("", ".tmp"):
+                directory = root / f"step-{step:08}{suffix}"
+                paths += [directory, *(directory / name for name in names)]
+        return paths
+
+    def traced(self, name, strace):
+        job = self.job(name, epochs=self.epochs, every=self.every)
+        paths = [word for path in self.checkpoint_paths(job) for word in ("-P", str(path))]
+        job.start(["strace", "-f", "-qq", "-o", str(job.directory / "trace.txt"), *paths, *strace,
+                   self.program, *job.train_words()])
+        return job
+
+    def expect_resumes(self, job):
+        words = ["--resume"] if (job.out / "config.toml").exists() else []
+        job.log.unlink()
+        job.plain(1, *words)
+        expect(job.wait() == 0, "cannot go on:\n" + job.text())
+        job.expect_result(self.reference(self.epochs))
+
+
+class KillAtCall(CheckpointCalls):
+    name = "F2"
+    fault = "SIGKILL at the entry of each system call on the files of checkpoints (" + ", ".join(CALLS) + ")"
+    promise = "the next start goes on from a verified checkpoint to the same bits"
+    quick = 3
+    seconds = 0.8
+
+    def total(self):
+        return len(self.cases())
+
+    def trial(self, seed):
+        # A fixed order that reaches every kind of call early.
+        cases = sorted(self.cases(), key=lambda case: (case[1], case[0]))
+        call, n = cases[seed % len(cases)]
+        job = self.traced("trial", ["-e", f"trace={','.join(CALLS)}", "-e", f"inject={call}:signal=KILL:when={n}"])
+        expect(job.wait() != 0, f"{call} {n}: was not killed")
+        self.expect_resumes(job)
+        return {}
+
+
+class ErrorAtCall(CheckpointCalls):
+    name = "F3"
+    fault = "each system call on the files of checkpoints fails with ENOSPC, EIO, EDQUOT, EACCES, EROFS or EINTR"
+    promise = "an error that names the path, or no harm; the next start goes on to the same bits"
+    quick = 3
+    seconds = 0.8
+    errors = ("ENOSPC", "EIO", "EDQUOT", "EACCES", "EROFS", "EINTR")
+
+    def total(self):
+        return len(self.cases()) * len(self.errors)
+
+    def trial(self, seed):
+        cases = sorted(itertools.product(self.cases(), self.errors), key=lambda case: (case[0][1], case[0][0], case[1]))
+        (call, n), error = cases[seed % len(cases)]
+        job = self.traced("trial", ["-e", f"trace={','.join(CALLS)}", "-e", f"inject={call}:error={error}:when={n}"])
+        code = job.wait()
+        text = job.text()
+        what = f"{call} {n} {error}: exit code {code}\n{text}"
+        expect(code in (0, 1, 2, 3, 4), what)
+        if code == 0:
+            expect(hash_in(text) == self.reference(self.epochs), "another result: " + what)
+            return {"no harm": 1}
+        expect(str(job.out) in text, "no path in the message: " + what)
+        self.expect_resumes(job)
+        return {"stopped with a message": 1}
+
+
+class LyingDisk(CheckpointCalls):
+    name = "F3b"
+    fault = "a write of a checkpoint file is reported as done and is not (strace retval)"
+    promise = "found by reading again before an older checkpoint goes; the next start goes on to the same bits"
+    quick = 1
+    seconds = 0.8
+
+    def cases(self):
+        return [case for case in super().cases() if case[0] == "pwrite64"]
+
+    def total(self):
+        return len(self.cases())
+
+    def trial(self, seed):
+        _, n = self.cases()[seed % len(self.cases())]
+        # The whole length, as far as the program can know: short counts are written again.
+        job = self.traced("trial", ["-e", f"trace={','.join(CALLS)}", "-e",
+                                    f"inject=pwrite64:retval={self.length_of(n)}:when={n}"])
+        code = job.wait()
+        expect(code == 4 and "read back other bytes" in job.text(), f"exit code {code}\n{job.text()}")
+        self.expect_resumes(job)
+        return {}
+
+    def length_of(self, n):
+        """What the n-th pwrite64 of an undisturbed run returns."""
+        if not hasattr(self, "lengths"):
+            trace = (self.directory / "count" / "trace.txt").read_text(errors="replace")
+            self.lengths = [int(length) for length in re.findall(r"pwrite64\(.* = (\d+)$", trace, re.M)]
+        return self.lengths[n - 1]
+
+
+class DamagedCheckpoint(Row):
+    name = "F4"
+    fault = "every truncation and every single-bit flip of a checkpoint of 64 KiB (manifest and data)"
+    promise = "found, with the file named; no crash; at most 64 MiB of memory"
+    trials = 1
+    seconds = 120.0
+
+    def trial(self, seed):
+        build = pathlib.Path(self.program).parent
+        done = subprocess.run([build / "tests/paramserver/paramserver_damage_tests"], capture_output=True, text=True,
+                              check=False)
+        figures = dict(re.findall(r"(truncations|flips) found: (\d+) of \d+", done.stdout))
+        expect(done.returncode == 0 and len(figures) == 2, done.stdout[-3000:] + done.stderr[-1000:])
+        return {f"{name} found (all)": int(count) for name, count in figures.items()}

@@ -1,0 +1,167 @@
+"""Rows in which processes of a job die: ranks, mpirun, the launcher."""
+
+import os
+import random
+import signal
+import time
+
+from job import STEPS_PER_EPOCH, descendants, expect
+from row import Row
+
+EXIT_RESUMABLE = 75
+
+
+class RandomKill(Row):
+    name = "F1"
+    fault = "SIGKILL of a random rank at a random moment; 4 ranks, with node boundaries none, 1 or 2 ranks apart"
+    promise = "same bits as an undisturbed run; rank named; no orphans, no leftovers; restart at once"
+    trials = 300
+    quick = 2
+    seconds = 4.0
+    epochs = 30
+
+    def trial(self, seed):
+        chance = random.Random(seed)
+        expected = self.reference(self.epochs)
+        per_node = chance.choice((0, 1, 2))
+        job = self.job("trial", epochs=self.epochs, extra=("--set", f"bsp.ranks_per_node={per_node}"))
+        job.launch(4)
+        expect(job.wait_for_superstep(chance.randrange(0, self.epochs * STEPS_PER_EPOCH - 20)), job.text())
+        time.sleep(chance.uniform(0, 0.02))
+        ranks = job.ranks()
+        victim = chance.randrange(4)
+        below = descendants(job.process.pid)
+        expect(victim in ranks, "the job ended before the fault")
+        os.kill(ranks[victim], signal.SIGKILL)
+        killed = time.monotonic()
+        before = job.last_superstep()
+        while job.starts() < 2 or job.last_superstep() < 0:
+            expect(time.monotonic() - killed < 30, "no restart within 30 s:\n" + job.text())
+            expect(job.process.poll() is None, "gave up:\n" + job.text())
+            time.sleep(0.005)
+        resumed = job.last_superstep()
+        while job.last_superstep() <= resumed and job.process.poll() is None:
+            time.sleep(0.005)
+        recovery = time.monotonic() - killed
+        expect(job.wait() == 0, job.text())
+        job.expect_result(expected)
+        job.expect_clean(below)
+        first = job.attempts()[0]
+        expect(first["named_rank"] == victim, f"named rank {first['named_rank']}, killed {victim}")
+        lost = before - first["checkpoint_superstep"]
+        expect(lost <= 8, f"{lost} supersteps were lost")
+        return {"seconds to the first new superstep": recovery, "supersteps lost": max(lost, 0)}
+
+
+class DoubleKill(Row):
+    name = "F1b"
+    fault = "as F1 with 3 ranks: killed again during the restart; two ranks or all at once"
+    promise = "same bits as an undisturbed run; no orphans, no leftovers"
+    trials = 100
+    quick = 0
+    seconds = 6.0
+
+    def trial(self, seed):
+        chance = random.Random(seed)
+        expected = self.reference()
+        job = self.job("trial")
+        job.launch(3)
+        expect(job.wait_for_superstep(chance.randrange(0, 80)), job.text())
+        ranks = job.ranks()
+        count = chance.choice((1, 1, 2, 3))
+        below = descendants(job.process.pid)
+        for rank in chance.sample(sorted(ranks), min(count, len(ranks))):
+            os.kill(ranks[rank], signal.SIGKILL)
+        if count == 1:
+            begin = time.monotonic()
+            while set(job.ranks().values()) & set(ranks.values()) or not job.ranks():
+                expect(time.monotonic() - begin < 30, "no restart within 30 s:\n" + job.text())
+                time.sleep(0.005)
+            time.sleep(chance.uniform(0, 0.8))
+            again = job.ranks()
+            if again:
+                os.kill(again[chance.choice(sorted(again))], signal.SIGKILL)
+        expect(job.wait() == 0, job.text())
+        job.expect_result(expected)
+        job.expect_clean(below)
+        return {"restarts": len(job.attempts()) - 1}
+
+
+class LauncherKills(Row):
+    name = "F17"
+    fault = "SIGTERM, SIGINT, SIGINT twice, SIGHUP, SIGUSR1 or SIGKILL to the launcher, SIGKILL or SIGTERM to mpirun"
+    promise = "no orphans after 5 s, no leftovers; a stop leaves a checkpoint of the last superstep; same bits after it"
+    trials = 50
+    quick = 2
+    seconds = 5.0
+    ways = ("TERM", "INT", "INT2", "HUP", "USR1", "KILL", "mpirun KILL", "mpirun TERM")
+
+    def trial(self, seed):
+        chance = random.Random(seed)
+        way = self.ways[seed % len(self.ways)]
+        expected = self.reference()
+        job = self.job("trial")
+        job.launch(chance.choice((2, 3)))
+        expect(job.wait_for_superstep(chance.randrange(0, 80)), job.text())
+        below = descendants(job.process.pid)
+        number = getattr(signal, "SIG" + way.split()[-1].rstrip("2"))
+        if way.startswith("mpirun"):
+            os.kill(job.mpirun()[0], number)
+            expect(job.wait() == 0, job.text())
+            job.expect_result(expected)
+        else:
+            job.process.send_signal(number)
+            if way == "INT2":
+                time.sleep(0.5)
+                job.process.send_signal(number)
+            code = job.wait()
+            expect(code == (-signal.SIGKILL if way == "KILL" else EXIT_RESUMABLE), f"{way}: {code}\n{job.text()}")
+            job.expect_clean(below, 5.0)
+            if way not in ("KILL", "INT2"):
+                newest = max((job.out / "checkpoints").glob("step-*")).name
+                expect(newest == f"step-{job.last_superstep():08}", f"{way}: {newest}, {job.last_superstep()}")
+            job.log.unlink()
+            job.launch(2, "--resume")
+            expect(job.wait() == 0, job.text())
+            job.expect_result(expected)
+        job.expect_clean(below, 5.0)
+        return {}
+
+
+class Goodput(Row):
+    name = "goodput"
+    fault = "a random rank of 2 is killed once a minute on average, for 20 minutes (compared with a run in peace)"
+    promise = "at least 0.90 of the undisturbed supersteps per second; same bits"
+    trials = 1
+    seconds = 2400.0
+
+    def trial(self, seed):
+        chance = random.Random(seed)
+        epochs = 120_000
+        rate = self.healthy_rate(epochs)
+        supersteps = int(rate * 1200)
+        job = self.job("trial", epochs=epochs, every=max(4, int(rate * 2)),
+                       extra=("--set", f"train.max_supersteps={supersteps}", "--set",
+                              "train.log_every_supersteps=100"))
+        begin = time.monotonic()
+        job.launch(2)
+        kills = 0
+        due = begin + chance.expovariate(1 / 60)
+        while job.process.poll() is None:
+            time.sleep(0.2)
+            ranks = job.ranks()
+            if time.monotonic() >= due and len(ranks) == 2:
+                os.kill(ranks[chance.randrange(2)], signal.SIGKILL)
+                kills += 1
+                due = time.monotonic() + chance.expovariate(1 / 60)
+        expect(job.process.returncode == 0, job.text())
+        goodput = supersteps / rate / (time.monotonic() - begin)
+        return {"goodput": goodput, "kills": kills}
+
+    def healthy_rate(self, epochs):
+        job = self.job("healthy", epochs=epochs, every=1000,
+                       extra=("--set", "train.max_supersteps=20000", "--set", "train.log_every_supersteps=100"))
+        begin = time.monotonic()
+        job.launch(2)
+        expect(job.wait(1200) == 0, job.text())
+        return 20000 / (time.monotonic() - begin)

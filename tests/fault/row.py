@@ -1,0 +1,44 @@
+"""One row of the fault matrix: a class whose trial(seed) injects one fault and raises Fault when the promise is
+broken. What a trial returns are figures, such as seconds, that the table sums up."""
+
+import shutil
+
+from job import Job, expect, hash_in
+
+
+class Row:
+    name = ""
+    fault = ""     # what is done
+    promise = ""   # what must hold in every trial
+    trials = 0     # that the row asks for
+    quick = 0      # of them in --quick
+    seconds = 0.0  # about, per trial
+
+    def __init__(self, program, directory):
+        self.program = program
+        self.directory = directory
+        self.references = {}
+
+    def total(self):
+        return self.trials
+
+    def is_possible(self):
+        """Whether this machine allows the fault."""
+        return True
+
+    def job(self, name, **options):
+        path = self.directory / name
+        shutil.rmtree(path, ignore_errors=True)
+        return Job(self.program, path, **options)
+
+    def reference(self, epochs=30):
+        """The hash of an undisturbed run on one rank."""
+        if epochs not in self.references:
+            job = self.job("reference", epochs=epochs, every=1000)
+            job.plain(1)
+            expect(job.wait() == 0, "the reference run failed:\n" + job.text())
+            self.references[epochs] = hash_in(job.text())
+        return self.references[epochs]
+
+    def trial(self, seed):
+        raise NotImplementedError
