@@ -1,11 +1,15 @@
 // The bits of the heavy kernels do not depend on the environment's thread counts, on binding or on
 // the thread that asks. oneDNN reads OMP_NUM_THREADS once per process, so the program starts itself
 // again.
+#include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstdio>
 #include <cstdlib>
+#include <limits>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -52,9 +56,11 @@ std::string hash_of_results() {
   return to_text(hasher.digest());
 }
 
-TEST(HeavyKernels, PrintTheHashOfTheirResults) {
-  std::printf("hash %s\n", hash_of_results().c_str());
-  EXPECT_FALSE(hash_of_results().empty());
+// The line it prints is read by hash_under(), in whose process it runs alone.
+TEST(HeavyKernels, HaveTheSameBitsWhenComputedAgain) {
+  const std::string first = hash_of_results();
+  std::printf("hash %s\n", first.c_str());
+  EXPECT_EQ(hash_of_results(), first);
 }
 
 std::string program_path() {
@@ -66,7 +72,7 @@ std::string program_path() {
 // The hash that a process of its own prints, started with `environment` in front of the command.
 std::string hash_under(const std::string& environment) {
   const std::string command = "env " + environment + " '" + program_path() +
-                              "' --gtest_filter=HeavyKernels.PrintTheHashOfTheirResults";
+                              "' --gtest_filter=HeavyKernels.HaveTheSameBitsWhenComputedAgain";
   std::string found;
   std::FILE* pipe = popen(command.c_str(), "r");
   std::array<char, 512> line{};
@@ -133,8 +139,9 @@ TEST(HeavyKernels, HaveTheSameBitsWhenMadeAndRunByDifferentThreads) {
   EXPECT_TRUE(same_bits(outputs[0], kernels::apply(op, inputs, attributes)[0]));
 }
 
-// Informative: whether the samples of a batch of 128 could be computed 16 at a time, bit for bit.
-TEST(HeavyKernels, PrintWhetherSlicesOfABatchHaveItsBits) {
+// oneDNN may choose another algorithm for another batch size, but only ones that add up the same
+// products: all inputs are in [-1, 1), so the sums of C * kh * kw of them differ by rounding alone.
+TEST(HeavyKernels, AgreeOnABatchAndOnItsSlicesUpToRounding) {
   const kernels::Attributes window = {{"padding", Sizes{2, 2, 2, 2}}};
   for (const auto& [x, filter] :
        std::vector<std::pair<Shape, Shape>>{{Shape{128, 1, 28, 28}, Shape{32, 1, 5, 5}},
@@ -142,19 +149,22 @@ TEST(HeavyKernels, PrintWhetherSlicesOfABatchHaveItsBits) {
     const Tensor batch = random_tensor({DType::kFloat32, x}, 1);
     const Tensor weights = random_tensor({DType::kFloat32, filter}, 2);
     const Tensor whole = kernels::apply("conv2d", std::vector<Tensor>{batch, weights}, window)[0];
+    const auto terms = static_cast<float>(filter[1] * filter[2] * filter[3]);
+    const float tolerance = terms * std::numeric_limits<float>::epsilon();
     const auto size = static_cast<std::size_t>(batch.num_elements() / 8);
     const auto result_size = static_cast<std::size_t>(whole.num_elements() / 8);
-    bool equal = true;
     for (std::size_t slice = 0; slice < 8; ++slice) {
       const Tensor part = Tensor::from<float>(Shape{16, x[1], x[2], x[3]},
                                               batch.data<float>().subspan(slice * size, size));
       const Tensor y = kernels::apply("conv2d", std::vector<Tensor>{part, weights}, window)[0];
       ASSERT_EQ(y.num_elements() * 8, whole.num_elements());
       const auto expected = whole.data<float>().subspan(slice * result_size, result_size);
-      equal = equal && std::equal(expected.begin(), expected.end(), y.data<float>().begin());
+      float largest = 0;
+      for (std::size_t i = 0; i < result_size; ++i) {
+        largest = std::max(largest, std::abs(y.data<float>()[i] - expected[i]));
+      }
+      EXPECT_LE(largest, tolerance) << x.to_string() << ", slice " << slice;
     }
-    std::printf("conv2d %s by %s: slices of 16 %s the bits of a batch of 128\n",
-                x.to_string().c_str(), filter.to_string().c_str(), equal ? "have" : "do not have");
   }
 }
 
