@@ -13,7 +13,9 @@ struct SuperstepRecord {
   double input_wait_seconds = 0.0;  // waiting for the pipeline
   double exchange_seconds = 0.0;    // reduce, clip, update, publish
   double sync_wait_seconds = 0.0;   // waiting in sync() for the others, and l
-  std::uint64_t bytes_sent = 0;     // h between nodes
+  // Since the superstep before: what training waited for its checkpoints. Not part of the total.
+  double checkpoint_seconds = 0.0;
+  std::uint64_t bytes_sent = 0;  // h between nodes
   std::uint64_t bytes_received = 0;
 
   double other_seconds() const {

@@ -51,6 +51,7 @@ bool is_of_central_loop(std::string_view path) {
                                  "train.prefetch_depth",
                                  "data.validation_fraction",
                                  "data.shuffle",
+                                 "checkpoint.asynchronous",
                                  "server.bucket_bytes"};
   return std::find(kPaths.begin(), kPaths.end(), path) != kPaths.end();
 }

@@ -99,6 +99,7 @@ struct CheckpointSection {
   std::int64_t every_supersteps = 200;
   std::int64_t keep = 3;
   bool keep_best = true;
+  bool asynchronous = true;
 
   friend bool operator==(const CheckpointSection&, const CheckpointSection&) = default;
 };

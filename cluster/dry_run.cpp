@@ -9,6 +9,7 @@
 #include "base/text.h"
 #include "bsp/slot_tree.h"
 #include "bsp/tree_reduce.h"
+#include "cluster/summary.h"
 #include "paramserver/slot_gradients.h"
 
 namespace superstep::cluster {
@@ -122,6 +123,8 @@ std::string dry_run_text(const RunSetup& setup, const WorldShape& shape) {
   text += memory_line("gradients, largest node", memory.gradients_per_node);
   text += memory_line("exchange, largest node", memory.exchange_per_node);
   text += memory_line("optimizer state, world", memory.optimizer_state_per_world);
+  text += memory_line("copy for checkpoints, world",
+                      checkpoint_copy_bytes(setup.config.checkpoint, memory));
   text += memory_line("data, largest node", data_bytes_of_largest_node(setup, shape));
   text += memory_line("batches, largest node", batch_bytes_of_largest_node(setup, shape));
   return text;

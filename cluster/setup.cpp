@@ -279,6 +279,7 @@ worker::TrainOptions train_options(const RunSetup& setup) {
   options.checkpoint.every_supersteps = config.checkpoint.every_supersteps;
   options.checkpoint.keep = checked_cast<int>(config.checkpoint.keep);
   options.checkpoint.keep_best = config.checkpoint.keep_best;
+  options.checkpoint.asynchronous = config.checkpoint.asynchronous;
   options.checkpoint.configuration = to_toml(config);
   options.numbers = number_options(config.check);
   options.wall_time_limit = std::chrono::seconds(config.train.wall_time_limit_seconds);

@@ -156,6 +156,12 @@ std::vector<RankTotals> gather_totals(bsp::World& world, const RankTotals& mine)
   return totals;
 }
 
+std::int64_t checkpoint_copy_bytes(const CheckpointSection& checkpoint,
+                                   const paramserver::MemoryUse& memory) {
+  return checkpoint.asynchronous ? memory.parameters_per_node + memory.optimizer_state_per_world
+                                 : 0;
+}
+
 paramserver::MemoryUse gather_memory(bsp::World& world, const paramserver::MemoryUse& mine) {
   const std::array<std::int64_t, 4> values = {mine.parameters_per_node, mine.gradients_per_node,
                                               mine.exchange_per_node,
@@ -191,7 +197,8 @@ std::string summary_json(const RunSummary& summary) {
                 {{"parameters_per_node", summary.memory.parameters_per_node},
                  {"gradients_per_node", summary.memory.gradients_per_node},
                  {"exchange_per_node", summary.memory.exchange_per_node},
-                 {"optimizer_state_per_world", summary.memory.optimizer_state_per_world}}},
+                 {"optimizer_state_per_world", summary.memory.optimizer_state_per_world},
+                 {"checkpoint_copy_per_world", summary.checkpoint_copy_bytes}}},
                {"time_seconds", time_json(summary)},
                {"traffic_bytes_by_rank",
                 {{"sent", spread(summary.rank_totals, &RankTotals::bytes_sent)},

@@ -9,6 +9,7 @@
 
 #include "bsp/superstep_record.h"
 #include "bsp/world.h"
+#include "cluster/config.h"
 #include "cluster/world_shape.h"
 #include "paramserver/server.h"
 #include "worker/federated/privacy/privacy.h"
@@ -34,6 +35,11 @@ struct RankTotals {
 
 // Collective: the totals of every rank, in rank order.
 std::vector<RankTotals> gather_totals(bsp::World& world, const RankTotals& mine);
+
+// Bytes of what a checkpoint is written from while training goes on: parameters and optimizer state
+// once more in the world.
+std::int64_t checkpoint_copy_bytes(const CheckpointSection& checkpoint,
+                                   const paramserver::MemoryUse& memory);
 
 // Collective: the largest node's parameters and gradients, the world's optimizer state.
 paramserver::MemoryUse gather_memory(bsp::World& world, const paramserver::MemoryUse& mine);
@@ -68,7 +74,8 @@ struct RunSummary {
   worker::TrainResult result;
   int exit_code = 0;
   paramserver::MemoryUse memory;
-  double wall_seconds = 0.0;  // this start of the program, reading data included
+  std::int64_t checkpoint_copy_bytes = 0;  // of the world
+  double wall_seconds = 0.0;               // this start of the program, reading data included
   double checkpoint_seconds = 0.0;
   std::int64_t checkpoints_written = 0;
   std::vector<RankTotals> rank_totals;

@@ -96,9 +96,11 @@ struct ArrayPart {
 struct WrittenCheckpoint {
   std::filesystem::path directory;
   Hash128 state_hash;
+  std::int64_t superstep = 0;
 };
 
-// Collective. Writes root/step-<superstep, 8 digits> (root is made when missing, in a directory
+// Collective. Waits until it is done; paramserver/checkpoint_writer.h goes on meanwhile.
+// Writes root/step-<superstep, 8 digits> (root is made when missing, in a directory
 // that must be there: a run that was removed is not brought back to life) and returns on every rank
 // where it is and what it holds.
 // Fills manifest.arrays and manifest.state_hash; the rest of the manifest is rank 0's, and its

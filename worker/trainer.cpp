@@ -18,6 +18,7 @@ namespace {
 constexpr std::uint32_t kSignalFlag = 1;
 constexpr std::uint32_t kWallTimeFlag = 2;
 constexpr std::uint32_t kBadNumbersFlag = 4;
+constexpr std::uint32_t kWritingFlag = 8;  // a checkpoint, and this rank is not done with its part
 
 void add_to(paramserver::SlotSummary& sum, const paramserver::SlotSummary& part) {
   sum.num_samples += part.num_samples;
@@ -50,7 +51,8 @@ Trainer::State::State(bsp::World& the_world, const Model& the_model,
       options(std::move(the_options)),
       observer(the_observer),
       programs(model, server.pull().buffer(), options.batch.seed),
-      numbers(model.layout(), options.numbers) {
+      numbers(model.layout(), options.numbers),
+      writer(world) {
   position.seed = options.batch.seed;
 }
 
@@ -245,6 +247,9 @@ StepReport Trainer::State::apply_gradients(paramserver::ApplyOptions apply) {
   SUPERSTEP_CHECK(steps_per_epoch > 0, "a step before open()");
   apply.skip_on |= kBadNumbersFlag;
   raise_stop_flags();
+  if (writer.is_busy()) {
+    server.raise_flags(kWritingFlag);
+  }
   StepReport report{.superstep = position.superstep + 1,
                     .epoch = position.epoch,
                     .step_in_epoch = position.step_in_epoch,
@@ -260,6 +265,7 @@ StepReport Trainer::State::apply_gradients(paramserver::ApplyOptions apply) {
   ++position.step_in_epoch;
   choose_placement(in_work.num_slots, in_work.compute_seconds);
   report.record = record_of_step();
+  unrecorded_seconds = 0.0;
   totals.seconds += report.record.total_seconds;
   return report;
 }
@@ -272,6 +278,7 @@ bsp::SuperstepRecord Trainer::State::record_of_step() const {
           .input_wait_seconds = in_work.input_wait_seconds,
           .exchange_seconds = server.last_times().exchange_seconds,
           .sync_wait_seconds = server.last_times().sync_seconds,
+          .checkpoint_seconds = unrecorded_seconds,
           .bytes_sent = traffic.bytes_sent - in_work.traffic_before.bytes_sent,
           .bytes_received = traffic.bytes_received - in_work.traffic_before.bytes_received};
 }
@@ -369,6 +376,9 @@ StepReport Trainer::apply_gradients(const paramserver::ApplyOptions& options) {
   State& state = *state_;
   const StepReport report = state.apply_gradients(options);
   state.tell(report);
+  if (state.writer.is_in_work() && (state.server.flags() & kWritingFlag) == 0) {
+    state.advance_save();
+  }
   if (state.position.step_in_epoch == state.steps_per_epoch) {
     state.finish_epoch();
   }
@@ -378,7 +388,7 @@ StepReport Trainer::apply_gradients(const paramserver::ApplyOptions& options) {
 TrainResult Trainer::fit(const TrainingData& data) {
   State& state = *state_;
   if (state.position.superstep == 0) {
-    state.save();  // finds out now whether checkpoints can be written
+    state.save(State::SaveUntil::kWritten);  // finds out now whether checkpoints can be written
   }
   open(data);
   StopReason reason = StopReason::kFinished;
@@ -390,8 +400,9 @@ TrainResult Trainer::fit(const TrainingData& data) {
     compute_gradients(next_batch());
     apply_gradients();
     const std::optional<StopReason> stop = state.stop_reason();
-    if (stop.has_value() || state.checkpoint_due()) {
-      state.save();
+    if (!stop.has_value() && state.checkpoint_due()) {
+      state.save(state.options.checkpoint.asynchronous ? State::SaveUntil::kBegun
+                                                       : State::SaveUntil::kWritten);
     }
     if (stop.has_value()) {
       reason = *stop;
@@ -399,7 +410,7 @@ TrainResult Trainer::fit(const TrainingData& data) {
     }
   }
   state.prefetcher.reset();
-  state.save();
+  state.save(State::SaveUntil::kWritten);
   if (state.position.epoch >= state.options.epochs) {
     reason =
         StopReason::kFinished;  // a stop that came with the last superstep has nothing to resume

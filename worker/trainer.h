@@ -48,6 +48,8 @@ struct CheckpointOptions {
   std::int64_t every_supersteps = 200;  // 0: only at the end of each epoch
   int keep = 3;                         // newest ones kept
   bool keep_best = true;                // and the one with the best validation (or test) accuracy
+  // Between supersteps only the state is copied; the rest is written while training goes on.
+  bool asynchronous = false;
   std::string run_id = {};
   std::string configuration = {};  // resolved TOML, stored in the manifest
 };

@@ -58,27 +58,52 @@ paramserver::Manifest Trainer::State::manifest() const {
   return manifest;
 }
 
-// Nothing happens without a checkpoint directory, or when this superstep is already saved.
-void Trainer::State::save() {
-  if (options.checkpoint.directory.empty() || saved_at == position.superstep) {
+// Nothing happens without a checkpoint directory; one that was begun at this superstep is not begun
+// again.
+void Trainer::State::save(SaveUntil until) {
+  if (options.checkpoint.directory.empty()) {
     return;
   }
+  if (saved_at != position.superstep) {
+    while (writer.is_in_work()) {
+      advance_save();
+    }
+    begin_save();
+  }
+  while (until == SaveUntil::kWritten && writer.is_in_work()) {
+    advance_save();
+  }
+}
+
+void Trainer::State::begin_save() {
   const Stopwatch watch;
   world.set_phase("checkpoint");
   SUPERSTEP_FAILPOINT_HERE(world.rank(), position.superstep);
   SUPERSTEP_FAILPOINT("checkpoint.begin");
   const std::vector<paramserver::ArrayPart> parts = server.parts();
-  const paramserver::WrittenCheckpoint written =
-      paramserver::write_checkpoint(world, options.checkpoint.directory, manifest(), parts);
-  last_checkpoint = written.directory;
+  writer.begin(options.checkpoint.directory, manifest(), parts);
   saved_at = position.superstep;
-  saved_state_hash = written.state_hash;
-  SUPERSTEP_FAILPOINT("checkpoint.verified");
-  prune();
-  SUPERSTEP_FAILPOINT("checkpoint.end");
   world.set_phase("compute");
-  if (observer != nullptr) {
-    observer->on_checkpoint(last_checkpoint, position.superstep, watch.seconds());
+  save_seconds = watch.seconds();
+  unrecorded_seconds += watch.seconds();
+}
+
+void Trainer::State::advance_save() {
+  const Stopwatch watch;
+  world.set_phase("checkpoint");
+  const std::optional<paramserver::WrittenCheckpoint> written = writer.advance();
+  if (written.has_value()) {
+    SUPERSTEP_FAILPOINT("checkpoint.verified");
+    last_checkpoint = written->directory;
+    saved_state_hash = written->state_hash;
+    prune();
+    SUPERSTEP_FAILPOINT("checkpoint.end");
+  }
+  world.set_phase("compute");
+  save_seconds += watch.seconds();
+  unrecorded_seconds += watch.seconds();
+  if (written.has_value() && observer != nullptr) {
+    observer->on_checkpoint(last_checkpoint, written->superstep, save_seconds);
   }
 }
 
@@ -123,7 +148,7 @@ void Trainer::restore(const paramserver::CheckpointReader& reader) {
 }
 
 std::filesystem::path Trainer::save_checkpoint() {
-  state_->save();
+  state_->save(State::SaveUntil::kWritten);
   return state_->last_checkpoint;
 }
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "paramserver/checkpoint_writer.h"
 #include "worker/data/slot_reader.h"
 #include "worker/slot_placement.h"
 #include "worker/step_programs.h"
@@ -73,7 +74,10 @@ struct Trainer::State {
 
   // --- checkpoints (trainer_checkpoint.cpp) ---
   bool checkpoint_due() const;
-  void save();
+  enum class SaveUntil : std::uint8_t { kBegun, kWritten };
+  void save(SaveUntil until);
+  void begin_save();
+  void advance_save();
   paramserver::Manifest manifest() const;
   void prune() const;
 
@@ -100,7 +104,10 @@ struct Trainer::State {
   std::optional<Evaluation> test;
   std::int64_t evaluated_at = -1;  // superstep of `validation` and `test`
   std::filesystem::path last_checkpoint;
-  std::int64_t saved_at = -1;  // superstep of last_checkpoint
+  std::int64_t saved_at = -1;  // superstep of the last checkpoint that was begun
+  paramserver::CheckpointWriter writer;
+  double save_seconds = 0.0;        // of the checkpoint in work: what training waited
+  double unrecorded_seconds = 0.0;  // of checkpoints, since the last record
   Hash128 saved_state_hash;
   std::chrono::steady_clock::time_point started;
   double last_input_wait = 0.0;

@@ -795,8 +795,9 @@ class Commands(ProgramTest):
                 self.count += 1
                 self.assertEqual(self.train(*flags, out=out).code, 0)
                 memory = json.loads((out / "summary.json").read_text())["memory_bytes"]
-                self.assertEqual(predicted[:3], [memory["parameters_per_node"], memory["gradients_per_node"],
-                                                 memory["optimizer_state_per_world"]])
+                self.assertEqual(predicted[:5], [memory["parameters_per_node"], memory["gradients_per_node"],
+                                                 memory["exchange_per_node"], memory["optimizer_state_per_world"],
+                                                 memory["checkpoint_copy_per_world"]])
 
     def test_the_resolved_configuration_gives_the_same_run(self):
         out = self.directory / "run"
@@ -953,7 +954,7 @@ class Commands(ProgramTest):
         self.assertGreater(len(changeable), 10)
         for row in changeable:
             name = row[1].strip(" `")
-            if name not in ("every_supersteps", "keep", "keep_best", "lanes", "ranks_per_node", "sync_deadline_seconds"):
+            if name not in ("every_supersteps", "keep", "keep_best", "asynchronous", "lanes", "ranks_per_node", "sync_deadline_seconds"):
                 self.assertIn("." + name, page)
         words = set()
         for command in ("train", "federated", "evaluate", "predict", "inspect", "export", "models", "keys", "completion"):

@@ -82,6 +82,32 @@ SUPERSTEP_WORLD_TEST_ON_NODES(Trainer, ResumesAtEverySuperstepWithTheBitsOfTheUn
   }
 }
 
+SUPERSTEP_WORLD_TEST_ON_NODES(Trainer, CheckpointsWrittenMeanwhileChangeNothing) {
+  const Outcome oracle = train_alone(world, tiny_options());
+  const WorldDirectory directory(world);
+  TrainOptions options = tiny_options();
+  options.checkpoint = {.directory = directory.path() / "checkpoints",
+                        .every_supersteps = 2,
+                        .keep = 20,
+                        .keep_best = false,
+                        .asynchronous = true};
+  const Outcome outcome = train(world, options);
+  EXPECT_EQ(to_text(outcome.result.parameters_hash), to_text(oracle.result.parameters_hash));
+  world.sync();
+  std::vector<std::string> names;
+  for (const auto& path : paramserver::list_checkpoints(options.checkpoint.directory)) {
+    paramserver::CheckpointReader(path).verify();
+    names.push_back(path.filename().string().substr(12));
+  }
+  EXPECT_EQ(names, (std::vector<std::string>{"0", "2", "4", "6", "8", "9"}));  // none left out
+  for (const char* name : {"step-00000002", "step-00000006"}) {
+    TrainOptions alone = tiny_options();
+    const Outcome resumed = train(world, alone, options.checkpoint.directory / name);
+    EXPECT_EQ(to_text(resumed.result.parameters_hash), to_text(oracle.result.parameters_hash));
+  }
+  world.sync();
+}
+
 SUPERSTEP_WORLD_TEST(Trainer, ResumesOnAnotherNumberOfRanksWithTheSameBits) {
   const Outcome oracle = train_alone(world, tiny_options());
   const WorldDirectory directory(world);

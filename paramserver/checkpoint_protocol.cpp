@@ -1,17 +1,13 @@
-// The write protocol: agree on the parts, gather hashes, prepare, write, seal. After each phase
-// that can fail the ranks compare notes, so that all go on or all throw the same error.
+#include "paramserver/checkpoint_protocol.h"
 
 #include <algorithm>
 #include <cstring>
-#include <exception>
-#include <functional>
 #include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "base/error.h"
-#include "base/error_detail.h"
 #include "base/failpoint.h"
 #include "base/file.h"
 #include "paramserver/checkpoint.h"
@@ -24,7 +20,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kWhere = "write_checkpoint";
+constexpr std::string_view kWhere = kWriteCheckpoint;
 
 void check_own_part(const ArrayPart& part) {
   const ElementRange range = part.range;
@@ -86,10 +82,8 @@ void check_cover(const std::string& array, std::int64_t num_elements,
   }
 }
 
-// ranges[a][r]: what rank r holds of array a.
-using AllRanges = std::vector<std::vector<ElementRange>>;
+}  // namespace
 
-// Collective. Every rank checks what all ranks brought.
 AllRanges agree_on_parts(bsp::World& world, const Position& position,
                          std::span<const ArrayPart> parts) {
   std::for_each(parts.begin(), parts.end(), check_own_part);
@@ -114,7 +108,6 @@ AllRanges agree_on_parts(bsp::World& world, const Position& position,
   return ranges;
 }
 
-// Low and high halves of the hashes of a part's blocks.
 std::vector<std::uint64_t> hash_blocks(std::span<const float> values) {
   std::vector<std::uint64_t> halves;
   for_each_block(
@@ -126,8 +119,8 @@ std::vector<std::uint64_t> hash_blocks(std::span<const float> values) {
   return halves;
 }
 
-// Collective. The array with its blocks' hashes on rank 0; without them elsewhere.
 Manifest::Array gather_hashes(bsp::World& world, const ArrayPart& part,
+                              std::span<const std::uint64_t> hashes,
                               const std::vector<ElementRange>& ranges) {
   std::vector<std::int64_t> counts;
   std::int64_t total = 0;
@@ -137,7 +130,7 @@ Manifest::Array gather_hashes(bsp::World& world, const ArrayPart& part,
   }
   const bool is_root = world.rank() == 0;
   std::vector<std::uint64_t> all(is_root ? static_cast<std::size_t>(total) : 0);
-  world.gather<std::uint64_t>(hash_blocks(part.values), all, counts, 0);
+  world.gather<std::uint64_t>(hashes, all, counts, 0);
   Manifest::Array array{.name = part.name, .num_elements = part.num_elements, .blocks = {}};
   if (!is_root) {
     return array;
@@ -153,41 +146,7 @@ Manifest::Array gather_hashes(bsp::World& world, const ArrayPart& part,
   return array;
 }
 
-// Collective. Runs `phase` on every rank; when it threw anywhere, removes `temporary` and throws
-// what the first failing rank reported, on every rank alike.
-void run_together(bsp::World& world, const fs::path& temporary,
-                  const std::function<void()>& phase) {
-  std::string problem;
-  auto exit_code = ExitCode::kDone;
-  try {
-    phase();
-  } catch (const Error& error) {
-    problem = detail_of(error);
-    exit_code = error.exit_code();
-  } catch (const std::exception& error) {
-    problem = fmt::format("unexpected error: {}", error.what());
-    exit_code = ExitCode::kFailure;
-  }
-  const std::vector<std::string> problems = world.allgather_string(problem);
-  const auto failed = [](const std::string& text) { return !text.empty(); };
-  const auto first = std::find_if(problems.begin(), problems.end(), failed);
-  if (first == problems.end()) {
-    return;
-  }
-  if (world.rank() == 0) {
-    std::error_code ignored;  // what could not be written can be hard to delete, too
-    fs::remove_all(temporary, ignored);
-  }
-  const std::vector<int> exit_codes = world.allgather(static_cast<int>(exit_code));
-  const auto rank = first - problems.begin();
-  const auto others = std::count_if(first + 1, problems.end(), failed);
-  throw DataError(kWhere, fs::path(temporary).replace_extension().native(), -1,
-                  fmt::format("not written: rank {}: {}{}", rank, *first,
-                              others > 0 ? fmt::format(" (and {} more ranks)", others) : ""),
-                  static_cast<ExitCode>(exit_codes[static_cast<std::size_t>(rank)]));
-}
-
-enum class Existing : std::uint8_t { kNothing, kSameState };
+namespace {
 
 void move_aside(const fs::path& path) {
   for (int i = 1;; ++i) {
@@ -200,7 +159,7 @@ void move_aside(const fs::path& path) {
   }
 }
 
-// Rank 0. Looks at what stands where the checkpoint goes, and moves it aside when it is damaged.
+// Looks at what stands where the checkpoint goes, and moves it aside when it is damaged.
 Existing examine_target(const fs::path& target, const Manifest& manifest) {
   if (!fs::exists(fs::symlink_status(target))) {
     return Existing::kNothing;
@@ -225,7 +184,7 @@ Existing examine_target(const fs::path& target, const Manifest& manifest) {
       ExitCode::kBadCheckpoint);
 }
 
-// Rank 0. Makes the directory with all its files, their space reserved.
+// Makes the directory with all its files, their space reserved.
 void prepare_directory(const fs::path& temporary, const Manifest& manifest) {
   std::error_code error;
   const fs::path root = temporary.parent_path();
@@ -253,7 +212,19 @@ void prepare_directory(const fs::path& temporary, const Manifest& manifest) {
   }
 }
 
-// Every rank. Writes and syncs this rank's blocks.
+}  // namespace
+
+Existing prepare(const fs::path& temporary, const fs::path& target, Manifest& manifest) {
+  manifest.state_hash = state_hash(manifest);
+  // What decode_manifest would refuse must not be written.
+  decode_manifest(encode_manifest(manifest), target / kManifestName);
+  const Existing existing = examine_target(target, manifest);
+  if (existing == Existing::kNothing) {
+    prepare_directory(temporary, manifest);
+  }
+  return existing;
+}
+
 void write_parts(const fs::path& temporary, std::span<const ArrayPart> parts,
                  std::int64_t file_elements) {
   for (const ArrayPart& part : parts) {
@@ -269,8 +240,6 @@ void write_parts(const fs::path& temporary, std::span<const ArrayPart> parts,
   }
 }
 
-// Every rank. What the system says it has written is read again: older checkpoints are deleted only
-// when the new one is known to be there.
 void reread_parts(const fs::path& temporary, std::span<const ArrayPart> parts,
                   std::int64_t file_elements) {
   std::vector<float> block(kBlockElements);
@@ -294,7 +263,6 @@ void reread_parts(const fs::path& temporary, std::span<const ArrayPart> parts,
   }
 }
 
-// Rank 0. From here on the checkpoint is valid.
 void seal(const fs::path& temporary, const fs::path& target, const Manifest& manifest) {
   const std::vector<std::byte> frame = encode_manifest(manifest);
   const fs::path path = temporary / kManifestName;
@@ -312,53 +280,6 @@ void seal(const fs::path& temporary, const fs::path& target, const Manifest& man
   }
   SUPERSTEP_FAILPOINT("checkpoint.rename");
   rename_directory(temporary, target);
-}
-
-}  // namespace
-
-WrittenCheckpoint write_checkpoint(bsp::World& world, const fs::path& root, Manifest manifest,
-                                   std::span<const ArrayPart> parts) {
-  const fs::path target = root / step_directory_name(manifest.position.superstep);
-  fs::path temporary = target;
-  temporary += ".tmp";
-  const bool is_root = world.rank() == 0;
-
-  const AllRanges ranges = agree_on_parts(world, manifest.position, parts);
-  manifest.arrays.clear();
-  for (std::size_t a = 0; a < parts.size(); ++a) {
-    manifest.arrays.push_back(gather_hashes(world, parts[a], ranges[a]));
-  }
-  Existing existing = Existing::kNothing;
-  run_together(world, temporary, [&] {
-    if (is_root) {
-      manifest.state_hash = state_hash(manifest);
-      // What decode_manifest would refuse must not be written.
-      decode_manifest(encode_manifest(manifest), target / kManifestName);
-      existing = examine_target(target, manifest);
-      if (existing == Existing::kNothing) {
-        prepare_directory(temporary, manifest);
-      }
-    }
-  });
-  std::int64_t settings[] = {static_cast<std::int64_t>(existing), manifest.file_elements};
-  world.broadcast<std::int64_t>(settings, 0);
-  std::uint64_t hash[] = {manifest.state_hash.low, manifest.state_hash.high};
-  world.broadcast<std::uint64_t>(hash, 0);
-  const WrittenCheckpoint written{.directory = target,
-                                  .state_hash = {.low = hash[0], .high = hash[1]}};
-  if (static_cast<Existing>(settings[0]) == Existing::kSameState) {
-    return written;
-  }
-  run_together(world, temporary, [&] {
-    write_parts(temporary, parts, settings[1]);
-    reread_parts(temporary, parts, settings[1]);
-  });
-  run_together(world, temporary, [&] {
-    if (is_root) {
-      seal(temporary, target, manifest);
-    }
-  });
-  return written;
 }
 
 }  // namespace superstep::paramserver

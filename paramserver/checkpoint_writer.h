@@ -1,0 +1,93 @@
+// Writes checkpoints beside the training: what goes on in the meantime changes nothing in them.
+//
+//   CheckpointWriter writer(world);
+//   writer.begin(run / "checkpoints", manifest, server.parts());    // collective; copies the state
+//   ... supersteps ...
+//   if (writer.is_in_work() && nobody_is_busy) {                    // at each superstep
+//     if (const auto written = writer.advance()) { ... }            // collective
+//   }
+//
+// The work between two comparisons of the ranks' notes is done by a thread of each rank that makes
+// no collective calls, four pieces in all: hash, make the directory, write and read again, seal. A
+// rank that has is_busy() tells the others with its next superstep (a flag of apply_gradients() is
+// enough), and all call advance() at the first superstep where none is.
+//
+// Cost for the training: one copy of this rank's parts, a few small collectives, and the processor
+// time of the thread. Memory: the copy, kept for the next checkpoint.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <future>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/aligned.h"
+#include "base/error.h"
+#include "bsp/world.h"
+#include "paramserver/checkpoint.h"
+#include "paramserver/checkpoint_protocol.h"
+
+namespace superstep::paramserver {
+
+class CheckpointWriter {
+ public:
+  // `world` must outlive the writer.
+  explicit CheckpointWriter(bsp::World& world) : world_(world) {}
+  CheckpointWriter(const CheckpointWriter&) = delete;
+  CheckpointWriter& operator=(const CheckpointWriter&) = delete;
+  // Waits for the thread. An unfinished checkpoint stays as step-N.tmp, which nobody takes for one.
+  ~CheckpointWriter() = default;
+
+  // Collective, with nothing in work. Parameters and errors as of write_checkpoint().
+  void begin(const std::filesystem::path& root, Manifest manifest,
+             std::span<const ArrayPart> parts);
+  // The same on every rank.
+  bool is_in_work() const { return stage_ != Stage::kNone; }
+  // Of this rank: its thread is still at work.
+  bool is_busy() const;
+
+  // Collective. Waits for this rank's thread, compares notes and starts the next piece. The
+  // finished checkpoint, when this was the last one; the error of write_checkpoint() on every rank
+  // when a piece failed anywhere: then nothing is in work any more.
+  std::optional<WrittenCheckpoint> advance();
+  // Collective, with a checkpoint in work. Waits until it is written.
+  WrittenCheckpoint finish();
+
+ private:
+  enum class Stage : std::uint8_t { kNone, kHash, kPrepare, kWrite, kSeal };
+  enum class Run : std::uint8_t { kInBackground, kHere };
+  struct Note {  // how a piece ended
+    std::string problem;
+    ExitCode exit_code = ExitCode::kDone;
+  };
+  friend WrittenCheckpoint write_checkpoint(bsp::World& world, const std::filesystem::path& root,
+                                            Manifest manifest, std::span<const ArrayPart> parts);
+
+  void begin_in(Run run, const std::filesystem::path& root, Manifest manifest,
+                std::span<const ArrayPart> parts);
+  void copy(std::span<const ArrayPart> parts);
+  void start(Stage stage, std::function<void()> piece);
+  void compare_notes();
+  void after_hash();
+  std::optional<WrittenCheckpoint> after_prepare();
+  WrittenCheckpoint close();
+
+  bsp::World& world_;
+  Run run_ = Run::kInBackground;
+  Stage stage_ = Stage::kNone;
+  std::filesystem::path target_;
+  std::filesystem::path temporary_;
+  Manifest manifest_;
+  AllRanges ranges_;
+  std::vector<ArrayPart> parts_;
+  std::vector<AlignedBuffer<float>> copies_;
+  std::vector<std::vector<std::uint64_t>> hashes_;  // by part
+  Existing existing_ = Existing::kNothing;
+  std::future<Note> thread_;  // last: its destructor waits, and the thread uses the rest
+};
+
+}  // namespace superstep::paramserver

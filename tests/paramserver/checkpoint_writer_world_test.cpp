@@ -1,0 +1,134 @@
+// Checkpoints written beside the training are those of write_checkpoint(), byte for byte.
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <vector>
+
+#include "base/error.h"
+#include "paramserver/checkpoint_writer.h"
+#include "tests/support/spmd_fixture.h"
+#include "tests/support/world_directory.h"
+
+namespace superstep::paramserver {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::WorldDirectory;
+
+constexpr std::int64_t kNumElements = 5 * kBlockElements + 77;
+
+// This rank's blocks of an array whose elements count up from `first`.
+struct Own {
+  Own(const bsp::World& world, float first) {
+    const std::int64_t blocks = (kNumElements + kBlockElements - 1) / kBlockElements;
+    const auto cut = [&](int rank) {
+      return std::min(kNumElements, blocks * rank / world.size() * kBlockElements);
+    };
+    range = {cut(world.rank()),
+             world.rank() + 1 == world.size() ? kNumElements : cut(world.rank() + 1)};
+    for (std::int64_t i = range.begin; i < range.end; ++i) {
+      values.push_back(first + static_cast<float>(i));
+    }
+  }
+  std::vector<ArrayPart> parts() const {
+    return {{.name = "parameters", .num_elements = kNumElements, .range = range, .values = values}};
+  }
+  ElementRange range;
+  std::vector<float> values;
+};
+
+Manifest manifest_at(std::int64_t superstep) {
+  Manifest manifest;
+  manifest.run_id = "run";
+  manifest.position.superstep = superstep;
+  return manifest;
+}
+
+std::string bytes_of(const fs::path& file) {
+  std::ifstream stream(file, std::ios::binary);
+  return {std::istreambuf_iterator<char>(stream), {}};
+}
+
+SUPERSTEP_WORLD_TEST_ON_NODES(CheckpointWriter, WritesWhatStoodThereAtItsBeginning) {
+  const WorldDirectory directory(world);
+  const fs::path before = directory.path() / "before";
+  const fs::path beside = directory.path() / "beside";
+  Own own(world, 1.0F);
+  const WrittenCheckpoint expected = write_checkpoint(world, before, manifest_at(7), own.parts());
+  CheckpointWriter writer(world);
+  EXPECT_FALSE(writer.is_in_work());
+  writer.begin(beside, manifest_at(7), own.parts());
+  std::fill(own.values.begin(), own.values.end(), -1.0F);  // training goes on
+  int comparisons = 1;
+  std::optional<WrittenCheckpoint> written = writer.advance();
+  while (!written.has_value()) {
+    EXPECT_TRUE(writer.is_in_work());
+    EXPECT_FALSE(newest_checkpoint(beside).has_value());
+    written = writer.advance();
+    ++comparisons;
+  }
+  EXPECT_EQ(comparisons, 4);
+  EXPECT_FALSE(writer.is_in_work());
+  EXPECT_EQ(written->directory, beside / "step-00000007");
+  EXPECT_EQ(written->superstep, 7);
+  EXPECT_EQ(written->state_hash, expected.state_hash);
+  for (const char* file : {"parameters-00000.bin", "MANIFEST"}) {
+    EXPECT_EQ(bytes_of(written->directory / file), bytes_of(expected.directory / file)) << file;
+  }
+  world.sync();
+}
+
+SUPERSTEP_WORLD_TEST(CheckpointWriter, WritesOneAfterAnother) {
+  const WorldDirectory directory(world);
+  CheckpointWriter writer(world);
+  for (int i = 1; i <= 3; ++i) {
+    const Own own(world, static_cast<float>(i));
+    writer.begin(directory.path(), manifest_at(i), own.parts());
+    EXPECT_EQ(writer.finish().superstep, i);
+  }
+  world.sync();
+  EXPECT_EQ(list_checkpoints(directory.path()).size(), 3U);
+  CheckpointReader(directory.path() / "step-00000002").verify();
+  world.sync();
+}
+
+SUPERSTEP_WORLD_TEST(CheckpointWriter, AFailureIsTheSameOnEveryRankAndEndsTheWork) {
+  const WorldDirectory directory(world);
+  const Own own(world, 1.0F);
+  CheckpointWriter writer(world);
+  writer.begin(directory.path() / "missing" / "checkpoints", manifest_at(1), own.parts());
+  try {
+    writer.finish();
+    FAIL() << "nothing was thrown";
+  } catch (const DataError& error) {
+    EXPECT_NE(std::string(error.what()).find("no such directory"), std::string::npos)
+        << error.what();
+  }
+  EXPECT_FALSE(writer.is_in_work());
+  writer.begin(directory.path(), manifest_at(1), own.parts());
+  writer.finish();
+  world.sync();
+  EXPECT_EQ(list_checkpoints(directory.path()).size(), 1U);
+  world.sync();
+}
+
+SUPERSTEP_WORLD_TEST(CheckpointWriter, AnUnfinishedOneIsNoCheckpoint) {
+  const WorldDirectory directory(world);
+  const Own own(world, 1.0F);
+  {
+    CheckpointWriter writer(world);
+    writer.begin(directory.path(), manifest_at(1), own.parts());
+    writer.advance();
+    writer.advance();  // files are being written
+  }
+  world.sync();
+  EXPECT_TRUE(list_checkpoints(directory.path()).empty());
+  EXPECT_EQ(write_checkpoint(world, directory.path(), manifest_at(1), own.parts()).superstep, 1);
+  world.sync();
+}
+
+}  // namespace
+}  // namespace superstep::paramserver
