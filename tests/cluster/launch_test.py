@@ -15,8 +15,8 @@ import time
 import unittest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-import program_test  # noqa: E402
-from program_test import ENVIRONMENT, ResumeTest  # noqa: E402
+import program_support  # noqa: E402
+from program_support import ENVIRONMENT, ResumeTest  # noqa: E402
 
 MPIRUN_OPTIONS = ["--oversubscribe", "--bind-to", "none"]
 
@@ -72,7 +72,7 @@ class LaunchTest(ResumeTest):
         self.environment = {**ENVIRONMENT, "TMPDIR": str(self.sessions)}
 
     def launch(self, out, *arguments, options=("-n", "2"), **keywords):
-        command = [program_test.PROGRAM, "launch", *MPIRUN_OPTIONS, *options, "--", "train", self.config,
+        command = [program_support.PROGRAM, "launch", *MPIRUN_OPTIONS, *options, "--", "train", self.config,
                    "--out", str(out), *arguments]
         return subprocess.Popen(command, cwd=self.directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                 text=True, env=self.environment, **keywords)
@@ -87,7 +87,7 @@ class LaunchTest(ResumeTest):
     def finish(self, process, code, timeout=60):
         stdout, stderr = process.communicate(timeout=timeout)
         self.assertEqual(process.returncode, code, stdout + stderr)
-        return program_test.Outcome(subprocess.CompletedProcess([], process.returncode, stdout, stderr))
+        return program_support.Outcome(subprocess.CompletedProcess([], process.returncode, stdout, stderr))
 
     def attempts(self, out):
         return [json.loads(line) for line in (out / "launch.jsonl").read_text().splitlines()]
@@ -318,7 +318,5 @@ class Usage(LaunchTest):
         self.expect_failure(outcome, 2, r"it starts mpirun itself")
 
 
-GROUPS = {group.__name__: group for group in (Supervision, Policies, Usage)}
-
 if __name__ == "__main__":
-    sys.exit(program_test.main(GROUPS))
+    sys.exit(program_support.main(Supervision, Policies, Usage))

@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""superstep federated. How to run it: program_support.py."""
+
+import json
+import pathlib
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import program_support  # noqa: E402
+from program_support import MPIRUN, ProgramTest  # noqa: E402
+
+
+FEDERATED_CONFIG = """
+[data]
+format = "synthetic"
+num_train = 150
+num_test = 40
+sample_shape = [1, 6, 6]
+num_classes = 3
+
+[train]
+evaluation_batch = 16
+
+[federated]
+rounds = 20
+clients = 13
+cohort = 5
+partition = "dirichlet"
+local_batch = 4
+client_learning_rate = 0.05
+evaluate_every_rounds = 10
+
+[checkpoint]
+every_supersteps = 6
+keep = 10
+
+[[model.layers]]
+kind = "flatten"
+
+[[model.layers]]
+kind = "dense"
+units = 3
+"""
+
+
+class Federated(ProgramTest):
+    def setUp(self):
+        super().setUp()
+        self.config = self.write("federated.toml", FEDERATED_CONFIG)
+
+    def train(self, *arguments, out=None, **options):
+        self.count += 1
+        out = out or self.directory / f"run{self.count}"
+        return self.run_program("federated", self.config, "--out", out, *arguments, **options)
+
+    def test_one_hash_for_processes_lanes_and_both(self):
+        expected = self.train()
+        self.assertEqual(expected.code, 0, expected.text)
+        self.assertIsNotNone(expected.hash())
+        for flags, mpirun in ((["--lanes", "8"], ()), ([], [*MPIRUN, "-n", "2"]), ([], [*MPIRUN, "-n", "3"]),
+                              ([], [*MPIRUN, "-n", "4"]), (["--lanes", "2"], [*MPIRUN, "-n", "2"]),
+                              (["--set", "federated.data_mode=strict"], [*MPIRUN, "-n", "2"]),
+                              (["--set", "bsp.ranks_per_node=1"], [*MPIRUN, "-n", "3"])):
+            with self.subTest(flags=flags, mpirun=mpirun):
+                outcome = self.train(*flags, mpirun=mpirun)
+                self.assertEqual(outcome.code, 0, outcome.text)
+                self.assertEqual(outcome.hash(), expected.hash())
+
+    def test_goes_on_after_a_limit_with_the_same_bits_and_leaves_a_whole_record(self):
+        for algorithm in ("fedadam", "scaffold"):
+            flags = ("--set", f"federated.algorithm={algorithm}")
+            expected = self.train(*flags).hash()
+            out = self.directory / f"limited-{algorithm}"
+            first = self.train(*flags, "--set", "federated.rounds=9", "--lanes", "2", out=out)
+            self.assertEqual(first.code, 0, first.text)
+            again = self.train(*flags, "--resume", out=out, mpirun=[*MPIRUN, "-n", "3"])
+            self.assertEqual(again.code, 0, again.text)
+            self.assertEqual(again.hash(), expected)
+            lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+            self.assertEqual([line["round"] for line in lines if line["type"] == "round"], list(range(1, 21)))
+            summary = json.loads((out / "summary.json").read_text())
+            self.assertEqual(summary["federated"]["rounds"], 20)
+            self.assertEqual(summary["federated"]["client_rounds"], 55)
+            self.assertEqual(self.run_program("evaluate", out).code, 0)
+        self.expect_failure(self.train(*flags, out=out), 2, r"superstep federated .*config\.toml --out .* --resume")
+
+    def test_a_private_run_keeps_a_ledger(self):
+        out = self.directory / "private"
+        outcome = self.train("--set", "federated.sampling=poisson", "--set", "federated.weighting=uniform",
+                             "--set", "federated.privacy=dp_fedavg", "--set", "federated.noise_multiplier=1.5",
+                             "--set", "federated.delta=0.01", out=out, mpirun=[*MPIRUN, "-n", "2"])
+        self.assertEqual(outcome.code, 0, outcome.text)
+        ledger = [json.loads(line) for line in (out / "privacy.jsonl").read_text().splitlines()]
+        self.assertEqual([line["round"] for line in ledger], list(range(1, 21)))
+        epsilons = [line["epsilon_rdp"] for line in ledger]
+        self.assertEqual(epsilons, sorted(epsilons))
+        self.assertLessEqual(ledger[-1]["epsilon_pld"], epsilons[-1])
+        privacy = json.loads((out / "summary.json").read_text())["federated"]["privacy"]
+        self.assertEqual(privacy["epsilon_rdp"], epsilons[-1])
+        self.assertEqual(privacy["noise_source"], "system")
+
+    def test_bad_input_is_refused_before_anything_is_made(self):
+        self.write("twice.tsv", "index\tclient\n0\ta\n0\tb\n")
+        rows = [
+            (["federated.cohort=14"], 2, r"got 14 clients per round, expected 1 to 13"),
+            (["federated.rounds=0"], 2, r"'federated\.clients' = 13 has no effect with federated\.rounds = 0"),
+            (["federated.clients=151"], 2, r"more clients than the data can serve"),
+            (["federated.ring_bits=16"], 2, r"integer range is too small for the cohort"),
+            (["federated.algorithm=fedavgg"], 2, r'did you mean "fedavg"\?'),
+            (["federated.mu=0.1"], 2, r"'federated\.mu' = 0\.1 has no effect with federated\.algorithm"),
+            (["optimizer.kind=adam"], 2, r"'optimizer\.kind' = \"adam\" has no effect"),
+            (["federated.partition=file"], 2, r"'federated\.partition_file' is missing"),
+            (["federated.partition=file", "federated.partition_file=twice.tsv"], 3, r"sample 0 is given twice"),
+            (["federated.privacy=dp_fedavg"], 2, r"accountants account for Poisson sampling"),
+            (["federated.privacy=dp_fedavg", "federated.sampling=poisson"], 2, r"weighted by samples"),
+        ]
+        for values, code, pattern in rows:
+            with self.subTest(values=values):
+                out = self.directory / "refused"
+                flags = [word for value in values for word in ("--set", value)]
+                self.expect_failure(self.train(*flags, out=out), code, pattern)
+                self.assertFalse(out.exists())
+        self.expect_failure(self.run_program("train", self.config), 2, r"for superstep federated")
+
+    def test_updates_that_are_no_numbers_are_rejected_and_named(self):
+        out = self.directory / "rejected"
+        outcome = self.train("--set", "federated.client_learning_rate=1e6", "--set", "federated.rounds=2", out=out)
+        self.assertEqual(outcome.code, 0, outcome.text)
+        lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+        rejected = [client for line in lines if line["type"] == "round" for client in line["rejected"]]
+        self.assertEqual(len(rejected), 10)
+        self.assertIn(rejected[0]["reason"], ("not_finite", "out_of_range"))
+        self.assertEqual(json.loads((out / "summary.json").read_text())["federated"]["rejected_updates"], 10)
+
+    def test_dry_run_explains_and_makes_nothing(self):
+        out = self.directory / "dry"
+        outcome = self.train("--dry-run", out=out)
+        self.assertEqual(outcome.code, 0, outcome.text)
+        self.assertRegex(outcome.stdout, r"clients: 13 with 150 samples, 5 per round \(fixed\)")
+        self.assertFalse(out.exists())
+
+
+if __name__ == "__main__":
+    sys.exit(program_support.main(Federated))

@@ -1,0 +1,28 @@
+#!/usr/bin/env python3
+"""What cmake --install puts where. How to run it: program_support.py."""
+
+import pathlib
+import subprocess
+import sys
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+import program_support  # noqa: E402
+from program_support import ProgramTest  # noqa: E402
+
+
+class Install(ProgramTest):
+    def test_install_puts_everything_in_its_place(self):
+        prefix = self.directory / "prefix"
+        subprocess.run(["cmake", "--install", pathlib.Path(program_support.PROGRAM).parent, "--prefix", prefix],
+                       check=True, capture_output=True)
+        for path in ("bin/superstep", "share/man/man1/superstep.1", "share/bash-completion/completions/superstep",
+                     "share/zsh/site-functions/_superstep", "share/fish/vendor_completions.d/superstep.fish",
+                     "share/doc/superstep/examples/fashion_mnist_cnn.toml", "share/doc/superstep/summary.md"):
+            self.assertTrue((prefix / path).is_file(), path)
+            self.assertGreater((prefix / path).stat().st_size, 0, path)
+        version = subprocess.run([prefix / "bin/superstep", "--version"], capture_output=True, text=True, check=True)
+        self.assertRegex(version.stdout, r"^superstep \d+\.\d+\.\d+ \(")
+
+
+if __name__ == "__main__":
+    sys.exit(program_support.main(Install))
