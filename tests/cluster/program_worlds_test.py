@@ -2,6 +2,7 @@
 """One result for every shape of the world: threads, processes, nodes, placement. How to run it: program_support.py."""
 
 import pathlib
+import re
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
@@ -64,9 +65,20 @@ class ProcessesInvariance(InvarianceTest):
             (["--set", "bsp.ranks_per_node=2", "--lanes", "2"], {"mpirun": [*MPIRUN, "-n", "2"]}),
         ])
 
-    def test_binding_mapping_and_thread_counts(self):
+    def test_ranks_bound_to_cores(self):
+        expected = self.hash_of()
+        outcome = self.train(mpirun=["mpirun", "--oversubscribe", "--bind-to", "core:overload-allowed",
+                                     "--report-bindings", "-n", "2"])
+        self.assertEqual(outcome.code, 0, outcome.text)
+        self.assertEqual(outcome.hash(), expected)
+        # Each rank on one core: "MCW rank 0 bound to socket 0[core 0[hwt 0]]: [B/.]".
+        reports = re.findall(r"MCW rank (\d) bound to (.*): \[", outcome.text)
+        self.assertEqual(sorted(rank for rank, _ in reports), ["0", "1"], outcome.text)
+        for _, cores in reports:
+            self.assertEqual(cores.count("core "), 1, cores)
+
+    def test_mapping_and_thread_counts(self):
         self.expect_same([
-            ([], {"mpirun": ["mpirun", "--oversubscribe", "-n", "2"]}),
             ([], {"mpirun": ["mpirun", "--oversubscribe", "--map-by", "node", "-n", "3"]}),
             ([], {"mpirun": [*MPIRUN, "-n", "2"], "env": {"OMP_NUM_THREADS": "2"}}),
             (["--set", "train.slot_placement=random"], {"mpirun": [*MPIRUN, "-n", "3"]}),
