@@ -18,7 +18,8 @@ namespace superstep::paramserver {
 namespace fs = std::filesystem;
 
 void CheckpointWriter::begin(const fs::path& root, Manifest manifest,
-                             std::span<const ArrayPart> parts) {
+                             std::span<const ArrayPart> parts, std::function<void()> when_valid) {
+  when_valid_ = std::move(when_valid);
   begin_in(Run::kInBackground, root, std::move(manifest), parts);
 }
 
@@ -114,6 +115,9 @@ std::optional<WrittenCheckpoint> CheckpointWriter::advance() {
       start(Stage::kSeal, [this] {
         if (world_.rank() == 0) {
           seal(temporary_, target_, manifest_);
+          if (when_valid_) {
+            when_valid_();
+          }
         }
       });
       return std::nullopt;

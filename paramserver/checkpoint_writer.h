@@ -43,8 +43,10 @@ class CheckpointWriter {
   ~CheckpointWriter() = default;
 
   // Collective, with nothing in work. Parameters and errors as of write_checkpoint().
-  void begin(const std::filesystem::path& root, Manifest manifest,
-             std::span<const ArrayPart> parts);
+  // `when_valid`, if given, is called by rank 0's thread once the checkpoint is valid, before it
+  // counts as written: for deleting older ones.
+  void begin(const std::filesystem::path& root, Manifest manifest, std::span<const ArrayPart> parts,
+             std::function<void()> when_valid = nullptr);
   // The same on every rank.
   bool is_in_work() const { return stage_ != Stage::kNone; }
   // Of this rank: its thread is still at work.
@@ -86,6 +88,7 @@ class CheckpointWriter {
   std::vector<ArrayPart> parts_;
   std::vector<AlignedBuffer<float>> copies_;
   std::vector<std::vector<std::uint64_t>> hashes_;  // by part
+  std::function<void()> when_valid_;
   Existing existing_ = Existing::kNothing;
   std::future<Note> thread_;  // last: its destructor waits, and the thread uses the rest
 };

@@ -81,7 +81,11 @@ void Trainer::State::begin_save() {
   SUPERSTEP_FAILPOINT_HERE(world.rank(), position.superstep);
   SUPERSTEP_FAILPOINT("checkpoint.begin");
   const std::vector<paramserver::ArrayPart> parts = server.parts();
-  writer.begin(options.checkpoint.directory, manifest(), parts);
+  writer.begin(options.checkpoint.directory, manifest(), parts, [this, pinned = best_directory()] {
+    SUPERSTEP_FAILPOINT("checkpoint.verified");
+    paramserver::prune_checkpoints(options.checkpoint.directory,
+                                   std::max(1, options.checkpoint.keep), pinned);
+  });
   saved_at = position.superstep;
   world.set_phase("compute");
   save_seconds = watch.seconds();
@@ -93,10 +97,8 @@ void Trainer::State::advance_save() {
   world.set_phase("checkpoint");
   const std::optional<paramserver::WrittenCheckpoint> written = writer.advance();
   if (written.has_value()) {
-    SUPERSTEP_FAILPOINT("checkpoint.verified");
     last_checkpoint = written->directory;
     saved_state_hash = written->state_hash;
-    prune();
     SUPERSTEP_FAILPOINT("checkpoint.end");
   }
   world.set_phase("compute");
@@ -107,17 +109,12 @@ void Trainer::State::advance_save() {
   }
 }
 
-void Trainer::State::prune() const {
-  if (world.rank() != 0) {
-    return;
+// Of the best epoch; empty when it need not be kept.
+std::vector<std::filesystem::path> Trainer::State::best_directory() const {
+  if (!options.checkpoint.keep_best || best.superstep < 0) {
+    return {};
   }
-  std::vector<std::filesystem::path> pinned;
-  if (options.checkpoint.keep_best && best.superstep >= 0) {
-    pinned.push_back(options.checkpoint.directory /
-                     paramserver::step_directory_name(best.superstep));
-  }
-  paramserver::prune_checkpoints(options.checkpoint.directory, std::max(1, options.checkpoint.keep),
-                                 pinned);
+  return {options.checkpoint.directory / paramserver::step_directory_name(best.superstep)};
 }
 
 void Trainer::restore(const paramserver::CheckpointReader& reader) {

@@ -79,7 +79,7 @@ struct Trainer::State {
   void begin_save();
   void advance_save();
   paramserver::Manifest manifest() const;
-  void prune() const;
+  std::vector<std::filesystem::path> best_directory() const;
 
   bsp::World& world;
   const Model& model;
