@@ -18,12 +18,15 @@ Hash128 hash_file(const std::filesystem::path& path) {
     throw DataError("hash_file", path.string(), -1, std::generic_category().message(errno));
   }
   Hasher hasher;
+  std::int64_t hashed = 0;
   std::vector<char> piece(kPieceBytes);
   while (file.read(piece.data(), static_cast<std::streamsize>(piece.size())) || file.gcount() > 0) {
+    hashed += file.gcount();
     hasher.update(std::as_bytes(std::span(piece.data(), static_cast<std::size_t>(file.gcount()))));
   }
   if (file.bad()) {
-    throw DataError("hash_file", path.string(), -1, "cannot be read to its end");
+    throw DataError("hash_file", path.string(), hashed,
+                    "cannot be read on: " + std::generic_category().message(errno));
   }
   return hasher.digest();
 }
