@@ -116,7 +116,10 @@ class World {
   void broadcast(std::span<T> data, int root, CallSite site = CallSite::here()) {
     broadcast_bytes(std::as_writable_bytes(data), data_type_of<T>(), root, site);
   }
-  // out[i] = op over ranks of in[i]; in and out may be the same span. reduce_scatter + allgather.
+  // out[i] = op over ranks of in[i]; in and out may be the same span. For n bytes: on one node
+  // through shared memory (bsp/node_allreduce.h), 2 n read and n written per rank, one meeting per
+  // chunk and one more. Over nodes reduce_scatter + allgather, 2 ((p - 1) / p g*n + l); a few
+  // elements go to every rank at once, (p - 1) g*n + l.
   template <Element T>
   void allreduce(std::span<const T> in, std::span<T> out, ReduceOp op,
                  CallSite site = CallSite::here()) {
