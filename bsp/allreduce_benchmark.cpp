@@ -82,6 +82,10 @@ void compare(World& world, std::int64_t bytes, Output output, GlooPeer* gloo) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (argc > 1 && std::string_view(argv[1]) == "--benchmark_list_tests") {
+    fmt::print("allreduce\n");
+    return 0;
+  }
   superstep::bsp::internal::tune_allocator_for_mpi();
   const Output output =
       argc > 1 && std::string_view(argv[1]) == "--json" ? Output::kJson : Output::kText;

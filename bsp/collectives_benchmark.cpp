@@ -9,6 +9,7 @@
 #include <functional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -72,6 +73,10 @@ void measure(World& world, std::int64_t per_rank) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (argc > 1 && std::string_view(argv[1]) == "--benchmark_list_tests") {
+    fmt::print("broadcast\nallreduce\nreduce_scatter\nallgather\ngather\nalltoallv\n");
+    return 0;
+  }
   superstep::bsp::Environment environment;
   superstep::bsp::EnvironmentOptions options;
   options.lanes = argc > 1 ? std::atoi(argv[1]) : 1;

@@ -14,6 +14,7 @@
 #include <cstdlib>
 #include <functional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include <fmt/format.h>
@@ -215,6 +216,10 @@ void compare(World& world, std::int64_t num_parameters, double bandwidth) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  if (argc > 1 && std::string_view(argv[1]) == "--benchmark_list_tests") {
+    fmt::print("exchange\n");
+    return 0;
+  }
   superstep::bsp::internal::tune_allocator_for_mpi();
   superstep::bsp::Environment environment;
   superstep::bsp::EnvironmentOptions options;

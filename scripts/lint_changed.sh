@@ -24,8 +24,12 @@ if [ ${#files[@]} -eq 0 ]; then
   if [ -z "$base" ] || [ "$base" = "$(git rev-parse HEAD)" ]; then
     base=$(git rev-list --max-count=$((last_commits + 1)) HEAD | tail -n 1)
   fi
-  changed=$(changed_since "$base" | head -n "$max_files")
+  changed=$(changed_since "$base")
   [ -z "$changed" ] || mapfile -t files <<<"$changed"
+  if [ ${#files[@]} -gt "$max_files" ]; then
+    echo "lint: the first $max_files of ${#files[@]} changed files; $((${#files[@]} - max_files)) are left out"
+    files=("${files[@]:0:max_files}")
+  fi
 fi
 # Files that no target compiles with these options (another backend's, say) have no flags to check with.
 sources=()

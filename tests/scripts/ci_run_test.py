@@ -40,7 +40,7 @@ class CiRun(TreeTest):
         result = self.run_it()
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
         self.assertTrue(result.stdout.rstrip().endswith("Total Test time (real) =   6.20 sec"), result.stdout)
-        for leg in ("install", "format", "floors", "targets", "release", "skips", "lint", "asan", "tsan"):
+        for leg in ("install", "format", "floors", "targets", "release", "skips", "benchmarks", "lint", "asan", "tsan"):
             self.assertRegex(result.stdout, rf"{leg} +\d+ s  passed")
 
     def test_any_failing_leg_fails_the_whole_but_the_others_still_run(self):

@@ -68,6 +68,17 @@ class LintChanged(TreeTest):
         self.assertIn("not compiled here: src/b.cpp", result.stdout)
         self.assertIn("nothing to check", result.stdout)
 
+    def test_says_how_many_files_are_left_out(self):
+        names = [f"f{i:02}" for i in range(17)]
+        self.compile(*names)
+        self.git("commit", "--quiet", "--allow-empty", "-m", "start")
+        self.git("update-ref", "refs/remotes/origin/main", "HEAD")
+        self.commit(**{name: "1" for name in names})
+        result = self.run_lint()
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("lint: the first 15 of 17 changed files; 2 are left out", result.stdout)
+        self.assertEqual(result.stdout.count("tidy src/"), 15)
+
     def test_a_finding_fails(self):
         self.compile("a")
         self.tidy("exit 1")
