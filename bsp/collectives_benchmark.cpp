@@ -54,6 +54,7 @@ void measure(World& world, std::int64_t per_rank) {
       {"gather", [&] { world.gather(one, std::span(b.all_out), b.counts, 0); }},
       {"alltoallv", [&] { world.alltoallv(all, b.counts, std::span(b.all_out), b.counts); }}};
   std::vector<std::function<void()>> contenders;
+  contenders.reserve(calls.size());
   for (const auto& [name, call] : calls) {
     contenders.push_back(call);
   }
