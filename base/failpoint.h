@@ -77,7 +77,8 @@ class Failpoints {
 #define SUPERSTEP_FAILPOINT(point) ::superstep::Failpoints::hit(point)
 #define SUPERSTEP_FAILPOINT_DATA(point, data) ::superstep::Failpoints::hit((point), (data))
 #else
-#define SUPERSTEP_FAILPOINT_HERE(rank_now, superstep_now) static_cast<void>(0)
+#define SUPERSTEP_FAILPOINT_HERE(rank_now, superstep_now) \
+  (static_cast<void>(rank_now), static_cast<void>(superstep_now))
 #define SUPERSTEP_FAILPOINT(point) static_cast<void>(0)
 #define SUPERSTEP_FAILPOINT_DATA(point, data) static_cast<void>(0)
 #endif

@@ -97,6 +97,7 @@ class Tensor {
 };
 
 template <typename T>
+// NOLINTNEXTLINE(performance-unnecessary-value-param): it is moved from
 Tensor Tensor::from(Shape shape, std::span<const T> values) {
   Tensor tensor = uninitialized(std::move(shape), dtype_of<T>());
   SUPERSTEP_CHECK(static_cast<std::int64_t>(values.size()) == tensor.num_elements(),
