@@ -24,6 +24,7 @@ class Planner {
     const bool many_nodes = node_ranks_.size() > 1;
     rounds_.resize(many_nodes ? 2 : 1);
     std::vector<PieceMap> pieces;
+    pieces.reserve(static_cast<std::size_t>(num_ranks_));
     for (int owner = 0; owner < num_ranks_; ++owner) {
       pieces.push_back(plan_move(owner));
     }

@@ -23,16 +23,20 @@ struct Notice {
 };
 
 // A handler may only read what no thread is writing: the setter fills the notice that was not the
-// last to be published (a handler may still be writing that one out) and publishes it. Signals
-// belong to the process, and so does what their handler says.
+// last to be published and publishes it, and changes nothing while a handler is at work (which may
+// take its time, when nobody reads standard error). Signals belong to the process, and so does what
+// their handler says.
 // NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables)
 std::array<Notice, 2> notices;
 // NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables)
 std::atomic<const Notice*> published{nullptr};
 static_assert(std::atomic<const Notice*>::is_always_lock_free);
+// NOLINTNEXTLINE(cppcoreguidelines-avoid-non-const-global-variables)
+std::atomic<int> handlers_at_work{0};
 
 extern "C" void on_stop_signal(int signal) {
   const int saved_errno = errno;
+  ++handlers_at_work;
   worker::request_stop();
   if (const Notice* notice = published.exchange(nullptr); notice != nullptr) {
     // Best effort: there is nothing to do about a closed standard error.
@@ -42,6 +46,7 @@ extern "C" void on_stop_signal(int signal) {
   if (signal == SIGINT) {
     ::signal(SIGINT, SIG_DFL);
   }
+  --handlers_at_work;
   errno = saved_errno;
 }
 
@@ -75,6 +80,9 @@ void install_stop_signals(HandleInterrupt interrupt) {
 void set_stop_notice(std::string_view notice) {
   if (notice.empty()) {
     published.store(nullptr);
+    return;
+  }
+  if (handlers_at_work.load() != 0) {
     return;
   }
   static std::size_t last = 0;

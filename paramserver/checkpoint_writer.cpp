@@ -17,16 +17,11 @@ namespace superstep::paramserver {
 
 namespace fs = std::filesystem;
 
-void CheckpointWriter::begin(const fs::path& root, Manifest manifest,
+void CheckpointWriter::begin(Run run, const fs::path& root, Manifest manifest,
                              std::span<const ArrayPart> parts, std::function<void()> when_valid) {
-  when_valid_ = std::move(when_valid);
-  begin_in(Run::kInBackground, root, std::move(manifest), parts);
-}
-
-void CheckpointWriter::begin_in(Run run, const fs::path& root, Manifest manifest,
-                                std::span<const ArrayPart> parts) {
   SUPERSTEP_CHECK(!is_in_work(), "a checkpoint is in work:", target_.native());
   run_ = run;
+  when_valid_ = std::move(when_valid);
   manifest_ = std::move(manifest);
   target_ = root / step_directory_name(manifest_.position.superstep);
   temporary_ = target_;
@@ -174,7 +169,7 @@ WrittenCheckpoint CheckpointWriter::finish() {
 WrittenCheckpoint write_checkpoint(bsp::World& world, const fs::path& root, Manifest manifest,
                                    std::span<const ArrayPart> parts) {
   CheckpointWriter writer(world);
-  writer.begin_in(CheckpointWriter::Run::kHere, root, std::move(manifest), parts);
+  writer.begin(CheckpointWriter::Run::kHere, root, std::move(manifest), parts);
   return writer.finish();
 }
 

@@ -1,7 +1,8 @@
 // Writes checkpoints beside the training: what goes on in the meantime changes nothing in them.
 //
 //   CheckpointWriter writer(world);
-//   writer.begin(run / "checkpoints", manifest, server.parts());    // collective; copies the state
+//   writer.begin(CheckpointWriter::Run::kInBackground, run / "checkpoints", manifest,
+//                server.parts());                                   // collective; copies the state
 //   ... supersteps ...
 //   if (writer.is_in_work() && nobody_is_busy) {                    // at each superstep
 //     if (const auto written = writer.advance()) { ... }            // collective
@@ -42,11 +43,16 @@ class CheckpointWriter {
   // Waits for the thread. An unfinished checkpoint stays as step-N.tmp, which nobody takes for one.
   ~CheckpointWriter() = default;
 
+  enum class Run : std::uint8_t {
+    kInBackground,  // the state is copied; a thread of each rank does the pieces
+    kHere,          // advance() does them: `parts` must stay as they are until the end
+  };
+
   // Collective, with nothing in work. Parameters and errors as of write_checkpoint().
-  // `when_valid`, if given, is called by rank 0's thread once the checkpoint is valid, before it
-  // counts as written: for deleting older ones.
-  void begin(const std::filesystem::path& root, Manifest manifest, std::span<const ArrayPart> parts,
-             std::function<void()> when_valid = nullptr);
+  // `when_valid`, if given, is called on rank 0 once the checkpoint is valid, before it counts as
+  // written: for deleting older ones.
+  void begin(Run run, const std::filesystem::path& root, Manifest manifest,
+             std::span<const ArrayPart> parts, std::function<void()> when_valid = nullptr);
   // The same on every rank.
   bool is_in_work() const { return stage_ != Stage::kNone; }
   // Of this rank: its thread is still at work.
@@ -61,16 +67,11 @@ class CheckpointWriter {
 
  private:
   enum class Stage : std::uint8_t { kNone, kHash, kPrepare, kWrite, kSeal };
-  enum class Run : std::uint8_t { kInBackground, kHere };
   struct Note {  // how a piece ended
     std::string problem;
     ExitCode exit_code = ExitCode::kDone;
   };
-  friend WrittenCheckpoint write_checkpoint(bsp::World& world, const std::filesystem::path& root,
-                                            Manifest manifest, std::span<const ArrayPart> parts);
 
-  void begin_in(Run run, const std::filesystem::path& root, Manifest manifest,
-                std::span<const ArrayPart> parts);
   void copy(std::span<const ArrayPart> parts);
   void start(Stage stage, std::function<void()> piece);
   void compare_notes();

@@ -240,7 +240,6 @@ void CollocatedServer::push_summary(int slot, const SlotSummary& summary) {
 
 // The first sync: afterwards every rank knows all slots' summaries and all flags.
 void CollocatedServer::State::share_board() {
-  gradients.finish_compute(board);
   board.post_flags(std::exchange(raised, 0));
   if (guard.is_guarding()) {
     guard.verify(parameters.span(), optimizer_state());
@@ -281,6 +280,7 @@ StepResult CollocatedServer::apply_gradients(const ApplyOptions& options) {
   SUPERSTEP_CHECK(options.mask.empty() || options.mask.size() == state.layout.entries().size(),
                   "flags in the mask", options.mask.size(), "entries in the layout",
                   state.layout.entries().size());
+  state.gradients.finish_compute(state.board);
   state.times = {};
   const Stopwatch watch;
   state.share_board();

@@ -23,6 +23,7 @@ std::vector<std::int64_t> gradient_buffers(int num_slots,
                                            SlotDealing dealing) {
   const int for_stolen = dealing == SlotDealing::kStealing ? kBuffersForStolenSlots : 0;
   std::vector<std::int64_t> buffers;
+  buffers.reserve(slots_of_ranks.size());
   for (const std::vector<int>& own : slots_of_ranks) {
     buffers.push_back(GradientStack::capacity(num_slots, own) + for_stolen);
   }
@@ -71,6 +72,7 @@ SlotGradients::SlotGradients(bsp::World& world, const ParameterLayout& layout,
   for (int rank = 0; rank < world.size(); ++rank) {
     nodes_.push_back(world.node_of(rank));
   }
+  scratch_.assign(nodes_.size(), 0);
   if (dealing == SlotDealing::kStealing) {
     queue_.emplace(world);
   }

@@ -3,7 +3,7 @@
 //
 //   Trainer trainer(world, model, server, options);
 //   if (resume) trainer.restore(reader);
-//   TrainResult result = trainer.fit(train, validation, test);
+//   TrainResult result = trainer.fit({train, validation, test});
 //
 // A program that wants to put something between the parts of a superstep writes the loop itself;
 // with nothing put in, it ends with the bits of fit():

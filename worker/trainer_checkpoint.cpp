@@ -68,24 +68,27 @@ void Trainer::State::save(SaveUntil until) {
     while (writer.is_in_work()) {
       advance_save();
     }
-    begin_save();
+    begin_save(until);
   }
   while (until == SaveUntil::kWritten && writer.is_in_work()) {
     advance_save();
   }
 }
 
-void Trainer::State::begin_save() {
+void Trainer::State::begin_save(SaveUntil until) {
   const Stopwatch watch;
   world.set_phase("checkpoint");
   SUPERSTEP_FAILPOINT_HERE(world.rank(), position.superstep);
   SUPERSTEP_FAILPOINT("checkpoint.begin");
   const std::vector<paramserver::ArrayPart> parts = server.parts();
-  writer.begin(options.checkpoint.directory, manifest(), parts, [this, pinned = best_directory()] {
-    SUPERSTEP_FAILPOINT("checkpoint.verified");
-    paramserver::prune_checkpoints(options.checkpoint.directory,
-                                   std::max(1, options.checkpoint.keep), pinned);
-  });
+  const auto run = until == SaveUntil::kBegun ? paramserver::CheckpointWriter::Run::kInBackground
+                                              : paramserver::CheckpointWriter::Run::kHere;
+  writer.begin(run, options.checkpoint.directory, manifest(), parts,
+               [this, pinned = best_directory()] {
+                 SUPERSTEP_FAILPOINT("checkpoint.verified");
+                 paramserver::prune_checkpoints(options.checkpoint.directory,
+                                                std::max(1, options.checkpoint.keep), pinned);
+               });
   saved_at = position.superstep;
   world.set_phase("compute");
   save_seconds = watch.seconds();

@@ -1,4 +1,5 @@
-// The memory of a Trainer, shared by its source files (loop and checkpoints). Not part of the API.
+// The memory of a Trainer, shared by its source files (loop, superstep and checkpoints). Not part
+// of the API.
 #pragma once
 
 #include <chrono>
@@ -18,6 +19,13 @@
 #include "worker/trainer.h"
 
 namespace superstep::worker {
+
+// What a rank raises with its next update, for all to see.
+inline constexpr std::uint32_t kSignalFlag = 1;
+inline constexpr std::uint32_t kWallTimeFlag = 2;
+inline constexpr std::uint32_t kBadNumbersFlag = 4;
+inline constexpr std::uint32_t kWritingFlag =
+    8;  // a checkpoint, and this rank is not done with its part
 
 // Sums over the steps of the epoch in work; they survive a resume in the middle of it.
 struct EpochTotals {
@@ -51,23 +59,25 @@ struct Trainer::State {
 
   // --- the loop (trainer.cpp) ---
   void start_input();
-  std::vector<int> slots_of_this_rank() const;
-  std::int64_t compute_slots(const StepBatch& batch);
-  void push_slot(const SlotBatch& batch, std::int64_t epoch);
-  const StepBatch& next_batch();
-  void compute_gradients(const StepBatch& batch);
-  StepReport apply_gradients(paramserver::ApplyOptions apply);
-  bsp::SuperstepRecord record_of_step() const;
-  void tell(const StepReport& report);
-  void note_numbers(const StepReport& report);
-  void watch_stragglers(const StepReport& report, std::int64_t num_samples);
-  void raise_stop_flags();
   std::optional<StopReason> stop_reason() const;
   bool at_superstep_limit() const;
   void finish_epoch();
   void evaluate_epoch(EpochReport& report);
   void note_epoch(const Evaluation& judged);
   bool early_stop() const;
+
+  // --- a superstep (trainer_step.cpp) ---
+  const StepBatch& next_batch();
+  void compute_gradients(const StepBatch& batch);
+  std::int64_t compute_slots(const StepBatch& batch);
+  void push_slot(const SlotBatch& batch, std::int64_t epoch);
+  void raise_stop_flags();
+  StepReport apply_gradients(paramserver::ApplyOptions apply);
+  bsp::SuperstepRecord record_of_step() const;
+  void tell(const StepReport& report);
+  void note_numbers(const StepReport& report);
+  void watch_stragglers(const StepReport& report, std::int64_t num_samples);
+  std::vector<int> slots_of_this_rank() const;
   void place(std::vector<int> placement);
   void place_at_random();
   void choose_placement(std::size_t num_slots, double compute_seconds);
@@ -76,7 +86,7 @@ struct Trainer::State {
   bool checkpoint_due() const;
   enum class SaveUntil : std::uint8_t { kBegun, kWritten };
   void save(SaveUntil until);
-  void begin_save();
+  void begin_save(SaveUntil until);
   void advance_save();
   paramserver::Manifest manifest() const;
   std::vector<std::filesystem::path> best_directory() const;

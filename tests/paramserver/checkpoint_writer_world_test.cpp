@@ -18,6 +18,7 @@ namespace {
 namespace fs = std::filesystem;
 using testing::WorldDirectory;
 
+constexpr auto kBeside = CheckpointWriter::Run::kInBackground;
 constexpr std::int64_t kNumElements = 5 * kBlockElements + 77;
 
 // This rank's blocks of an array whose elements count up from `first`.
@@ -61,7 +62,7 @@ SUPERSTEP_WORLD_TEST_ON_NODES(CheckpointWriter, WritesWhatStoodThereAtItsBeginni
   CheckpointWriter writer(world);
   EXPECT_FALSE(writer.is_in_work());
   bool seen_valid = false;
-  writer.begin(beside, manifest_at(7), own.parts(),
+  writer.begin(kBeside, beside, manifest_at(7), own.parts(),
                [&] { seen_valid = newest_checkpoint(beside).has_value(); });
   std::fill(own.values.begin(), own.values.end(), -1.0F);  // training goes on
   int comparisons = 1;
@@ -88,7 +89,7 @@ SUPERSTEP_WORLD_TEST(CheckpointWriter, WritesOneAfterAnother) {
   CheckpointWriter writer(world);
   for (int i = 1; i <= 3; ++i) {
     const Own own(world, static_cast<float>(i));
-    writer.begin(directory.path(), manifest_at(i), own.parts());
+    writer.begin(kBeside, directory.path(), manifest_at(i), own.parts());
     EXPECT_EQ(writer.finish().superstep, i);
   }
   world.sync();
@@ -101,7 +102,7 @@ SUPERSTEP_WORLD_TEST(CheckpointWriter, AFailureIsTheSameOnEveryRankAndEndsTheWor
   const WorldDirectory directory(world);
   const Own own(world, 1.0F);
   CheckpointWriter writer(world);
-  writer.begin(directory.path() / "missing" / "checkpoints", manifest_at(1), own.parts());
+  writer.begin(kBeside, directory.path() / "missing" / "checkpoints", manifest_at(1), own.parts());
   try {
     writer.finish();
     FAIL() << "nothing was thrown";
@@ -110,7 +111,7 @@ SUPERSTEP_WORLD_TEST(CheckpointWriter, AFailureIsTheSameOnEveryRankAndEndsTheWor
         << error.what();
   }
   EXPECT_FALSE(writer.is_in_work());
-  writer.begin(directory.path(), manifest_at(1), own.parts());
+  writer.begin(kBeside, directory.path(), manifest_at(1), own.parts());
   writer.finish();
   world.sync();
   EXPECT_EQ(list_checkpoints(directory.path()).size(), 1U);
@@ -122,7 +123,7 @@ SUPERSTEP_WORLD_TEST(CheckpointWriter, AnUnfinishedOneIsNoCheckpoint) {
   const Own own(world, 1.0F);
   {
     CheckpointWriter writer(world);
-    writer.begin(directory.path(), manifest_at(1), own.parts());
+    writer.begin(kBeside, directory.path(), manifest_at(1), own.parts());
     writer.advance();
     writer.advance();  // files are being written
   }
