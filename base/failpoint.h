@@ -78,7 +78,7 @@ class Failpoints {
 #define SUPERSTEP_FAILPOINT_DATA(point, data) ::superstep::Failpoints::hit((point), (data))
 #else
 #define SUPERSTEP_FAILPOINT_HERE(rank_now, superstep_now) \
-  (static_cast<void>(rank_now), static_cast<void>(superstep_now))
+  static_cast<void>(sizeof((static_cast<void>(rank_now), static_cast<void>(superstep_now), 0)))
 #define SUPERSTEP_FAILPOINT(point) static_cast<void>(0)
 #define SUPERSTEP_FAILPOINT_DATA(point, data) static_cast<void>(0)
 #endif
