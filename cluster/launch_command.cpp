@@ -20,6 +20,7 @@
 #include "cluster/launch_policy.h"
 #include "cluster/launch_process.h"
 #include "cluster/launch_record.h"
+#include "cluster/launch_text.h"
 #include "cluster/launch_watch.h"
 #include "cluster/launcher_check.h"
 #include "cluster/provenance.h"
@@ -33,8 +34,6 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-constexpr std::string_view kWhere = "superstep launch";
-
 // Open MPI's parameters for a supervised job: a lost node is noticed within about 11 s instead of 8
 // minutes, a job that does not start ends, and a rank's death is never hidden. Those that the user
 // sets are left alone, but for the last two, which cannot be set (cluster/launch_hosts.cpp).
@@ -42,10 +41,6 @@ constexpr std::pair<const char*, const char*> kParameters[] = {
     {"oob_tcp_keepalive_time", "5"},   {"oob_tcp_keepalive_intvl", "2"},
     {"oob_tcp_keepalive_probes", "3"}, {"orte_startup_timeout", "120"},
     {"orte_enable_recovery", "0"},     {"orte_abort_on_non_zero_status", "1"}};
-
-void say(const std::string& text) {
-  fmt::print(stderr, "superstep launch: {}\n", text);
-}
 
 std::chrono::milliseconds milliseconds_of(double seconds) {
   return std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000.0));
@@ -63,13 +58,13 @@ class Launcher {
                  ? default_run_directory(arguments.train.config, std::chrono::system_clock::now())
                  : fs::path(arguments.train.out)) {
     if (arguments_.train.dry_run) {
-      throw InvalidArgument(kWhere, "--dry-run trains nothing: run it without launch");
+      throw InvalidArgument(kLaunch, "--dry-run trains nothing: run it without launch");
     }
     std::error_code error;
     program_ = fs::read_symlink("/proc/self/exe", error);
     if (error) {
       throw InvalidArgument(
-          kWhere, fmt::format("cannot find this program's own file: {}", error.message()));
+          kLaunch, fmt::format("cannot find this program's own file: {}", error.message()));
     }
   }
 
@@ -285,7 +280,7 @@ class Launcher {
 Work prepare_launch(const bsp::Environment& environment, const LaunchArguments& arguments,
                     const std::string& command_line) {
   if (environment.under_mpirun()) {
-    throw InvalidArgument(kWhere, "it starts mpirun itself: run it without mpirun");
+    throw InvalidArgument(kLaunch, "it starts mpirun itself: run it without mpirun");
   }
   require_known_launcher(environment);
   auto launch = std::make_shared<Launcher>(arguments, command_line);

@@ -11,6 +11,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "cluster/launch_text.h"
 
 namespace superstep::cluster {
 
@@ -18,7 +19,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kWhere = "superstep launch";
 constexpr std::int64_t kMaxHostfileBytes = std::int64_t{16} << 20;
 constexpr int kMostBlame = 2;
 constexpr int kMostSlots = 1 << 20;
@@ -45,8 +45,8 @@ int positive(std::string_view text, const std::string& where) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
   if (error != std::errc() || end != text.data() + text.size() || number < 1 ||
       number > kMostSlots) {
-    throw InvalidArgument(kWhere, fmt::format("{}: got \"{}\", expected a number from 1 to {}",
-                                              where, text, kMostSlots));
+    throw InvalidArgument(kLaunch, fmt::format("{}: got \"{}\", expected a number from 1 to {}",
+                                               where, text, kMostSlots));
   }
   return number;
 }
@@ -58,21 +58,21 @@ void require_supervisable(const std::string& option, const std::string& value) {
                         is_one_of(value, {"orte_enable_recovery", "orte_max_restarts",
                                           "orte_abort_on_non_zero_status"});
   if (recovery) {
-    throw InvalidArgument(kWhere, fmt::format("{} cannot be used: with recovery by mpirun a dead "
-                                              "rank goes unnoticed and the exit code is 0",
-                                              value.empty() ? option : value));
+    throw InvalidArgument(kLaunch, fmt::format("{} cannot be used: with recovery by mpirun a dead "
+                                               "rank goes unnoticed and the exit code is 0",
+                                               value.empty() ? option : value));
   }
   if (option == ":") {
-    throw InvalidArgument(kWhere, "one program per job: got several, separated by \":\"");
+    throw InvalidArgument(kLaunch, "one program per job: got several, separated by \":\"");
   }
   if (is_one_of(option, {"--report-uri", "-report-uri"})) {
-    throw InvalidArgument(kWhere, "--report-uri cannot be used: the launcher needs it itself");
+    throw InvalidArgument(kLaunch, "--report-uri cannot be used: the launcher needs it itself");
   }
 }
 
 const std::string& value_of(const std::vector<std::string>& words, std::size_t& i) {
   if (i + 1 >= words.size()) {
-    throw InvalidArgument(kWhere, fmt::format("{} needs a value", words[i]));
+    throw InvalidArgument(kLaunch, fmt::format("{} needs a value", words[i]));
   }
   return words[++i];
 }
@@ -82,8 +82,8 @@ Host host_of_line(const std::string& line, const std::string& where) {
   Host host{.name = {}, .slots = 0, .line = line};
   words >> host.name;
   if (host.name.find('=') != std::string::npos) {
-    throw InvalidArgument(
-        kWhere, fmt::format("{}: got \"{}\", expected the name of a host first", where, host.name));
+    throw InvalidArgument(kLaunch, fmt::format("{}: got \"{}\", expected the name of a host first",
+                                               where, host.name));
   }
   int max_slots = 0;
   for (std::string word; words >> word;) {
@@ -96,13 +96,13 @@ Host host_of_line(const std::string& line, const std::string& where) {
       max_slots = positive(value, where + ": max_slots");
     } else {
       throw InvalidArgument(
-          kWhere, fmt::format("{}: got \"{}\", expected slots=N or max_slots=N", where, word));
+          kLaunch, fmt::format("{}: got \"{}\", expected slots=N or max_slots=N", where, word));
     }
   }
   if (max_slots != 0 && max_slots < host.slots) {
-    throw InvalidArgument(kWhere, fmt::format("{}: max_slots below slots: got {}, expected at "
-                                              "least {}",
-                                              where, max_slots, host.slots));
+    throw InvalidArgument(kLaunch, fmt::format("{}: max_slots below slots: got {}, expected at "
+                                               "least {}",
+                                               where, max_slots, host.slots));
   }
   return host;
 }
@@ -112,7 +112,7 @@ Host host_of_line(const std::string& line, const std::string& where) {
 std::vector<Host> read_hostfile(const fs::path& path) {
   std::error_code error;
   if (!fs::is_regular_file(path, error)) {
-    throw InvalidArgument(kWhere, fmt::format("host file {}: no such file", path.string()));
+    throw InvalidArgument(kLaunch, fmt::format("host file {}: no such file", path.string()));
   }
   std::istringstream text(read_text_file(path, kMaxHostfileBytes));
   std::vector<Host> hosts;
@@ -128,7 +128,7 @@ std::vector<Host> read_hostfile(const fs::path& path) {
     }
   }
   if (hosts.empty()) {
-    throw InvalidArgument(kWhere, fmt::format("host file {}: no host in it", path.string()));
+    throw InvalidArgument(kLaunch, fmt::format("host file {}: no host in it", path.string()));
   }
   return hosts;
 }
@@ -140,7 +140,7 @@ std::vector<Host> parse_host_list(const std::string& text) {
     const std::size_t colon = word.rfind(':');
     Host host{.name = word.substr(0, colon), .slots = 1, .line = word};
     if (host.name.empty()) {
-      throw InvalidArgument(kWhere, fmt::format("--host: got an empty name in \"{}\"", text));
+      throw InvalidArgument(kLaunch, fmt::format("--host: got an empty name in \"{}\"", text));
     }
     if (colon != std::string::npos) {
       const std::string slots = word.substr(colon + 1);
@@ -149,7 +149,7 @@ std::vector<Host> parse_host_list(const std::string& text) {
     hosts.push_back(std::move(host));
   }
   if (hosts.empty()) {
-    throw InvalidArgument(kWhere, "--host: no host is named");
+    throw InvalidArgument(kLaunch, "--host: no host is named");
   }
   return hosts;
 }
@@ -165,8 +165,8 @@ HostPlan HostPlan::from_options(const std::vector<std::string>& mpirun_options) 
       plan.num_processes_ = positive(value_of(mpirun_options, i), option);
     } else if (is_hostfile_option(option) || is_host_option(option)) {
       if (plan.source_ != Source::kNone) {
-        throw InvalidArgument(kWhere, fmt::format("hosts are named twice: by {} and by {}",
-                                                  plan.source_option_, option));
+        throw InvalidArgument(kLaunch, fmt::format("hosts are named twice: by {} and by {}",
+                                                   plan.source_option_, option));
       }
       plan.source_ = is_host_option(option) ? Source::kHostList : Source::kHostfile;
       plan.source_option_ = option;

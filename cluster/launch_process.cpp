@@ -22,6 +22,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "cluster/launch_text.h"
 
 namespace superstep::cluster {
 
@@ -29,7 +30,6 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr std::string_view kWhere = "superstep launch";
 constexpr milliseconds kLook{200};          // between two looks at the deadlines
 constexpr milliseconds kOrphanGrace{3000};  // ranks end by themselves when they lose mpirun
 constexpr milliseconds kOrphanLimit{10'000};
@@ -53,12 +53,8 @@ bool is_stop(int signal) {
 
 [[noreturn]] void fail(const std::string& what) {
   const int error = errno;
-  throw InvalidArgument(kWhere,
+  throw InvalidArgument(kLaunch,
                         fmt::format("{}: {}", what, std::generic_category().message(error)));
-}
-
-void say(const std::string& text) {
-  fmt::print(stderr, "superstep launch: {}\n", text);
 }
 
 // In the child: everything a program may expect to find, then mpirun. Only async-signal-safe calls.

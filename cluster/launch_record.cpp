@@ -20,12 +20,12 @@ namespace {
 namespace fs = std::filesystem;
 using Json = nlohmann::ordered_json;
 
-constexpr std::int64_t kMaxBytes = 1 << 16;
+constexpr std::int64_t kMaxRecordBytes = 1 << 16;
 constexpr std::size_t kMostNamed = 8;
 
 std::optional<RankOutcome> read_outcome(const fs::path& path) {
   try {
-    const Json json = Json::parse(read_text_file(path, kMaxBytes));
+    const Json json = Json::parse(read_text_file(path, kMaxRecordBytes));
     return RankOutcome{.launch = {.id = json.at("launch"), .attempt = json.at("attempt")},
                        .rank = json.at("rank"),
                        .num_ranks = json.at("ranks"),

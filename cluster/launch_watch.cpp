@@ -16,11 +16,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::int64_t kMaxBytes = std::int64_t{16} << 20;
+constexpr std::int64_t kMaxStatusBytes = std::int64_t{16} << 20;
 
 void read_status(const fs::path& path, std::vector<WatchedRank>& ranks) {
   try {
-    const nlohmann::json json = nlohmann::json::parse(read_text_file(path, kMaxBytes));
+    const nlohmann::json json = nlohmann::json::parse(read_text_file(path, kMaxStatusBytes));
     for (const nlohmann::json& rank : json.at("ranks")) {
       ranks.push_back({.rank = rank.at("rank"),
                        .host = json.at("host"),

@@ -27,7 +27,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr std::int64_t kMaxBytes = std::int64_t{16} << 20;
+constexpr std::int64_t kMaxProvenanceBytes = std::int64_t{16} << 20;
 
 Json program_json() {
   Json libraries;
@@ -186,7 +186,7 @@ worker::Normalization normalization_from(const Fields& fields) {
 Json parse_file(const std::filesystem::path& file) {
   std::string text;
   try {
-    text = read_text_file(file, kMaxBytes);
+    text = read_text_file(file, kMaxProvenanceBytes);
   } catch (const DataError& error) {
     throw DataError("provenance", file.string(), error.offset(),
                     fmt::format("the provenance of the run cannot be read: {}", detail_of(error)),

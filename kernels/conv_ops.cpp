@@ -200,13 +200,13 @@ std::vector<Tensor> gradient_of_backward_filter(const GradientContext& context) 
 
 // ---- examples ----
 
-struct Example {
+struct ConvExample {
   Shape x;
   Shape filter;
   Attributes window;
 };
 
-std::vector<Example> example_shapes() {
+std::vector<ConvExample> conv_examples() {
   using Sizes = std::vector<std::int64_t>;
   return {
       {{2, 3, 5, 6}, {4, 3, 3, 3}, {}},
@@ -220,7 +220,7 @@ std::vector<Example> example_shapes() {
 template <ConvolutionPass kPass>
 std::vector<ExampleCall> examples() {
   std::vector<ExampleCall> calls;
-  for (const Example& example : example_shapes()) {
+  for (const ConvExample& example : conv_examples()) {
     const Convolution convolution =
         make_convolution(name_of(kPass), example.x, example.filter, example.window);
     const TensorType x{DType::kFloat32, example.x};

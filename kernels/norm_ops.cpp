@@ -185,13 +185,13 @@ std::vector<Tensor> gradient_of_training(const GradientContext& context) {
 
 // ---- table ----
 
-std::vector<Shape> example_shapes() {
+std::vector<Shape> norm_example_shapes() {
   return {Shape{4, 3, 3, 2}, Shape{6, 5}, Shape{3, 2, 17}};
 }
 
 std::vector<ExampleCall> training_examples() {
   std::vector<ExampleCall> calls;
-  for (const Shape& shape : example_shapes()) {
+  for (const Shape& shape : norm_example_shapes()) {
     const TensorType x{DType::kFloat32, shape};
     const TensorType parameter{DType::kFloat32, Shape{shape[1]}};
     calls.push_back(
@@ -202,7 +202,7 @@ std::vector<ExampleCall> training_examples() {
 
 std::vector<ExampleCall> backward_examples() {
   std::vector<ExampleCall> calls;
-  for (const Shape& shape : example_shapes()) {
+  for (const Shape& shape : norm_example_shapes()) {
     const TensorType x{DType::kFloat32, shape};
     const TensorType parameter{DType::kFloat32, Shape{shape[1]}};
     calls.push_back({{x, x, parameter, parameter, parameter},
@@ -214,7 +214,7 @@ std::vector<ExampleCall> backward_examples() {
 
 std::vector<ExampleCall> inference_examples() {
   std::vector<ExampleCall> calls;
-  for (const Shape& shape : example_shapes()) {
+  for (const Shape& shape : norm_example_shapes()) {
     const TensorType x{DType::kFloat32, shape};
     const TensorType parameter{DType::kFloat32, Shape{shape[1]}};
     calls.push_back({{x, parameter, parameter, parameter, parameter},

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "base/as_size.h"
 #include "base/checked_cast.h"
 #include "base/clock.h"
 #include "base/error.h"
@@ -51,10 +52,6 @@ struct Copy {
   int output = 0;
 };
 
-std::size_t at(int index) {
-  return static_cast<std::size_t>(index);
-}
-
 }  // namespace
 
 struct Program::State {
@@ -87,9 +84,9 @@ class Planner {
   std::unique_ptr<Program::State> finish() { return std::move(state_); }
 
  private:
-  const RecordedValue& value(int index) const { return state_->recording.values[at(index)]; }
+  const RecordedValue& value(int index) const { return state_->recording.values[as_size(index)]; }
   int root(int index) const { return value(index).root; }
-  Place& place_of(int index) { return state_->places[at(root(index))]; }
+  Place& place_of(int index) { return state_->places[as_size(root(index))]; }
 
   void make_kernels() {
     for (const RecordedCall& call : state_->recording.calls) {
@@ -121,10 +118,10 @@ class Planner {
     const Recording& recording = state_->recording;
     state_->places.resize(recording.values.size());
     for (int i = 0; i < checked_cast<int>(recording.input_types.size()); ++i) {
-      state_->places[at(i)] = {Place::Kind::kInput, i};
+      state_->places[as_size(i)] = {Place::Kind::kInput, i};
     }
     for (int i = 0; i < checked_cast<int>(recording.outputs.size()); ++i) {
-      const RecordedOperand& output = recording.outputs[at(i)];
+      const RecordedOperand& output = recording.outputs[as_size(i)];
       if (output.value >= 0 && place_of(output.value).kind == Place::Kind::kNowhere) {
         place_of(output.value) = {Place::Kind::kOutput, i};
       }
@@ -137,7 +134,7 @@ class Planner {
     for (std::size_t step = 0; step < state_->recording.calls.size(); ++step) {
       for (const RecordedOperand& input : state_->recording.calls[step].inputs) {
         if (input.value >= 0) {
-          steps[at(root(input.value))] = checked_cast<int>(step);
+          steps[as_size(root(input.value))] = checked_cast<int>(step);
         }
       }
     }
@@ -146,12 +143,12 @@ class Planner {
 
   // The input whose memory output 0 of a step takes over: one that nobody reads any more.
   int overwritten_input(int step, const std::vector<int>& last_read) {
-    const RecordedCall& call = state_->recording.calls[at(step)];
+    const RecordedCall& call = state_->recording.calls[as_size(step)];
     const TensorType& type = value(call.outputs[0]).type;
     for (int i = 0; i < checked_cast<int>(call.inputs.size()); ++i) {
-      const int input = call.inputs[at(i)].value;
+      const int input = call.inputs[as_size(i)].value;
       if (((call.op->in_place >> i) & 1U) != 0 && input >= 0 && value(input).type == type &&
-          place_of(input).kind == Place::Kind::kArena && last_read[at(root(input))] == step) {
+          place_of(input).kind == Place::Kind::kArena && last_read[as_size(root(input))] == step) {
         return input;
       }
     }
@@ -161,10 +158,10 @@ class Planner {
   void place_the_rest() {
     const std::vector<int> last_read = last_reads();
     for (int step = 0; step < checked_cast<int>(state_->instructions.size()); ++step) {
-      const RecordedCall& call = state_->recording.calls[at(step)];
+      const RecordedCall& call = state_->recording.calls[as_size(step)];
       for (const RecordedOperand& input : call.inputs) {
         if (input.value >= 0 && place_of(input.value).kind == Place::Kind::kArena) {
-          state_->lifetimes[at(place_of(input.value).index)].last = step;
+          state_->lifetimes[as_size(place_of(input.value).index)].last = step;
         }
       }
       const int overwritten = overwritten_input(step, last_read);
@@ -179,7 +176,7 @@ class Planner {
         }
       }
       workspace_buffers_.push_back(
-          add_buffer(state_->instructions[at(step)].kernel->workspace_bytes(), step));
+          add_buffer(state_->instructions[as_size(step)].kernel->workspace_bytes(), step));
     }
     state_->plan = plan_memory(state_->lifetimes);
     state_->arena = Tensor::uninitialized({state_->plan.arena_bytes}, DType::kUint8);
@@ -191,7 +188,7 @@ class Planner {
   }
 
   std::byte* arena_memory(int buffer) {
-    return state_->arena.mutable_bytes() + state_->plan.offsets[at(buffer)];
+    return state_->arena.mutable_bytes() + state_->plan.offsets[as_size(buffer)];
   }
 
   Tensor handle_of(const RecordedOperand& operand) {
@@ -218,10 +215,10 @@ class Planner {
       }
       const int buffer = workspace_buffers_[step];
       instruction.workspace = {arena_memory(buffer),
-                               static_cast<std::size_t>(state_->lifetimes[at(buffer)].bytes)};
+                               static_cast<std::size_t>(state_->lifetimes[as_size(buffer)].bytes)};
     }
     for (int i = 0; i < checked_cast<int>(state_->recording.outputs.size()); ++i) {
-      const RecordedOperand& output = state_->recording.outputs[at(i)];
+      const RecordedOperand& output = state_->recording.outputs[as_size(i)];
       const bool is_written = output.value >= 0 &&
                               place_of(output.value).kind == Place::Kind::kOutput &&
                               place_of(output.value).index == i;
@@ -244,7 +241,7 @@ class Planner {
       }
     }
     for (Copy& copy : state_->copies) {
-      bind(copy.source, state_->recording.outputs[at(copy.output)]);
+      bind(copy.source, state_->recording.outputs[as_size(copy.output)]);
     }
   }
 
@@ -290,7 +287,7 @@ class BoundHandles {
     for (const Binding& binding : bindings_) {
       const std::span<const Tensor> tensors =
           binding.place.kind == Place::Kind::kInput ? inputs : outputs;
-      binding.handle->rebind(tensors[at(binding.place.index)]);
+      binding.handle->rebind(tensors[as_size(binding.place.index)]);
     }
   }
   BoundHandles(const BoundHandles&) = delete;
@@ -326,11 +323,11 @@ std::string describe(const RecordedOperand& operand, const Recording& recording)
   if (operand.value < 0) {
     return fmt::format("constant {}", operand.constant.shape().to_string());
   }
-  const int root = recording.values[at(operand.value)].root;
+  const int root = recording.values[as_size(operand.value)].root;
   return root == operand.value
              ? fmt::format("%{}", root)
              : fmt::format("%{} as {}", root,
-                           recording.values[at(operand.value)].type.shape.to_string());
+                           recording.values[as_size(operand.value)].type.shape.to_string());
 }
 
 }  // namespace
@@ -360,7 +357,7 @@ void Program::run(std::span<const Tensor> inputs, std::span<Tensor> outputs) {
     instruction.kernel->run(instruction.inputs, instruction.outputs, instruction.workspace);
   }
   for (const Copy& copy : state_->copies) {
-    std::memcpy(outputs[at(copy.output)].mutable_bytes(), copy.source.bytes(),
+    std::memcpy(outputs[as_size(copy.output)].mutable_bytes(), copy.source.bytes(),
                 static_cast<std::size_t>(copy.source.num_bytes()));
   }
 }
@@ -423,7 +420,7 @@ std::string Program::to_string() const {
     std::string inputs;
     for (const int output : call.outputs) {
       outputs += fmt::format("{}%{} {}", outputs.empty() ? "" : ", ", output,
-                             kernels::to_string(recording.values[at(output)].type));
+                             kernels::to_string(recording.values[as_size(output)].type));
     }
     for (const RecordedOperand& input : call.inputs) {
       inputs += (inputs.empty() ? "" : ", ") + describe(input, recording);

@@ -20,10 +20,10 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kWhere = "Checkpoint";
+constexpr std::string_view kReadCheckpoint = "Checkpoint";
 
 [[noreturn]] void throw_bad(const fs::path& path, std::int64_t offset, std::string_view what) {
-  throw DataError(kWhere, path.native(), offset, what, ExitCode::kBadCheckpoint);
+  throw DataError(kReadCheckpoint, path.native(), offset, what, ExitCode::kBadCheckpoint);
 }
 
 Manifest read_manifest(const fs::path& directory) {

@@ -20,31 +20,31 @@ namespace {
 
 namespace fs = std::filesystem;
 
-constexpr std::string_view kWhere = kWriteCheckpoint;
-
 void check_own_part(const ArrayPart& part) {
   const ElementRange range = part.range;
   const bool ends_well = range.end % kBlockElements == 0 || range.end == part.num_elements;
   if (!is_array_name(part.name)) {
-    throw InvalidArgument(kWhere,
+    throw InvalidArgument(kWriteCheckpoint,
                           fmt::format("array name: got \"{}\", expected lower-case letters, "
                                       "digits and \"_\"",
                                       part.name));
   }
   if (part.num_elements <= 0 || part.num_elements > kMaxArrayElements) {
-    throw InvalidArgument(kWhere, fmt::format("array \"{}\": got {} elements, expected 1 to {}",
-                                              part.name, part.num_elements, kMaxArrayElements));
+    throw InvalidArgument(kWriteCheckpoint,
+                          fmt::format("array \"{}\": got {} elements, expected 1 to {}", part.name,
+                                      part.num_elements, kMaxArrayElements));
   }
   if (range.begin < 0 || range.begin > range.end || range.end > part.num_elements ||
       (range.length() > 0 && (range.begin % kBlockElements != 0 || !ends_well))) {
-    throw InvalidArgument(kWhere,
+    throw InvalidArgument(kWriteCheckpoint,
                           fmt::format("array \"{}\": got range [{}, {}), expected whole "
                                       "blocks within {} elements",
                                       part.name, range.begin, range.end, part.num_elements));
   }
   if (static_cast<std::int64_t>(part.values.size()) != range.length()) {
-    throw InvalidArgument(kWhere, fmt::format("array \"{}\": got {} values, expected {}", part.name,
-                                              part.values.size(), range.length()));
+    throw InvalidArgument(kWriteCheckpoint,
+                          fmt::format("array \"{}\": got {} values, expected {}", part.name,
+                                      part.values.size(), range.length()));
   }
 }
 
@@ -75,7 +75,7 @@ void check_cover(const std::string& array, std::int64_t num_elements,
     for (const ElementRange range : ranges) {
       text += fmt::format(" [{}, {})", range.begin, range.end);
     }
-    throw InvalidArgument(kWhere,
+    throw InvalidArgument(kWriteCheckpoint,
                           fmt::format("array \"{}\": got the ranks' ranges{}, expected them "
                                       "to cover {} elements exactly once",
                                       array, text, num_elements));
@@ -177,7 +177,7 @@ Existing examine_target(const fs::path& target, const Manifest& manifest) {
     return Existing::kSameState;
   }
   throw DataError(
-      kWhere, target.native(), -1,
+      kWriteCheckpoint, target.native(), -1,
       fmt::format("a valid checkpoint of another state is there and is not overwritten: "
                   "got state {}, it has {}; resume from it or use another directory",
                   to_text(manifest.state_hash), to_text(existing)),
@@ -190,19 +190,19 @@ void prepare_directory(const fs::path& temporary, const Manifest& manifest) {
   const fs::path root = temporary.parent_path();
   fs::create_directory(root, error);
   if (error == std::errc::no_such_file_or_directory) {
-    throw DataError(kWhere, root.parent_path().native(), -1,
+    throw DataError(kWriteCheckpoint, root.parent_path().native(), -1,
                     "no such directory: it was removed or renamed while the run was going on",
                     ExitCode::kFailure);
   }
   if (error) {
-    internal::throw_write_error(kWhere, root, "create the directory", error.value());
+    internal::throw_write_error(kWriteCheckpoint, root, "create the directory", error.value());
   }
   fs::remove_all(temporary, error);
   if (!error) {
     fs::create_directory(temporary, error);
   }
   if (error) {
-    internal::throw_write_error(kWhere, temporary, "create the directory", error.value());
+    internal::throw_write_error(kWriteCheckpoint, temporary, "create the directory", error.value());
   }
   for (const Manifest::Array& array : manifest.arrays) {
     for (std::int64_t i = 0; i < num_files(array.num_elements, manifest.file_elements); ++i) {
@@ -254,7 +254,7 @@ void reread_parts(const fs::path& temporary, std::span<const ArrayPart> parts,
         const auto written = part.values.subspan(
             static_cast<std::size_t>(piece.first_element + begin), static_cast<std::size_t>(count));
         if (std::memcmp(read.data(), written.data(), written.size_bytes()) != 0) {
-          throw DataError(kWhere, path.native(), offset,
+          throw DataError(kWriteCheckpoint, path.native(), offset,
                           "read back other bytes than were written: the storage loses data",
                           ExitCode::kBadCheckpoint);
         }
@@ -274,7 +274,7 @@ void seal(const fs::path& temporary, const fs::path& target, const Manifest& man
   std::vector<std::byte> read(frame.size());
   read_at(file, path, 0, read);
   if (read != frame) {
-    throw DataError(kWhere, path.native(), 0,
+    throw DataError(kWriteCheckpoint, path.native(), 0,
                     "read back other bytes than were written: the storage loses data",
                     ExitCode::kBadCheckpoint);
   }

@@ -22,7 +22,7 @@ namespace superstep::paramserver {
 
 namespace {
 
-constexpr std::string_view kWhere = "Checkpoint";
+constexpr std::string_view kReadManifest = "Checkpoint";
 
 // The first 24 bytes of the frame.
 struct FrameHeader {
@@ -269,7 +269,7 @@ Manifest load_payload(std::span<const std::byte> payload) {
 std::span<const std::byte> open_frame(std::span<const std::byte> bytes,
                                       const std::filesystem::path& path) {
   const auto fail = [&](std::int64_t offset, const std::string& what) {
-    throw DataError(kWhere, path.native(), offset, what, ExitCode::kBadCheckpoint);
+    throw DataError(kReadManifest, path.native(), offset, what, ExitCode::kBadCheckpoint);
   };
   const auto size = static_cast<std::int64_t>(bytes.size());
   FrameHeader header;
@@ -334,7 +334,7 @@ Manifest decode_manifest(std::span<const std::byte> bytes, const std::filesystem
   } catch (const InvalidArgument& error) {
     problem = error.what();
   }
-  throw DataError(kWhere, path.native(), kPayloadOffset, "invalid manifest: " + problem,
+  throw DataError(kReadManifest, path.native(), kPayloadOffset, "invalid manifest: " + problem,
                   ExitCode::kBadCheckpoint);
 }
 

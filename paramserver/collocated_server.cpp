@@ -10,6 +10,7 @@
 
 #include <fmt/format.h>
 
+#include "base/as_size.h"
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/error.h"
@@ -31,10 +32,6 @@ namespace {
 // Sums, means and a few streams of this length stay in the first-level cache.
 constexpr std::int64_t kTileElements = 1024;
 static_assert(kBlockElements % kTileElements == 0);
-
-std::size_t at(std::int64_t index) {
-  return static_cast<std::size_t>(index);
-}
 
 // The whole layout cut into buckets of whole blocks.
 std::vector<ElementRange> cut_buckets(std::int64_t num_elements, std::int64_t bucket_bytes) {
@@ -147,12 +144,12 @@ void CollocatedServer::State::for_tiles(std::int64_t length, const Body& body) {
 
 // One pass: sum over the tree, mean, clip, update, publish, tile by tile.
 void CollocatedServer::State::update_shard(const ShardStep& step_now, TreeExchange& exchange) {
-  const std::span<float> mean = mean_tile.span().first(at(kTileElements));
+  const std::span<float> mean = mean_tile.span().first(as_size(kTileElements));
   for_tiles(kTileElements, [&](std::int64_t begin) {
     updater.mean_of_tile(step_now, begin, exchange.sum_tile(begin - shard.begin, kTileElements),
                          mean);
     updater.update_tile(step_now, begin, mean,
-                        parameters.span().subspan(at(begin), at(kTileElements)));
+                        parameters.span().subspan(as_size(begin), as_size(kTileElements)));
   });
 }
 
@@ -161,23 +158,23 @@ double CollocatedServer::State::update_shard_with_norm(const ShardStep& step_now
                                                        TreeExchange& exchange) {
   for_tiles(kBlockElements, [&](std::int64_t begin) {
     const std::span<float> mean =
-        mean_gradient.span().subspan(at(begin - shard.begin), at(kBlockElements));
+        mean_gradient.span().subspan(as_size(begin - shard.begin), as_size(kBlockElements));
     updater.mean_of_tile(step_now, begin, exchange.sum_tile(begin - shard.begin, kBlockElements),
                          mean);
     std::copy(mean.begin(), mean.end(), mean_tile.span().begin());
     updater.keep_only_gradient(begin, mean_tile.span());
     block_squared_norms<float>(mean_tile.span(),
-                               block_norms.span().subspan(at(begin / kBlockElements), 1));
+                               block_norms.span().subspan(as_size(begin / kBlockElements), 1));
   });
   timed_sync();
   const double norm = global_norm();
   const double factor = global_norm_factor(norm, options.clip.global_norm);
   for_tiles(kBlockElements, [&](std::int64_t begin) {
     const std::span<float> mean =
-        mean_gradient.span().subspan(at(begin - shard.begin), at(kBlockElements));
+        mean_gradient.span().subspan(as_size(begin - shard.begin), as_size(kBlockElements));
     updater.scale_gradient(begin, factor, mean);
     updater.update_tile(step_now, begin, mean,
-                        parameters.span().subspan(at(begin), at(kBlockElements)));
+                        parameters.span().subspan(as_size(begin), as_size(kBlockElements)));
   });
   return norm;
 }
@@ -190,7 +187,7 @@ double CollocatedServer::State::global_norm() {
       counts.push_back((cuts[rank + 1] - cuts[rank]) / kBlockElements);
     }
     const std::span<const double> mine = block_norms.span().subspan(
-        at(shard.begin / kBlockElements), at(shard.length() / kBlockElements));
+        as_size(shard.begin / kBlockElements), as_size(shard.length() / kBlockElements));
     world.allgather(mine, std::span<double>(all), counts);
   }
   return std::sqrt(tree_sum(all));
@@ -378,7 +375,7 @@ void CollocatedServer::load_parameters(std::span<const float> buffer) {
 std::vector<ArrayPart> CollocatedServer::parts() {
   State& state = *state_;
   const std::span<const float> own =
-      state.parameters.span().subspan(at(state.shard.begin), at(state.shard.length()));
+      state.parameters.span().subspan(as_size(state.shard.begin), as_size(state.shard.length()));
   std::vector<ArrayPart> parts{{.name = "parameters",
                                 .num_elements = state.layout.size(),
                                 .range = state.shard,
@@ -401,7 +398,7 @@ void CollocatedServer::restore(const CheckpointReader& reader, std::int64_t step
       static_cast<int>(std::find(ranks.begin(), ranks.end(), state.world.rank()) - ranks.begin());
   const ElementRange part = state.layout.shard(index, static_cast<int>(ranks.size()));
   reader.read("parameters", part,
-              state.parameters.span().subspan(at(part.begin), at(part.length())));
+              state.parameters.span().subspan(as_size(part.begin), as_size(part.length())));
   for (std::size_t i = 0; i < state.updater.state_names().size(); ++i) {
     reader.read(state.updater.state_names()[i].name, state.shard, state.updater.state(i));
   }

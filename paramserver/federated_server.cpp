@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/aligned.h"
+#include "base/as_size.h"
 #include "base/check.h"
 #include "base/clock.h"
 #include "bsp/shared_array.h"
@@ -14,10 +15,6 @@
 namespace superstep::paramserver {
 
 namespace {
-
-std::size_t at(std::int64_t index) {
-  return static_cast<std::size_t>(index);
-}
 
 constexpr ServerRule kPlainMean{.kind = ServerRuleKind::kSgd, .learning_rate = 1.0};
 
@@ -84,7 +81,7 @@ FederatedServer::State::State(bsp::World& the_world, const ParameterLayout& the_
   for (std::size_t i = 0; i < state_names.size(); ++i) {
     states.emplace_back(shard.length());
   }
-  mean.resize(at(shard.length()));
+  mean.resize(as_size(shard.length()));
   fill_states();
 }
 
@@ -96,7 +93,8 @@ void FederatedServer::State::fill_states() {
 }
 
 std::span<std::int64_t> FederatedServer::State::row(std::int64_t of, int channel) const {
-  return sums.span().subspan(at((of * channels + channel) * layout.size()), at(layout.size()));
+  return sums.span().subspan(as_size((of * channels + channel) * layout.size()),
+                             as_size(layout.size()));
 }
 
 // The sum over all ranks of this rank's shard.
@@ -130,8 +128,9 @@ void FederatedServer::State::clear_own_sums() const {
 // `mean` is that of channel 0 and may be changed.
 void FederatedServer::State::apply_control(ElementRange part, const RoundScale& scale,
                                            std::span<double> mean_of_part) {
-  const std::span<float> values = control_span().subspan(at(part.begin), at(part.length()));
-  const std::size_t offset = at(part.begin - shard.begin);
+  const std::span<float> values =
+      control_span().subspan(as_size(part.begin), as_size(part.length()));
+  const std::size_t offset = as_size(part.begin - shard.begin);
   const std::int64_t* first = shard_sums[0].data() + offset;
   const std::int64_t* second = channels > 1 ? shard_sums[1].data() + offset : nullptr;
   for (std::size_t i = 0; i < values.size(); ++i) {
@@ -162,9 +161,10 @@ void FederatedServer::State::update_entry(const LayoutEntry& entry, const RoundS
   if (part.begin >= part.end) {
     return;
   }
-  const std::size_t offset = at(part.begin - shard.begin);
-  const std::span<double> means = std::span<double>(mean).subspan(offset, at(part.length()));
-  const std::span<float> values = parameters.span().subspan(at(part.begin), at(part.length()));
+  const std::size_t offset = as_size(part.begin - shard.begin);
+  const std::span<double> means = std::span<double>(mean).subspan(offset, as_size(part.length()));
+  const std::span<float> values =
+      parameters.span().subspan(as_size(part.begin), as_size(part.length()));
   if (entry.role == EntryRole::kStatistic) {
     apply(kPlainMean, means, values, {});
     return;
@@ -174,7 +174,7 @@ void FederatedServer::State::update_entry(const LayoutEntry& entry, const RoundS
   }
   std::vector<std::span<float>> parts;
   for (AlignedBuffer<float>& state : states) {
-    parts.push_back(state.span().subspan(offset, at(part.length())));
+    parts.push_back(state.span().subspan(offset, as_size(part.length())));
   }
   apply(options.rule, means, values, parts);
 }
@@ -237,7 +237,7 @@ void FederatedServer::apply_round(const RoundScale& scale, const Noise& noise) {
   state.timed_sync();
   state.world.set_phase("exchange");
   for (int channel = 0; channel < state.channels; ++channel) {
-    state.reduce_channel(channel, state.shard_sums[at(channel)].span());
+    state.reduce_channel(channel, state.shard_sums[as_size(channel)].span());
   }
   if (noise) {
     noise(state.shard.begin, state.shard_sums[0].span());
@@ -288,7 +288,7 @@ void FederatedServer::load_parameters(std::span<const float> buffer) {
 std::vector<ArrayPart> FederatedServer::parts() {
   State& state = *state_;
   const auto own = [&](std::span<const float> whole) {
-    return whole.subspan(at(state.shard.begin), at(state.shard.length()));
+    return whole.subspan(as_size(state.shard.begin), as_size(state.shard.length()));
   };
   std::vector<ArrayPart> parts{{.name = "parameters",
                                 .num_elements = state.layout.size(),
@@ -315,7 +315,7 @@ void FederatedServer::restore(const CheckpointReader& reader) {
   const auto ranks = static_cast<int>(state.world.ranks_at(bsp::Level::kNode).size());
   const ElementRange part = state.layout.shard(static_cast<int>(state.rank_on_node), ranks);
   const auto own = [&](std::span<float> whole) {
-    return whole.subspan(at(part.begin), at(part.length()));
+    return whole.subspan(as_size(part.begin), as_size(part.length()));
   };
   reader.read("parameters", part, own(state.parameters.span()));
   if (!state.control.empty()) {

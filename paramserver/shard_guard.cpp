@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "base/as_size.h"
 #include "base/error.h"
 
 namespace superstep::paramserver {
@@ -12,14 +13,10 @@ namespace {
 
 constexpr std::int64_t kHalves = 2;
 
-std::size_t at(std::int64_t index) {
-  return static_cast<std::size_t>(index);
-}
-
 // Appends the hashes of whole blocks.
 void hash_blocks(std::span<const float> values, std::vector<std::uint64_t>& hashes) {
-  for (std::size_t begin = 0; begin < values.size(); begin += at(kBlockElements)) {
-    const Hash128 hash = hash_span<float>(values.subspan(begin, at(kBlockElements)));
+  for (std::size_t begin = 0; begin < values.size(); begin += as_size(kBlockElements)) {
+    const Hash128 hash = hash_span<float>(values.subspan(begin, as_size(kBlockElements)));
     hashes.insert(hashes.end(), {hash.low, hash.high});
   }
 }
@@ -35,18 +32,18 @@ ShardGuard::ShardGuard(bsp::World& world, const ParameterLayout& layout, std::in
 void ShardGuard::note(std::int64_t step, std::span<const float> parameters,
                       std::span<const std::span<const float>> states) {
   Hashes mine;
-  hash_blocks(parameters.subspan(at(shard_.begin), at(shard_.length())), mine);
+  hash_blocks(parameters.subspan(as_size(shard_.begin), as_size(shard_.length())), mine);
   state_hashes_.resize(states.size());
   for (std::size_t i = 0; i < states.size(); ++i) {
     state_hashes_[i].clear();
-    hash_blocks(states[i].first(at(shard_.length())), state_hashes_[i]);
+    hash_blocks(states[i].first(as_size(shard_.length())), state_hashes_[i]);
   }
   const std::vector<std::int64_t> cuts = layout_.shard_cuts(world_.size());
   std::vector<std::int64_t> counts;
   for (std::size_t rank = 0; rank + 1 < cuts.size(); ++rank) {
     counts.push_back(kHalves * (cuts[rank + 1] - cuts[rank]) / kBlockElements);
   }
-  parameter_hashes_.resize(at(kHalves * layout_.num_blocks()));
+  parameter_hashes_.resize(as_size(kHalves * layout_.num_blocks()));
   world_.allgather(std::span<const std::uint64_t>(mine),
                    std::span<std::uint64_t>(parameter_hashes_), counts);
   guarded_step_ = step;
@@ -62,11 +59,12 @@ void ShardGuard::verify(std::span<const float> parameters,
       static_cast<int>(std::find(ranks.begin(), ranks.end(), world_.rank()) - ranks.begin());
   const ElementRange share = layout_.shard(index, static_cast<int>(ranks.size()));
   const std::int64_t first = share.begin / kBlockElements;
-  compare("parameters", parameters.subspan(at(share.begin), at(share.length())), first,
-          std::span<const std::uint64_t>(parameter_hashes_)
-              .subspan(at(kHalves * first), at(kHalves * share.length() / kBlockElements)));
+  compare(
+      "parameters", parameters.subspan(as_size(share.begin), as_size(share.length())), first,
+      std::span<const std::uint64_t>(parameter_hashes_)
+          .subspan(as_size(kHalves * first), as_size(kHalves * share.length() / kBlockElements)));
   for (std::size_t i = 0; i < states.size(); ++i) {
-    compare(fmt::format("optimizer state {}", i), states[i].first(at(shard_.length())),
+    compare(fmt::format("optimizer state {}", i), states[i].first(as_size(shard_.length())),
             shard_.begin / kBlockElements, state_hashes_[i]);
   }
 }
@@ -75,7 +73,7 @@ void ShardGuard::compare(std::string_view array, std::span<const float> values,
                          std::int64_t first_block, std::span<const std::uint64_t> expected) const {
   for (std::size_t i = 0; kHalves * i < expected.size(); ++i) {
     const Hash128 hash =
-        hash_span<float>(values.subspan(i * at(kBlockElements), at(kBlockElements)));
+        hash_span<float>(values.subspan(i * as_size(kBlockElements), as_size(kBlockElements)));
     const Hash128 written{.low = expected[kHalves * i], .high = expected[kHalves * i + 1]};
     if (hash == written) {
       continue;

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <utility>
 
+#include "base/as_size.h"
 #include "base/check.h"
 #include "paramserver/clip.h"
 
@@ -13,10 +14,6 @@ namespace superstep::paramserver {
 namespace {
 
 constexpr std::size_t kMostStates = 4;
-
-std::size_t at(std::int64_t index) {
-  return static_cast<std::size_t>(index);
-}
 
 // mean = sums / divisor, with the bits of a division: the reciprocal of a power of two is exact, so
 // a multiplication rounds the same real number, in a fraction of the time.
@@ -98,19 +95,20 @@ void ShardUpdater::mean_of_tile(const ShardStep& step, std::int64_t begin,
   const auto zero_until = [&](std::int64_t end) {
     std::fill(mean.begin() + done, mean.begin() + end, 0.0F);
   };
-  for_segments(
-      begin, static_cast<std::int64_t>(sums.size()),
-      [&](const Segment& segment, std::int64_t first, std::int64_t last) {
-        if (is_masked(step, segment)) {
-          return;
-        }
-        zero_until(first - begin);
-        done = last - begin;
-        divide(sums.data() + (first - begin), divisor, mean.data() + (first - begin), last - first);
-        if (step.clip_value > 0.0 && segment.role == EntryRole::kTrainable) {
-          clip_by_value<float>(mean.subspan(at(first - begin), at(last - first)), step.clip_value);
-        }
-      });
+  for_segments(begin, static_cast<std::int64_t>(sums.size()),
+               [&](const Segment& segment, std::int64_t first, std::int64_t last) {
+                 if (is_masked(step, segment)) {
+                   return;
+                 }
+                 zero_until(first - begin);
+                 done = last - begin;
+                 divide(sums.data() + (first - begin), divisor, mean.data() + (first - begin),
+                        last - first);
+                 if (step.clip_value > 0.0 && segment.role == EntryRole::kTrainable) {
+                   clip_by_value<float>(mean.subspan(as_size(first - begin), as_size(last - first)),
+                                        step.clip_value);
+                 }
+               });
   zero_until(static_cast<std::int64_t>(mean.size()));
 }
 
@@ -127,7 +125,8 @@ void ShardUpdater::scale_gradient(std::int64_t begin, double factor, std::span<f
   for_segments(begin, static_cast<std::int64_t>(mean.size()),
                [&](const Segment& segment, std::int64_t first, std::int64_t last) {
                  if (segment.role == EntryRole::kTrainable) {
-                   scale<float>(mean.subspan(at(first - begin), at(last - first)), factor);
+                   scale<float>(mean.subspan(as_size(first - begin), as_size(last - first)),
+                                factor);
                  }
                });
 }
@@ -142,16 +141,16 @@ void ShardUpdater::update_tile(const ShardStep& step, std::int64_t begin,
             (step.options->masked == MaskedState::kKeep || segment.role == EntryRole::kStatistic)) {
           return;
         }
-        const std::size_t count = at(last - first);
-        const std::span<const float> gradient = mean.subspan(at(first - begin), count);
-        const std::span<float> values = parameters.subspan(at(first - begin), count);
+        const std::size_t count = as_size(last - first);
+        const std::span<const float> gradient = mean.subspan(as_size(first - begin), count);
+        const std::span<float> values = parameters.subspan(as_size(first - begin), count);
         if (segment.role == EntryRole::kStatistic) {
           fold_statistic(segment.fold, gradient, values);
           return;
         }
         std::array<std::span<float>, kMostStates> states;
         for (std::size_t i = 0; i < states_.size(); ++i) {
-          states[i] = states_[i].span().subspan(at(first - shard_.begin), count);
+          states[i] = states_[i].span().subspan(as_size(first - shard_.begin), count);
         }
         const UpdateStep update_step{
             .step = step.step, .learning_rate = step.learning_rate, .decayed = segment.decayed};

@@ -92,6 +92,9 @@ struct Dropout {
 // after), without parameters.
 struct Residual;
 
+// Of residual layers in each other.
+inline constexpr int kMaxNesting = 16;
+
 using Layer = std::variant<Dense, Conv2d, MaxPool, AveragePool, GlobalAveragePool, BatchNorm, Relu,
                            Tanh, Sigmoid, Flatten, Dropout, Residual>;
 

@@ -18,7 +18,6 @@ namespace {
 
 using kernels::Shape;
 
-constexpr int kMaxNesting = 16;
 // Of one layer: 4 TiB in float32, more than a node holds.
 constexpr double kMaxWeights = 1099511627776.0;
 

@@ -18,8 +18,6 @@ namespace superstep::worker {
 
 namespace {
 
-constexpr int kMaxNesting = 16;
-
 // "model.toml:12: ", "line 12: ", or nothing for values that no file holds.
 std::string location_of(const toml::source_region& source) {
   if (!source.begin) {

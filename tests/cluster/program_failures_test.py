@@ -32,7 +32,8 @@ class ResumeAfterFaults(ResumeTest):
         self.assertEqual(outcome.hash(), expected)
         self.assertEqual(self.supersteps_of(out), list(range(1, 321)))
         summary = json.loads((out / "summary.json").read_text())
-        self.assertGreaterEqual(summary["progress"]["resumed_from_superstep"], 48)
+        # Of 48 the writing may have been under way; of 44 it was over before that of 48 began.
+        self.assertGreaterEqual(summary["progress"]["resumed_from_superstep"], 44)
         starts = json.loads((out / "provenance.json").read_text())["starts"]
         self.assertEqual([start["ranks"] for start in starts], [3, 2])
 

@@ -22,7 +22,7 @@ namespace superstep::worker {
 
 namespace {
 
-constexpr std::string_view kWhere = "ByteStream";
+constexpr std::string_view kByteStream = "ByteStream";
 constexpr std::size_t kBufferBytes = 64 * 1024;
 // The best deflate can do: 258 bytes of content in two bits (RFC 1951), 1,032 per byte.
 constexpr std::int64_t kMaxDeflateRatio = 1032;
@@ -37,17 +37,20 @@ std::string reason_of(int error_number) {
 internal::FileDescriptor open_regular_file(const std::filesystem::path& path, std::int64_t& size) {
   internal::FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!file.is_open()) {
-    throw DataError(kWhere, path.string(), -1, fmt::format("cannot open: {}", reason_of(errno)));
+    throw DataError(kByteStream, path.string(), -1,
+                    fmt::format("cannot open: {}", reason_of(errno)));
   }
   struct stat status {};
   if (::fstat(file.get(), &status) != 0) {
-    throw DataError(kWhere, path.string(), -1, fmt::format("cannot stat: {}", reason_of(errno)));
+    throw DataError(kByteStream, path.string(), -1,
+                    fmt::format("cannot stat: {}", reason_of(errno)));
   }
   if (S_ISDIR(status.st_mode)) {
-    throw DataError(kWhere, path.string(), -1, "got a directory, expected a file");
+    throw DataError(kByteStream, path.string(), -1, "got a directory, expected a file");
   }
   if (!S_ISREG(status.st_mode)) {
-    throw DataError(kWhere, path.string(), -1, "got a device or pipe, expected a regular file");
+    throw DataError(kByteStream, path.string(), -1,
+                    "got a device or pipe, expected a regular file");
   }
   size = status.st_size;
   return file;
@@ -90,7 +93,7 @@ struct ByteStream::State {
         continue;
       }
       if (got < 0) {
-        throw DataError(kWhere, path.string(), read_from_file,
+        throw DataError(kByteStream, path.string(), read_from_file,
                         fmt::format("cannot read: {}", reason_of(errno)));
       }
       if (got == 0) {
@@ -138,10 +141,10 @@ struct ByteStream::State {
     if (status == Z_STREAM_END) {
       finish_member();
     } else if (status == Z_BUF_ERROR && available() == 0) {
-      throw DataError(kWhere, path.string(), file_offset(),
+      throw DataError(kByteStream, path.string(), file_offset(),
                       "gzip stream ends early: the file is truncated");
     } else if (status != Z_OK) {
-      throw DataError(kWhere, path.string(), file_offset(),
+      throw DataError(kByteStream, path.string(), file_offset(),
                       fmt::format("corrupt gzip stream: {}",
                                   inflater.msg != nullptr ? inflater.msg : "unknown reason"));
     }
@@ -157,7 +160,7 @@ struct ByteStream::State {
       return;
     }
     if (!starts_with_gzip_magic()) {
-      throw DataError(kWhere, path.string(), file_offset(),
+      throw DataError(kByteStream, path.string(), file_offset(),
                       fmt::format("garbage after the gzip stream: got {} more bytes, expected the "
                                   "end of the file",
                                   file_bytes - file_offset()));

@@ -16,7 +16,7 @@ namespace superstep::worker {
 
 namespace {
 
-constexpr std::string_view kWhere = "read_idx";
+constexpr std::string_view kReadIdx = "read_idx";
 constexpr int kMagicBytes = 4;
 constexpr int kMaxDimensions = 8;
 constexpr std::uint8_t kUint8Type = 0x08;
@@ -40,7 +40,7 @@ std::string_view name_of_content(IdxContent content) {
 }
 
 [[noreturn]] void fail(const ByteStream& stream, std::int64_t offset, const std::string& what) {
-  throw DataError(kWhere, stream.path().string(), offset,
+  throw DataError(kReadIdx, stream.path().string(), offset,
                   stream.is_gzip() ? what + " (offset in the uncompressed content)" : what);
 }
 
@@ -106,7 +106,7 @@ void check_encoding(const ByteStream& stream, std::span<const std::byte> start) 
     fail(stream, 0, "got an HTML or XML page (a failed download?), expected an IDX file");
   }
   if (stream.is_gzip() && !named_gzip) {
-    throw DataError(kWhere, stream.path().string(), 0,
+    throw DataError(kReadIdx, stream.path().string(), 0,
                     "got gzip-compressed data (0x1f8b), expected plain IDX for a name without "
                     "\".gz\"; rename the file or unpack it");
   }

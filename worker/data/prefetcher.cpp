@@ -20,7 +20,7 @@ namespace superstep::worker {
 
 namespace {
 
-constexpr std::string_view kWhere = "Prefetcher";
+constexpr std::string_view kPrefetcher = "Prefetcher";
 constexpr int kHeldByCaller = 2;
 
 enum class Stage : std::uint8_t { kFree, kFilling, kReady, kHeld };
@@ -34,13 +34,13 @@ struct Buffer {
 
 void check_slots(std::span<const int> slots, int microbatches) {
   if (std::adjacent_find(slots.begin(), slots.end(), std::greater_equal<>()) != slots.end()) {
-    throw InvalidArgument(kWhere, fmt::format("slots: got {}, expected ascending and distinct",
-                                              fmt::join(slots, ", ")));
+    throw InvalidArgument(kPrefetcher, fmt::format("slots: got {}, expected ascending and distinct",
+                                                   fmt::join(slots, ", ")));
   }
   if (!slots.empty() && (slots.front() < 0 || slots.back() >= microbatches)) {
-    throw InvalidArgument(
-        kWhere, fmt::format("slot out of range: got {}, expected 0 to {}",
-                            slots.front() < 0 ? slots.front() : slots.back(), microbatches - 1));
+    throw InvalidArgument(kPrefetcher, fmt::format("slot out of range: got {}, expected 0 to {}",
+                                                   slots.front() < 0 ? slots.front() : slots.back(),
+                                                   microbatches - 1));
   }
 }
 
@@ -287,14 +287,14 @@ Prefetcher::Prefetcher(std::shared_ptr<const Dataset> dataset, Normalization nor
   const BatchPosition first{.epoch = first_epoch, .step_in_epoch = first_step};
   plan.steps_before(first);  // checks the position
   if (depth < 1) {
-    throw InvalidArgument(kWhere, fmt::format("depth: got {}, expected at least 1", depth));
+    throw InvalidArgument(kPrefetcher, fmt::format("depth: got {}, expected at least 1", depth));
   }
   if (num_steps < 0 && num_steps != kEndless) {
-    throw InvalidArgument(kWhere,
+    throw InvalidArgument(kPrefetcher,
                           fmt::format("number of steps: got {}, expected at least 0", num_steps));
   }
   if (plan.num_samples() != dataset->size()) {
-    throw InvalidArgument(kWhere,
+    throw InvalidArgument(kPrefetcher,
                           fmt::format("samples of the plan: got {}, expected {} as in the dataset",
                                       plan.num_samples(), dataset->size()));
   }

@@ -1,7 +1,6 @@
 #include "worker/federated/algorithm.h"
 
 #include <array>
-#include <cmath>
 #include <string>
 #include <vector>
 
@@ -9,6 +8,7 @@
 
 #include "base/error.h"
 #include "base/text.h"
+#include "worker/federated/require_field.h"
 
 namespace superstep::worker {
 
@@ -21,13 +21,6 @@ using paramserver::ServerRuleKind;
 constexpr std::array<std::string_view, 12> kNames = {
     "fedsgd",  "fedavg",   "fedprox", "fedavgm", "fedadagrad", "fedadam",
     "fedyogi", "scaffold", "fednova", "feddyn",  "qfedavg",    "mimelite"};
-
-void require_field(bool holds, std::string_view field, double value, std::string_view expected) {
-  if (!holds || !std::isfinite(value)) {
-    throw InvalidArgument("AlgorithmOptions",
-                          fmt::format("{}: got {}, expected {}", field, value, expected));
-  }
-}
 
 ServerRuleKind rule_of(Algorithm algorithm) {
   switch (algorithm) {
@@ -70,10 +63,11 @@ Algorithm algorithm_of(std::string_view name) {
 }
 
 void validate(const AlgorithmOptions& options) {
-  require_field(options.mu >= 0.0, "mu", options.mu, "a number of at least 0");
-  require_field(options.alpha > 0.0, "alpha", options.alpha, "a number above 0");
-  require_field(options.q >= 0.0, "q", options.q, "a number of at least 0");
-  require_field(options.beta >= 0.0 && options.beta < 1.0, "beta", options.beta,
+  require_field("AlgorithmOptions", options.mu >= 0.0, "mu", options.mu, "a number of at least 0");
+  require_field("AlgorithmOptions", options.alpha > 0.0, "alpha", options.alpha,
+                "a number above 0");
+  require_field("AlgorithmOptions", options.q >= 0.0, "q", options.q, "a number of at least 0");
+  require_field("AlgorithmOptions", options.beta >= 0.0 && options.beta < 1.0, "beta", options.beta,
                 "a number in [0, 1)");
   paramserver::validate(options.server);
 }

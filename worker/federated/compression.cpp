@@ -9,7 +9,7 @@
 #include <fmt/format.h>
 
 #include "base/check.h"
-#include "base/error.h"
+#include "worker/federated/require_field.h"
 
 namespace superstep::worker {
 
@@ -135,13 +135,6 @@ std::int64_t rotation(int bits, PhiloxStream stream, std::span<float> update) {
   return bytes_of_bits(values.size(), bits) + 16;
 }
 
-void require_field(bool holds, std::string_view field, double value, std::string_view expected) {
-  if (!holds) {
-    throw InvalidArgument("CompressionOptions",
-                          fmt::format("{}: got {}, expected {}", field, value, expected));
-  }
-}
-
 }  // namespace
 
 std::string_view name_of(CompressionKind kind) {
@@ -163,11 +156,12 @@ std::string_view name_of(CompressionKind kind) {
 }
 
 void validate(const CompressionOptions& options) {
-  require_field(options.keep > 0.0 && options.keep <= 1.0, "keep", options.keep,
-                "a number in (0, 1]");
-  require_field(options.levels >= 1 && options.levels <= 32767, "levels", options.levels,
-                "1 to 32767");
-  require_field(options.bits >= 1 && options.bits <= 16, "bits", options.bits, "1 to 16");
+  require_field("CompressionOptions", options.keep > 0.0 && options.keep <= 1.0, "keep",
+                options.keep, "a number in (0, 1]");
+  require_field("CompressionOptions", options.levels >= 1 && options.levels <= 32767, "levels",
+                options.levels, "1 to 32767");
+  require_field("CompressionOptions", options.bits >= 1 && options.bits <= 16, "bits", options.bits,
+                "1 to 16");
 }
 
 std::int64_t compress(const CompressionOptions& options, const PhiloxStream& stream,

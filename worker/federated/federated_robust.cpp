@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/as_size.h"
 #include "base/check.h"
 #include "base/philox.h"
 #include "worker/federated/federated_state.h"
@@ -11,10 +12,6 @@ namespace superstep::worker {
 namespace {
 
 using Rows = std::vector<std::vector<std::int64_t>>;
-
-std::size_t at_index(std::int64_t index) {
-  return static_cast<std::size_t>(index);
-}
 
 std::vector<std::span<const std::int64_t>> spans_of(const Rows& rows) {
   return {rows.begin(), rows.end()};
@@ -49,7 +46,7 @@ void FederatedTrainer::State::attack_alone(std::int64_t client) {
         strength);
     for (const paramserver::LayoutEntry& entry : model.layout().entries()) {
       for (std::int64_t i = entry.offset; i < entry.offset + entry.num_elements(); ++i) {
-        own[at_index(i)] += noise[at_index(i)];
+        own[as_size(i)] += noise[as_size(i)];
       }
     }
   }
@@ -58,12 +55,12 @@ void FederatedTrainer::State::attack_alone(std::int64_t client) {
 // Every accepted client's row on this rank's shard, in the order of the cohort.
 std::vector<std::vector<std::int64_t>> FederatedTrainer::State::exchange_rows(
     const RoundPlan& plan, const std::vector<ClientRecord>& records) {
-  const auto ranks = at_index(world.size());
+  const auto ranks = as_size(world.size());
   const paramserver::ParameterLayout& layout = model.layout();
   const std::int64_t mine = layout.shard(world.rank(), world.size()).length();
   std::vector<std::int64_t> clients_of_rank(ranks, 0);
   for (std::size_t i = 0; i < records.size(); ++i) {
-    clients_of_rank[at_index(plan.placement[i])] += records[i].rejection == Rejection::kNone;
+    clients_of_rank[as_size(plan.placement[i])] += records[i].rejection == Rejection::kNone;
   }
   std::vector<std::int64_t> send_counts;
   std::vector<std::int64_t> receive_counts;
@@ -74,10 +71,10 @@ std::vector<std::vector<std::int64_t>> FederatedTrainer::State::exchange_rows(
       outgoing.insert(outgoing.end(), row.begin() + shard.begin, row.begin() + shard.end);
     }
     send_counts.push_back(shard.length() * static_cast<std::int64_t>(rows.size()));
-    receive_counts.push_back(mine * clients_of_rank[at_index(rank)]);
+    receive_counts.push_back(mine * clients_of_rank[as_size(rank)]);
   }
   std::vector<std::int64_t> incoming(
-      at_index(std::accumulate(receive_counts.begin(), receive_counts.end(), std::int64_t{0})));
+      as_size(std::accumulate(receive_counts.begin(), receive_counts.end(), std::int64_t{0})));
   world.alltoallv(std::span<const std::int64_t>(outgoing), send_counts,
                   std::span<std::int64_t>(incoming), receive_counts);
   std::vector<std::int64_t> next(ranks, 0);  // where the next row of a rank begins
@@ -85,7 +82,7 @@ std::vector<std::vector<std::int64_t>> FederatedTrainer::State::exchange_rows(
   Rows shard_rows;
   for (std::size_t i = 0; i < records.size(); ++i) {
     if (records[i].rejection == Rejection::kNone) {
-      std::int64_t& first = next[at_index(plan.placement[i])];
+      std::int64_t& first = next[as_size(plan.placement[i])];
       shard_rows.emplace_back(incoming.begin() + first, incoming.begin() + first + mine);
       first += mine;
     }
@@ -103,7 +100,7 @@ std::vector<double> FederatedTrainer::State::whole_distances(std::span<const dou
     counts.push_back(length / paramserver::kBlockElements * static_cast<std::int64_t>(group));
     total += counts.back();
   }
-  std::vector<double> all(at_index(total));
+  std::vector<double> all(as_size(total));
   world.allgather(blocks, std::span<double>(all), counts);
   return sum_blocks(all, group);
 }
@@ -121,17 +118,17 @@ std::vector<double> FederatedTrainer::State::robust_result(const Rows& shard_row
   if (count == 0 || 2 * trimmed >= count || (is_krum && count < 2 * robust.byzantine + 3)) {
     return {};
   }
-  std::vector<double> result(at_index(model.layout().shard(world.rank(), world.size()).length()));
+  std::vector<double> result(as_size(model.layout().shard(world.rank(), world.size()).length()));
   if (robust.kind == RobustKind::kMedian) {
     paramserver::coordinate_median(spans, result);
   } else if (is_krum) {
     const std::vector<double> squared =
-        whole_distances(paramserver::block_distances(spans), at_index(count * (count - 1) / 2));
+        whole_distances(paramserver::block_distances(spans), as_size(count * (count - 1) / 2));
     const std::int64_t selected =
         robust.kind == RobustKind::kKrum ? 1 : std::min(robust.selected, count);
     std::vector<std::span<const std::int64_t>> chosen;
     for (const int row : paramserver::krum(squared, count, robust.byzantine, selected)) {
-      chosen.push_back(spans[at_index(row)]);
+      chosen.push_back(spans[as_size(row)]);
     }
     paramserver::trimmed_mean(chosen, 0, result);
   } else if (robust.kind == RobustKind::kGeometricMedian) {
@@ -139,7 +136,7 @@ std::vector<double> FederatedTrainer::State::robust_result(const Rows& shard_row
     for (std::int64_t i = 0; i < robust.iterations; ++i) {
       paramserver::weighted_mean(spans, weights, result);
       weights = paramserver::weiszfeld_weights(
-          whole_distances(paramserver::block_distances(spans, result), at_index(count)), 1.0);
+          whole_distances(paramserver::block_distances(spans, result), as_size(count)), 1.0);
     }
     paramserver::weighted_mean(spans, weights, result);
   } else {

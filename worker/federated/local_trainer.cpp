@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "base/as_size.h"
 #include "base/check.h"
 #include "base/error.h"
 #include "base/philox.h"
@@ -14,10 +15,6 @@
 namespace superstep::worker {
 
 namespace {
-
-std::size_t at_index(std::int64_t index) {
-  return static_cast<std::size_t>(index);
-}
 
 // The arithmetic of the centralised optimizer: mean = sum / n, then w -= rate * mean.
 void plain_step(float rate, float count, std::span<const float> gradient,
@@ -129,13 +126,13 @@ const SlotBatch& LocalTrainer::read(std::int64_t client, std::span<const std::in
 // Fisher-Yates from the end. A single batch needs no order: its samples are taken as they lie.
 std::span<const std::int64_t> LocalTrainer::order(std::int64_t client, std::int64_t round,
                                                   std::int64_t epoch, std::int64_t num_samples) {
-  order_.resize(at_index(num_samples));
+  order_.resize(as_size(num_samples));
   std::iota(order_.begin(), order_.end(), 0);
   if (options_.batch != 0 && options_.batch < num_samples) {
     PhiloxStream stream(options_.seed, stream_id("federated local order"), client, round, epoch);
     for (std::int64_t i = num_samples - 1; i > 0; --i) {
       const std::uint64_t j = stream.below(static_cast<std::uint64_t>(i) + 1);
-      std::swap(order_[at_index(i)], order_[static_cast<std::size_t>(j)]);
+      std::swap(order_[as_size(i)], order_[static_cast<std::size_t>(j)]);
     }
   }
   return order_;
@@ -146,7 +143,7 @@ void LocalTrainer::add_gradient(std::int64_t client, std::span<const std::int64_
   const auto count = static_cast<std::int64_t>(positions.size());
   for (std::int64_t first = 0; first < count; first += kChunkSamples) {
     const std::int64_t length = std::min(kChunkSamples, count - first);
-    const SlotBatch& batch = read(client, positions.subspan(at_index(first), at_index(length)));
+    const SlotBatch& batch = read(client, positions.subspan(as_size(first), as_size(length)));
     if (first > 0 && chunk_.empty()) {
       chunk_ = AlignedBuffer<float>(model_.layout().size());
     }
@@ -167,8 +164,8 @@ void LocalTrainer::step(std::span<const float> global, const LocalRule& rule, fl
   const auto count = static_cast<float>(num_samples);
   const bool plain = rule.gradient_factor == 1.0F && rule.proximal == 0.0F && rule.shift.empty();
   for (const paramserver::LayoutEntry& entry : model_.layout().entries()) {
-    const std::size_t offset = at_index(entry.offset);
-    const std::size_t length = at_index(entry.num_elements());
+    const std::size_t offset = as_size(entry.offset);
+    const std::size_t length = as_size(entry.num_elements());
     const std::span<float> w = parameters_.span().subspan(offset, length);
     const std::span<const float> g = gradient_.span().subspan(offset, length);
     if (entry.role == paramserver::EntryRole::kStatistic) {
@@ -198,7 +195,7 @@ LocalResult LocalTrainer::train(std::span<const float> global, std::int64_t clie
     const std::span<const std::int64_t> positions = order(client, round, epoch, num_samples);
     for (std::int64_t first = 0; first < num_samples; first += batch) {
       const std::int64_t count = std::min(batch, num_samples - first);
-      add_gradient(client, positions.subspan(at_index(first), at_index(count)),
+      add_gradient(client, positions.subspan(as_size(first), as_size(count)),
                    round * options_.epochs + epoch, result);
       step(global, rule, rate, count);
       ++result.steps;
@@ -211,7 +208,7 @@ LocalResult LocalTrainer::gradient_at(std::span<const float> at, std::int64_t cl
                                       std::int64_t round, std::span<float> gradient) {
   std::copy(at.begin(), at.end(), parameters_.span().begin());
   const std::int64_t num_samples = clients_->num_samples(client);
-  order_.resize(at_index(num_samples));
+  order_.resize(as_size(num_samples));
   std::iota(order_.begin(), order_.end(), 0);
   LocalResult result;
   add_gradient(client, order_, round * options_.epochs, result);
@@ -222,13 +219,13 @@ LocalResult LocalTrainer::gradient_at(std::span<const float> at, std::int64_t cl
 LocalResult LocalTrainer::evaluate_at(std::span<const float> at, std::int64_t client) {
   std::copy(at.begin(), at.end(), parameters_.span().begin());
   const std::int64_t num_samples = clients_->num_samples(client);
-  order_.resize(at_index(num_samples));
+  order_.resize(as_size(num_samples));
   std::iota(order_.begin(), order_.end(), 0);
   LocalResult result;
   for (std::int64_t first = 0; first < num_samples; first += kChunkSamples) {
     const std::int64_t length = std::min(kChunkSamples, num_samples - first);
     const paramserver::SlotSummary summary = programs_.evaluate(read(
-        client, std::span<const std::int64_t>(order_).subspan(at_index(first), at_index(length))));
+        client, std::span<const std::int64_t>(order_).subspan(as_size(first), as_size(length))));
     result.samples += summary.num_samples;
     result.correct += summary.num_correct;
     result.loss_sum += summary.loss_sum;

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "base/as_size.h"
 #include "base/check.h"
 #include "base/error.h"
 #include "base/philox.h"
@@ -17,10 +18,6 @@ namespace superstep::worker {
 namespace {
 
 using Samples = std::vector<std::uint32_t>;
-
-std::size_t at(std::int64_t index) {
-  return static_cast<std::size_t>(index);
-}
 
 void require(bool holds, const std::string& what) {
   if (!holds) {
@@ -59,7 +56,7 @@ class Partitioner {
       : labels_(labels),
         num_classes_(num_classes),
         options_(options),
-        clients_(at(options.num_clients)) {}
+        clients_(as_size(options.num_clients)) {}
 
   std::vector<Samples> run() {
     switch (options_.kind) {
@@ -94,7 +91,7 @@ class Partitioner {
   }
 
   static std::vector<double> even(std::int64_t count) {
-    return std::vector<double>(at(count), 1.0 / static_cast<double>(count));
+    return std::vector<double>(as_size(count), 1.0 / static_cast<double>(count));
   }
 
   Samples random_order() const {
@@ -106,9 +103,9 @@ class Partitioner {
 
   // The samples of every label, in random order.
   std::vector<Samples> by_label() const {
-    std::vector<Samples> samples(at(num_classes_));
+    std::vector<Samples> samples(as_size(num_classes_));
     for (const std::uint32_t sample : random_order()) {
-      samples[at(labels_[sample])].push_back(sample);
+      samples[as_size(labels_[sample])].push_back(sample);
     }
     return samples;
   }
@@ -133,8 +130,8 @@ class Partitioner {
     const std::vector<std::int64_t> deal =
         permutation(count, options_.seed, stream_id("federated shards"));
     for (std::int64_t i = 0; i < count; ++i) {
-      const std::int64_t shard = deal[at(i)];
-      Samples& client = clients_[at(i / options_.shards_per_client)];
+      const std::int64_t shard = deal[as_size(i)];
+      Samples& client = clients_[as_size(i / options_.shards_per_client)];
       client.insert(client.end(), sorted.begin() + shard * size / count,
                     sorted.begin() + (shard + 1) * size / count);
     }
@@ -143,19 +140,19 @@ class Partitioner {
   // Neighbouring labels, dealt in turn: each label has as many clients as any other, or one fewer.
   void pathological() {
     const std::vector<Samples> samples = by_label();
-    std::vector<std::vector<std::int64_t>> takers(at(num_classes_));
+    std::vector<std::vector<std::int64_t>> takers(as_size(num_classes_));
     const std::vector<std::int64_t> order =
         permutation(options_.num_clients, options_.seed, stream_id("federated takers"));
     for (std::int64_t i = 0; i < options_.num_clients; ++i) {
       for (std::int64_t j = 0; j < options_.labels_per_client; ++j) {
         const std::int64_t label = (i + j) % num_classes_;
-        takers[at(label)].push_back(order[at(i)]);
+        takers[as_size(label)].push_back(order[as_size(i)]);
       }
     }
     for (int label = 0; label < num_classes_; ++label) {
-      const std::vector<std::int64_t>& clients = takers[at(label)];
+      const std::vector<std::int64_t>& clients = takers[as_size(label)];
       if (clients.empty()) {
-        require(samples[at(label)].empty(),
+        require(samples[as_size(label)].empty(),
                 fmt::format("label {} has no client: {} clients with {} labels each cannot take "
                             "all {} labels",
                             label, options_.num_clients, options_.labels_per_client, num_classes_));
@@ -166,7 +163,7 @@ class Partitioner {
           options_.size_skew > 0.0
               ? log_normal_proportions(count, options_.size_skew, stream("label sizes", label))
               : even(count);
-      give(samples[at(label)], proportions, clients);
+      give(samples[as_size(label)], proportions, clients);
     }
   }
 
@@ -175,7 +172,7 @@ class Partitioner {
     const std::vector<std::int64_t> cuts =
         cut_points(static_cast<std::int64_t>(samples.size()), proportions);
     for (std::size_t i = 0; i < proportions.size(); ++i) {
-      Samples& client = clients_[at(to[i])];
+      Samples& client = clients_[as_size(to[i])];
       client.insert(client.end(), samples.begin() + cuts[i], samples.begin() + cuts[i + 1]);
     }
   }
@@ -183,8 +180,8 @@ class Partitioner {
   void dirichlet() {
     const std::vector<Samples> samples = by_label();
     for (int label = 0; label < num_classes_; ++label) {
-      cut(samples[at(label)], dirichlet_proportions(options_.num_clients, options_.alpha,
-                                                    stream("label proportions", label)));
+      cut(samples[as_size(label)], dirichlet_proportions(options_.num_clients, options_.alpha,
+                                                         stream("label proportions", label)));
     }
   }
 
@@ -196,8 +193,8 @@ class Partitioner {
         const auto richest = std::max_element(
             clients_.begin(), clients_.end(),
             [](const Samples& a, const Samples& b) { return a.size() < b.size(); });
-        const std::size_t missing = at(options_.min_samples) - client.size();
-        const std::size_t spare = richest->size() - at(options_.min_samples);
+        const std::size_t missing = as_size(options_.min_samples) - client.size();
+        const std::size_t spare = richest->size() - as_size(options_.min_samples);
         SUPERSTEP_CHECK(spare > 0, "samples of the largest client", richest->size());
         // At most half of what it can spare, so that the load of the small ones is spread.
         const std::size_t taken = std::min(missing, (spare + 1) / 2);

@@ -15,7 +15,7 @@ namespace superstep::worker {
 
 namespace {
 
-constexpr std::int64_t kMaxBytes = std::int64_t{1} << 32;
+constexpr std::int64_t kMaxPartitionBytes = std::int64_t{1} << 32;
 
 std::vector<std::string_view> cells_of(std::string_view line) {
   std::vector<std::string_view> cells;
@@ -133,7 +133,7 @@ class PartitionReader {
 
 ClientIndex read_partition(const std::filesystem::path& file, std::int64_t num_samples,
                            const std::string& client_column) {
-  const std::string text = read_text_file(file, kMaxBytes);
+  const std::string text = read_text_file(file, kMaxPartitionBytes);
   PartitionReader reader(file, num_samples);
   reader.read(text, client_column);
   return reader.finish();

@@ -5,21 +5,10 @@
 
 #include <fmt/format.h>
 
-#include "base/error.h"
 #include "base/philox.h"
+#include "worker/federated/require_field.h"
 
 namespace superstep::worker {
-
-namespace {
-
-void require_field(bool holds, std::string_view field, double value, std::string_view expected) {
-  if (!holds || !std::isfinite(value)) {
-    throw InvalidArgument("robust aggregation",
-                          fmt::format("{}: got {}, expected {}", field, value, expected));
-  }
-}
-
-}  // namespace
 
 std::string_view name_of(RobustKind kind) {
   switch (kind) {
@@ -63,20 +52,23 @@ void validate(const RobustOptions& options, std::int64_t cohort) {
   const auto count = static_cast<double>(cohort);
   switch (options.kind) {
     case RobustKind::kTrimmedMean:
-      require_field(options.trim_fraction >= 0.0 && options.trim_fraction < 0.5, "trim_fraction",
+      require_field("robust aggregation",
+                    options.trim_fraction >= 0.0 && options.trim_fraction < 0.5, "trim_fraction",
                     options.trim_fraction, "a number in [0, 0.5)");
       break;
     case RobustKind::kKrum:
     case RobustKind::kMultiKrum:
-      require_field(options.byzantine >= 0 && cohort >= 2 * options.byzantine + 3, "byzantine",
+      require_field("robust aggregation",
+                    options.byzantine >= 0 && cohort >= 2 * options.byzantine + 3, "byzantine",
                     static_cast<double>(options.byzantine),
                     fmt::format("at most (cohort - 3) / 2 for a cohort of {}", count));
-      require_field(options.selected >= 1 && options.selected <= cohort, "selected",
-                    static_cast<double>(options.selected), fmt::format("1 to {}", count));
+      require_field("robust aggregation", options.selected >= 1 && options.selected <= cohort,
+                    "selected", static_cast<double>(options.selected),
+                    fmt::format("1 to {}", count));
       break;
     case RobustKind::kGeometricMedian:
-      require_field(options.iterations >= 1, "iterations", static_cast<double>(options.iterations),
-                    "at least 1");
+      require_field("robust aggregation", options.iterations >= 1, "iterations",
+                    static_cast<double>(options.iterations), "at least 1");
       break;
     default:
       break;
@@ -84,9 +76,9 @@ void validate(const RobustOptions& options, std::int64_t cohort) {
 }
 
 void validate(const AttackOptions& options) {
-  require_field(options.fraction >= 0.0 && options.fraction <= 1.0, "attack fraction",
-                options.fraction, "a number in [0, 1]");
-  require_field(true, "attack strength", options.strength, "a finite number");
+  require_field("robust aggregation", options.fraction >= 0.0 && options.fraction <= 1.0,
+                "attack fraction", options.fraction, "a number in [0, 1]");
+  require_field("robust aggregation", true, "attack strength", options.strength, "a finite number");
 }
 
 bool is_attacker(const AttackOptions& options, std::uint64_t seed, std::int64_t client) {

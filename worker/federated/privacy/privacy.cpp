@@ -10,17 +10,11 @@
 #include "base/error.h"
 #include "base/philox.h"
 #include "worker/federated/privacy/pld.h"
+#include "worker/federated/require_field.h"
 
 namespace superstep::worker {
 
 namespace {
-
-void require_field(bool holds, std::string_view field, double value, std::string_view expected) {
-  if (!holds || !std::isfinite(value)) {
-    throw InvalidArgument("PrivacyOptions",
-                          fmt::format("{}: got {}, expected {}", field, value, expected));
-  }
-}
 
 double count_deviation(const PrivacyOptions& options, std::int64_t cohort) {
   return options.count_noise > 0.0 ? options.count_noise : static_cast<double>(cohort) / 20.0;
@@ -44,18 +38,18 @@ void validate(const PrivacyOptions& options) {
   if (options.kind == PrivacyKind::kNone) {
     return;
   }
-  require_field(options.clip > 0.0, "clip", options.clip, "a number above 0");
-  require_field(options.noise_multiplier >= 0.0, "noise_multiplier", options.noise_multiplier,
+  require_field("PrivacyOptions", options.clip > 0.0, "clip", options.clip, "a number above 0");
+  require_field("PrivacyOptions", options.noise_multiplier >= 0.0, "noise_multiplier",
+                options.noise_multiplier, "a number of at least 0");
+  require_field("PrivacyOptions", options.delta > 0.0 && options.delta < 1.0, "delta",
+                options.delta, "a number in (0, 1)");
+  require_field("PrivacyOptions", options.target_quantile > 0.0 && options.target_quantile < 1.0,
+                "target_quantile", options.target_quantile, "a number in (0, 1)");
+  require_field("PrivacyOptions", options.clip_learning_rate >= 0.0, "clip_learning_rate",
+                options.clip_learning_rate, "a number of at least 0");
+  require_field("PrivacyOptions", options.count_noise >= 0.0, "count_noise", options.count_noise,
                 "a number of at least 0");
-  require_field(options.delta > 0.0 && options.delta < 1.0, "delta", options.delta,
-                "a number in (0, 1)");
-  require_field(options.target_quantile > 0.0 && options.target_quantile < 1.0, "target_quantile",
-                options.target_quantile, "a number in (0, 1)");
-  require_field(options.clip_learning_rate >= 0.0, "clip_learning_rate", options.clip_learning_rate,
-                "a number of at least 0");
-  require_field(options.count_noise >= 0.0, "count_noise", options.count_noise,
-                "a number of at least 0");
-  require_field(options.weight_cap >= 0.0, "weight_cap", options.weight_cap,
+  require_field("PrivacyOptions", options.weight_cap >= 0.0, "weight_cap", options.weight_cap,
                 "a number of at least 0");
 }
 
