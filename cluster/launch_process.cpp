@@ -60,7 +60,7 @@ bool is_stop(int signal) {
 // In the child: everything a program may expect to find, then mpirun. Only async-signal-safe calls.
 [[noreturn]] void become(char* const* arguments, int error_pipe, int failure_pipe) {
   const sigset_t set = inbox_signals();
-  ::sigprocmask(SIG_UNBLOCK, &set, nullptr);
+  ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
   ::setpgid(0, 0);
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);
   const int nothing = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -138,6 +138,7 @@ class Supervision {
  private:
   void start(const std::vector<std::string>& command) {
     std::vector<char*> arguments;
+    arguments.reserve(command.size() + 1);
     for (const std::string& word : command) {
       arguments.push_back(const_cast<char*>(word.c_str()));  // execvp takes it so
     }
@@ -314,7 +315,7 @@ class Supervision {
 
 SignalInbox::SignalInbox() {
   const sigset_t set = inbox_signals();
-  ::sigprocmask(SIG_BLOCK, &set, nullptr);
+  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
   file_ = internal::FileDescriptor(::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC));
   if (!file_.is_open()) {
     fail("cannot listen for signals");
@@ -323,7 +324,7 @@ SignalInbox::SignalInbox() {
 
 SignalInbox::~SignalInbox() {
   const sigset_t set = inbox_signals();
-  ::sigprocmask(SIG_UNBLOCK, &set, nullptr);
+  ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
 }
 
 std::optional<int> SignalInbox::next() {

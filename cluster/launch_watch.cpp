@@ -76,6 +76,7 @@ std::optional<WatchedRank> culprit_of(const std::vector<WatchedRank>& ranks) {
 std::optional<WatchedRank> HangWatch::look() {
   const std::vector<WatchedRank> ranks = read_statuses(directory_);
   std::vector<std::pair<std::int64_t, std::int64_t>> now;
+  now.reserve(ranks.size());
   for (const WatchedRank& rank : ranks) {
     now.emplace_back(rank.superstep, rank.calls);
   }

@@ -136,8 +136,8 @@ std::vector<KernelEntry> kernels_of() {
 
 // The window's attributes without the shape that only the adjoints have.
 Attributes window_attributes(const Attributes& attributes) {
-  const auto value = [&](std::string_view name, std::vector<std::int64_t> otherwise) {
-    return attributes.contains(name) ? attributes.integers(name) : std::move(otherwise);
+  const auto value = [&](std::string_view name, const std::vector<std::int64_t>& otherwise) {
+    return attributes.contains(name) ? attributes.integers(name) : otherwise;
   };
   return {{"stride", value("stride", {1, 1})},
           {"padding", value("padding", {0, 0, 0, 0})},
