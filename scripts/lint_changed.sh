@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # clang-tidy on the C++ sources that changed: since the merge base with origin/main, or in the last
-# commits when there is none or nothing differs from it. Uses the flags of build/release, which must
-# have been built.
+# commits when there is none or nothing differs from it. Uses the flags of build/lint, which it configures.
 #
 #   ./scripts/lint_changed.sh [FILE...]        FILE...: these sources instead of the changed ones
 set -euo pipefail
@@ -10,9 +9,10 @@ cd "$(dirname "$0")/.."
 readonly max_files=15   # about 20 s each
 readonly last_commits=10
 
-database=build/release/compile_commands.json
-if [ ! -f "$database" ]; then
-  echo "lint_changed.sh: $database is missing; run ./scripts/test.sh first" >&2
+# Every source on its own and without precompiled headers, which clang-tidy cannot read.
+database=build/lint/compile_commands.json
+if ! configured=$({ cmake --preset lint && cmake --build --preset lint; } 2>&1); then
+  echo "$configured" >&2
   exit 1
 fi
 
@@ -45,11 +45,6 @@ if [ ${#sources[@]} -eq 0 ]; then
   exit 0
 fi
 
-# clang-tidy cannot read g++'s precompiled headers: a copy of the flags without them.
-flags=$(mktemp -d)
-trap 'rm -rf "$flags"' EXIT
-sed -E 's/ -Winvalid-pch//; s/ -include [^ ]*cmake_pch\.hxx//' "$database" >"$flags/compile_commands.json"
-
 echo "lint: ${#sources[@]} files"
 printf '%s\0' "${sources[@]}" |
-  xargs -0 --max-args=1 --max-procs="$(nproc)" clang-tidy --quiet -p "$flags"
+  xargs -0 --max-args=1 --max-procs="$(nproc)" clang-tidy --quiet -p "${database%/*}"
