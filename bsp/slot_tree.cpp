@@ -25,6 +25,16 @@ void collect_subtrees(SlotRange range, std::span<const int> slots, std::vector<S
   collect_subtrees({middle, range.end}, slots, found);
 }
 
+void count_folds(SlotRange range, std::vector<int>& folds) {
+  if (range.length() < 2) {
+    return;
+  }
+  const int middle = split_point(range);
+  count_folds({range.begin, middle}, folds);
+  count_folds({middle, range.end}, folds);
+  ++folds[static_cast<std::size_t>(range.end - 1)];
+}
+
 }  // namespace
 
 int split_point(SlotRange range) {
@@ -43,6 +53,12 @@ std::vector<SlotRange> maximal_subtrees(int num_slots, std::span<const int> slot
     collect_subtrees({0, num_slots}, slots, found);
   }
   return found;
+}
+
+std::vector<int> tree_folds(int num_slots) {
+  std::vector<int> folds(static_cast<std::size_t>(num_slots), 0);
+  count_folds({0, num_slots}, folds);
+  return folds;
 }
 
 SampleRange samples_of_slot(int slot, int num_slots, long num_samples) {

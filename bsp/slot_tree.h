@@ -30,6 +30,11 @@ int split_point(SlotRange range);
 // consist of, in ascending order. Their number bounds the partial sums that a rank hands over.
 std::vector<SlotRange> maximal_subtrees(int num_slots, std::span<const int> slots);
 
+// The tree over num_slots as work on a stack: after slot s was put on it, its two newest sums are
+// added (left + right) folds[s] times. The last fold leaves one sum. A subtree of as many slots has
+// the same folds.
+std::vector<int> tree_folds(int num_slots);
+
 // Slot i of a step with `num_samples` samples holds samples [begin, end); a slot may be empty.
 struct SampleRange {
   long begin = 0;

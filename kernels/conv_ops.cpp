@@ -207,13 +207,15 @@ struct ConvExample {
 };
 
 std::vector<ConvExample> conv_examples() {
-  using Sizes = std::vector<std::int64_t>;
+  using Integers = std::vector<std::int64_t>;
   return {
       {{2, 3, 5, 6}, {4, 3, 3, 3}, {}},
-      {{1, 1, 6, 6}, {2, 1, 5, 5}, {{"padding", Sizes{2, 2, 2, 2}}}},
-      {{2, 2, 7, 5}, {3, 2, 3, 2}, {{"stride", Sizes{2, 3}}, {"padding", Sizes{1, 0, 0, 2}}}},
-      {{1, 4, 8, 7}, {2, 4, 2, 3}, {{"dilation", Sizes{3, 2}}, {"padding", Sizes{0, 1, 2, 1}}}},
-      {{3, 5, 4, 4}, {6, 5, 1, 1}, {{"stride", Sizes{2, 2}}}},
+      {{1, 1, 6, 6}, {2, 1, 5, 5}, {{"padding", Integers{2, 2, 2, 2}}}},
+      {{2, 2, 7, 5}, {3, 2, 3, 2}, {{"stride", Integers{2, 3}}, {"padding", Integers{1, 0, 0, 2}}}},
+      {{1, 4, 8, 7},
+       {2, 4, 2, 3},
+       {{"dilation", Integers{3, 2}}, {"padding", Integers{0, 1, 2, 1}}}},
+      {{3, 5, 4, 4}, {6, 5, 1, 1}, {{"stride", Integers{2, 2}}}},
   };
 }
 

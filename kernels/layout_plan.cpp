@@ -122,6 +122,7 @@ class LayoutPlanner {
     for (std::size_t i = 0; i < layouts_.size(); ++i) {
       if (recording_.values[i].root != static_cast<int>(i)) {
         layout_of(recording_.values[i].root) = Layout::kPlain;
+        layouts_[i] = Layout::kPlain;  // calls may write a part of a value
       }
     }
   }
@@ -181,7 +182,7 @@ class LayoutPlanner {
 
   int add_value(const TensorType& type, Layout layout) {
     const int index = checked_cast<int>(recording_.values.size());
-    recording_.values.push_back({type, kNoCall, index});
+    recording_.values.push_back({type, kNoCall, index, 0});
     layouts_.push_back(layout);
     return index;
   }

@@ -13,6 +13,7 @@
 #include "kernels/layout_plan.h"
 #include "kernels/memory_plan.h"
 #include "kernels/program_recorder.h"
+#include "kernels/slot_join.h"
 
 namespace superstep::kernels {
 namespace {
@@ -43,6 +44,7 @@ struct Place {
 struct Binding {
   Tensor* handle = nullptr;
   Place place;
+  std::int64_t offset = 0;  // bytes
 };
 
 // An output that no kernel writes directly: an input, a constant, or a value that is an output
@@ -141,14 +143,25 @@ class Planner {
     return steps;
   }
 
+  static std::int64_t bytes_of(const RecordedValue& value) {
+    return value.type.shape.num_elements() * size_of(value.type.dtype);
+  }
+  bool is_all_of_its_root(int index) const {
+    return bytes_of(value(index)) == bytes_of(value(root(index)));
+  }
+
   // The input whose memory output 0 of a step takes over: one that nobody reads any more.
   int overwritten_input(int step, const std::vector<int>& last_read) {
     const RecordedCall& call = state_->recording.calls[as_size(step)];
     const TensorType& type = value(call.outputs[0]).type;
+    if (!is_all_of_its_root(call.outputs[0])) {
+      return -1;
+    }
     for (int i = 0; i < checked_cast<int>(call.inputs.size()); ++i) {
       const int input = call.inputs[as_size(i)].value;
       if (((call.op->in_place >> i) & 1U) != 0 && input >= 0 && value(input).type == type &&
-          place_of(input).kind == Place::Kind::kArena && last_read[as_size(root(input))] == step) {
+          is_all_of_its_root(input) && place_of(input).kind == Place::Kind::kArena &&
+          last_read[as_size(root(input))] == step) {
         return input;
       }
     }
@@ -166,13 +179,14 @@ class Planner {
       }
       const int overwritten = overwritten_input(step, last_read);
       for (const int output : call.outputs) {
-        const TensorType& type = value(output).type;
         if (place_of(output).kind == Place::Kind::kNowhere && output == call.outputs[0] &&
             overwritten >= 0) {
           place_of(output) = place_of(overwritten);
         } else if (place_of(output).kind == Place::Kind::kNowhere) {
-          place_of(output) = {Place::Kind::kArena,
-                              add_buffer(type.shape.num_elements() * size_of(type.dtype), step)};
+          place_of(output) = {Place::Kind::kArena, add_buffer(bytes_of(value(root(output))), step)};
+        }
+        if (place_of(output).kind == Place::Kind::kArena) {
+          state_->lifetimes[as_size(place_of(output).index)].last = step;
         }
       }
       workspace_buffers_.push_back(
@@ -199,8 +213,9 @@ class Planner {
     const Place place = place_of(operand.value);
     // Handles to the caller's memory stand on the arena until run() binds them.
     return Tensor::borrow(type.shape, type.dtype,
-                          place.kind == Place::Kind::kArena ? arena_memory(place.index)
-                                                            : state_->arena.mutable_bytes());
+                          place.kind == Place::Kind::kArena
+                              ? arena_memory(place.index) + value(operand.value).offset
+                              : state_->arena.mutable_bytes());
   }
 
   void make_handles() {
@@ -251,7 +266,7 @@ class Planner {
     }
     const Place place = place_of(operand.value);
     if (place.kind != Place::Kind::kArena) {
-      state_->bindings.push_back({&handle, place});
+      state_->bindings.push_back({&handle, place, value(operand.value).offset});
     }
   }
 
@@ -287,7 +302,12 @@ class BoundHandles {
     for (const Binding& binding : bindings_) {
       const std::span<const Tensor> tensors =
           binding.place.kind == Place::Kind::kInput ? inputs : outputs;
-      binding.handle->rebind(tensors[as_size(binding.place.index)]);
+      const Tensor& tensor = tensors[as_size(binding.place.index)];
+      if (tensor.num_elements() == binding.handle->num_elements()) {
+        binding.handle->rebind(tensor);
+      } else {
+        binding.handle->rebind(tensor, binding.offset);
+      }
     }
   }
   BoundHandles(const BoundHandles&) = delete;
@@ -339,6 +359,16 @@ Program::~Program() = default;
 
 Program Program::record(std::span<const TensorType> inputs, const Function& function) {
   return Program(Planner(internal::record_calls(inputs, function)).finish());
+}
+
+std::optional<Program> Program::record_slots(std::span<const TensorType> inputs,
+                                             const Function& function, const SlotPlan& plan) {
+  std::optional<Recording> joined =
+      internal::join_slots(internal::record_calls(inputs, function), plan);
+  if (!joined.has_value()) {
+    return std::nullopt;
+  }
+  return Program(Planner(*std::move(joined)).finish());
 }
 
 std::span<const TensorType> Program::input_types() const {

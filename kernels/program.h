@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -34,12 +35,28 @@ struct OpTiming {
   double bytes = 0.0;  // inputs and outputs, each once
 };
 
+// How a step over one slot becomes one over several slots of as many samples each.
+struct SlotPlan {
+  std::vector<bool> batched_inputs;  // by input: axis 0 counts samples (else all slots share it)
+  int num_row_outputs = 0;           // the first outputs have a row per sample, the others are sums
+  // One per slot: how often the two newest sums are added (left + right) after this slot. The last
+  // one leaves a single sum.
+  std::vector<int> folds;
+};
+
 class Program {
  public:
   struct State;
   using Function = std::function<std::vector<Tensor>(std::span<const Tensor>)>;
 
   static Program record(std::span<const TensorType> inputs, const Function& function);
+  // The step of several slots in one pass (kernels/slot_join.h): batched inputs and the outputs
+  // with rows hold the slots' samples one behind the other; the other outputs are the slots'
+  // outputs, added along the tree of the folds. The bits are those of one slot after the other, and
+  // where a shape does not give them together, its calls are made slot by slot. `inputs` are the
+  // types of one slot. Nothing where memory of slots would not start on 64 bytes.
+  static std::optional<Program> record_slots(std::span<const TensorType> inputs,
+                                             const Function& function, const SlotPlan& plan);
   Program(Program&&) noexcept;
   Program& operator=(Program&&) noexcept;
   ~Program();

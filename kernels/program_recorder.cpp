@@ -67,7 +67,7 @@ class Recorder {
  private:
   int add_value(const TensorType& type, int call) {
     const int value = checked_cast<int>(recording_.values.size());
-    recording_.values.push_back({type, call, value});
+    recording_.values.push_back({type, call, value, 0});
     return value;
   }
 

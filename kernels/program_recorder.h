@@ -1,7 +1,8 @@
 // First half of making a Program: run the function once and keep the ops its outputs depend on.
 //
 // Internal to Program. Values are numbered: inputs first, then the outputs of calls. A view has no
-// call of its own: its `root` is the value whose memory it shows.
+// call of its own: its `root` is the value whose memory it shows, from `offset` bytes on (0 unless
+// a recording joins slots).
 #pragma once
 
 #include <span>
@@ -16,8 +17,9 @@ inline constexpr int kNoCall = -1;
 
 struct RecordedValue {
   TensorType type;
-  int call = kNoCall;  // that computes it; kNoCall: an input
-  int root = 0;        // itself unless it is a view
+  int call = kNoCall;       // that computes it; kNoCall: an input
+  int root = 0;             // itself unless it is a view
+  std::int64_t offset = 0;  // in bytes, from the beginning of the root
 };
 
 // Either a value or, when `value` is negative, a constant.

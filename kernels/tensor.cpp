@@ -111,4 +111,10 @@ void Tensor::rebind(const Tensor& other) {
   storage_ = other.storage_;
 }
 
+void Tensor::rebind(const Tensor& other, std::int64_t offset) {
+  SUPERSTEP_CHECK(other.dtype_ == dtype_ && offset + num_bytes() <= other.num_bytes(),
+                  "storage of another type:", other.shape_.to_string(), shape_.to_string(), offset);
+  storage_ = std::shared_ptr<std::byte>(other.storage_, other.storage_.get() + offset);
+}
+
 }  // namespace superstep::kernels

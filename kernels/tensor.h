@@ -81,6 +81,8 @@ class Tensor {
   // For plans that run again and again: this handle gives up its storage for that of `other` (same
   // dtype and number of elements) without allocating; shape and links stay.
   void rebind(const Tensor& other);
+  // ... or for the part of it that begins at `offset` bytes (a multiple of 64) and is large enough.
+  void rebind(const Tensor& other, std::int64_t offset);
   void unbind() { storage_.reset(); }
 
   const std::shared_ptr<const TapeLinks>& links() const { return links_; }

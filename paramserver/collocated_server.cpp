@@ -227,6 +227,10 @@ std::span<float> CollocatedServer::reserve(int slot) {
   return state_->gradients.stack().reserve(slot);
 }
 
+std::span<float> CollocatedServer::reserve(bsp::SlotRange subtree) {
+  return state_->gradients.stack().reserve(subtree);
+}
+
 void CollocatedServer::push(int slot, int bucket, std::span<const float> gradient) {
   state_->gradients.stack().push(slot, bucket, gradient);
 }

@@ -16,6 +16,7 @@
 #include <span>
 #include <vector>
 
+#include "bsp/slot_tree.h"
 #include "bsp/world.h"
 #include "paramserver/checkpoint.h"
 #include "paramserver/server.h"
@@ -50,6 +51,9 @@ class CollocatedServer : public Server {
   std::span<const ElementRange> buckets() const override;
   std::optional<int> claim_slot() override;
   std::span<float> reserve(int slot) override;
+  // For the sum over a whole subtree of this rank's next slots (gradient_stack.h), to be pushed in
+  // the name of the first one; every slot still has its own summary.
+  std::span<float> reserve(bsp::SlotRange subtree);
   void push(int slot, int bucket, std::span<const float> gradient) override;
   void push_summary(int slot, const SlotSummary& summary) override;
   StepResult apply_gradients(const ApplyOptions& options = {}) override;

@@ -28,6 +28,20 @@ bool are_siblings(int num_slots, bsp::SlotRange a, bsp::SlotRange b) {
   return false;
 }
 
+// Whether the range is a node of the tree over [0, num_slots).
+bool is_subtree(int num_slots, bsp::SlotRange range) {
+  bsp::SlotRange node{0, num_slots};
+  while (node.length() > range.length()) {
+    const int middle = bsp::split_point(node);
+    (range.begin < middle ? node.end : node.begin) = middle;
+  }
+  return node == range;
+}
+
+std::size_t at(int index) {
+  return static_cast<std::size_t>(index);
+}
+
 void add_in_place(float* __restrict left, const float* __restrict right, std::int64_t count) {
   for (std::int64_t i = 0; i < count; ++i) {
     left[i] = left[i] + right[i];
@@ -108,17 +122,30 @@ bool GradientStack::has_room() const {
 }
 
 std::span<float> GradientStack::reserve(int slot) {
+  return reserve(bsp::SlotRange{slot, slot + 1});
+}
+
+std::span<float> GradientStack::reserve(bsp::SlotRange subtree) {
+  const int slot = subtree.begin;
   SUPERSTEP_CHECK(open_slot_ < 0, "slot", slot, "reserved while another one is open");
+  SUPERSTEP_CHECK(subtree.length() > 0 && is_subtree(num_slots_, subtree), "slots", slot,
+                  subtree.end, "are no subtree");
   SUPERSTEP_CHECK(order_ == SlotOrder::kAny || next_slot() == slot, "slot", slot,
                   "is not this rank's next");
+  for (std::size_t i = 1; order_ == SlotOrder::kAscending && i < at(subtree.length()); ++i) {
+    SUPERSTEP_CHECK(
+        num_pushed_ + i < slots_.size() && slots_[num_pushed_ + i] == slot + static_cast<int>(i),
+        "slots", slot, subtree.end, "are not all this rank's");
+  }
   if (num_pushed_ == 0) {
     pieces_.clear();
   }
   open_buffer_ = free_buffer();
   SUPERSTEP_CHECK(open_buffer_ >= 0, "no buffer is left for slot", slot);
-  folds_ = insert(num_slots_, {.range = {slot, slot + 1}, .buffer = open_buffer_}, pieces_);
+  folds_ = insert(num_slots_, {.range = subtree, .buffer = open_buffer_}, pieces_);
   buckets_pushed_ = 0;
   open_slot_ = slot;
+  open_length_ = subtree.length();
   return buffer(open_buffer_);
 }
 
@@ -137,7 +164,7 @@ void GradientStack::push(int slot, int bucket, std::span<const float> gradient) 
   combine_bucket(range);
   if (++buckets_pushed_ == buckets_.size()) {
     open_slot_ = -1;
-    ++num_pushed_;
+    num_pushed_ += at(open_length_);
   }
 }
 

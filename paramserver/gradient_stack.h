@@ -36,6 +36,9 @@ class GradientStack {
 
   // Opens the next slot of this rank; its n elements, padding excluded, are to be overwritten.
   std::span<float> reserve(int slot);
+  // Opens the next slots of this rank at once: a whole subtree, whose sum (along the tree) is to be
+  // written. Pushed in the name of its first slot.
+  std::span<float> reserve(bsp::SlotRange subtree);
   // The bucket of the open slot is complete. `gradient` may be the reserved memory itself (no
   // copy).
   void push(int slot, int bucket, std::span<const float> gradient);
@@ -75,7 +78,8 @@ class GradientStack {
   int num_buffers_;
   std::vector<Piece> pieces_;  // ascending
   std::size_t num_pushed_ = 0;
-  int open_slot_ = -1;
+  int open_slot_ = -1;  // the first one of a subtree
+  int open_length_ = 0;
   int open_buffer_ = 0;
   std::vector<Fold> folds_;  // that complete the open slot
   std::size_t buckets_pushed_ = 0;

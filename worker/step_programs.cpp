@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
+#include <utility>
 
 #include "base/check.h"
+#include "bsp/slot_tree.h"
 #include "kernels/ops.h"
 #include "kernels/tape.h"
 #include "worker/metrics.h"
@@ -27,6 +30,16 @@ Shape with_batch(std::int64_t num_samples, const Shape& sample_shape) {
   std::vector<std::int64_t> sizes{num_samples};
   sizes.insert(sizes.end(), sample_shape.sizes().begin(), sample_shape.sizes().end());
   return Shape(std::move(sizes));
+}
+
+// Rows of one slot, from or to the rows of all.
+void put_rows(const Tensor& rows, std::size_t slot, Tensor& all) {
+  const auto bytes = static_cast<std::size_t>(rows.num_bytes());
+  std::memcpy(all.mutable_bytes() + slot * bytes, rows.bytes(), bytes);
+}
+void take_rows(const Tensor& all, std::size_t slot, Tensor& rows) {
+  const auto bytes = static_cast<std::size_t>(rows.num_bytes());
+  std::memcpy(rows.mutable_bytes(), all.bytes() + slot * bytes, bytes);
 }
 
 }  // namespace
@@ -54,44 +67,82 @@ std::vector<TensorType> StepPrograms::input_types(std::int64_t num_samples) cons
   return types;
 }
 
+// Losses and logits, then the sums over the samples of every entry in `entries`.
+std::vector<Tensor> StepPrograms::training_step(std::span<const Tensor> inputs,
+                                                std::int64_t num_samples,
+                                                std::vector<int>& entries) const {
+  const std::size_t count = parameters_.size();
+  kernels::Tape tape;
+  std::vector<Tensor> watched(inputs.begin(), inputs.begin() + static_cast<std::ptrdiff_t>(count));
+  std::vector<Tensor> sources;
+  entries.clear();
+  for (std::size_t i = 0; i < count; ++i) {
+    if (model_.layout().entries()[i].role == paramserver::EntryRole::kTrainable) {
+      watched[i] = tape.watch(watched[i]);
+      sources.push_back(watched[i]);
+      entries.push_back(static_cast<int>(i));
+    }
+  }
+  const ForwardOutputs forward = model_.forward({.parameters = watched,
+                                                 .images = inputs[count],
+                                                 .sample_ids = inputs[count + 2],
+                                                 .random_key = inputs[count + 3]},
+                                                Mode::kTraining);
+  const Tensor losses = kernels::cross_entropy(forward.logits, inputs[count + 1]);
+  std::vector<Tensor> outputs{losses, forward.logits};
+  for (Tensor& gradient : tape.gradient(losses, sources, kernels::Unconnected::kZero)) {
+    outputs.push_back(std::move(gradient));
+  }
+  for (const auto& [entry, statistic] : forward.statistics) {
+    entries.push_back(entry);
+    outputs.push_back(kernels::scale(statistic, static_cast<double>(num_samples)));
+  }
+  return outputs;
+}
+
 StepPrograms::Recorded& StepPrograms::training(std::int64_t num_samples) {
   if (const auto found = training_.find(num_samples); found != training_.end()) {
     return found->second;
   }
   std::vector<int> entries;
-  const auto step = [&](std::span<const Tensor> inputs) {
-    const std::size_t count = parameters_.size();
-    kernels::Tape tape;
-    std::vector<Tensor> watched(inputs.begin(),
-                                inputs.begin() + static_cast<std::ptrdiff_t>(count));
-    std::vector<Tensor> sources;
-    entries.clear();
-    for (std::size_t i = 0; i < count; ++i) {
-      if (model_.layout().entries()[i].role == paramserver::EntryRole::kTrainable) {
-        watched[i] = tape.watch(watched[i]);
-        sources.push_back(watched[i]);
-        entries.push_back(static_cast<int>(i));
-      }
-    }
-    const ForwardOutputs forward = model_.forward({.parameters = watched,
-                                                   .images = inputs[count],
-                                                   .sample_ids = inputs[count + 2],
-                                                   .random_key = inputs[count + 3]},
-                                                  Mode::kTraining);
-    const Tensor losses = kernels::cross_entropy(forward.logits, inputs[count + 1]);
-    std::vector<Tensor> outputs{losses, forward.logits};
-    for (Tensor& gradient : tape.gradient(losses, sources, kernels::Unconnected::kZero)) {
-      outputs.push_back(std::move(gradient));
-    }
-    for (const auto& [entry, statistic] : forward.statistics) {
-      entries.push_back(entry);
-      outputs.push_back(statistic);
-    }
-    return outputs;
-  };
-  kernels::Program program = kernels::Program::record(input_types(num_samples), step);
+  kernels::Program program = kernels::Program::record(
+      input_types(num_samples),
+      [&](std::span<const Tensor> inputs) { return training_step(inputs, num_samples, entries); });
   return training_.emplace(num_samples, finish(std::move(program), std::move(entries)))
       .first->second;
+}
+
+StepPrograms::Joined* StepPrograms::joined(std::int64_t num_samples, int num_slots) {
+  const auto key = std::make_pair(num_samples, num_slots);
+  if (const auto found = joined_.find(key); found != joined_.end()) {
+    return found->second.has_value() ? &*found->second : nullptr;
+  }
+  const std::vector<TensorType> types = input_types(num_samples);
+  kernels::SlotPlan plan{.batched_inputs = std::vector<bool>(types.size(), false),
+                         .num_row_outputs = 2,
+                         .folds = bsp::tree_folds(num_slots)};
+  std::fill_n(plan.batched_inputs.begin() + static_cast<std::ptrdiff_t>(parameters_.size()), 3,
+              true);
+  std::vector<int> entries;
+  std::optional<kernels::Program> program = kernels::Program::record_slots(
+      types,
+      [&](std::span<const Tensor> inputs) { return training_step(inputs, num_samples, entries); },
+      plan);
+  std::optional<Joined>& made = joined_[key];
+  if (program.has_value()) {
+    const auto zeros = [](const TensorType& type) { return Tensor::zeros(type.shape, type.dtype); };
+    const std::vector<TensorType> all(program->input_types().begin(), program->input_types().end());
+    made.emplace();
+    made->recorded = finish(*std::move(program), std::move(entries));
+    const std::size_t count = parameters_.size();
+    made->images = zeros(all[count]);
+    made->labels = zeros(all[count + 1]);
+    made->sample_ids = zeros(all[count + 2]);
+    made->slot_losses = Tensor::zeros(Shape{num_samples}, DType::kFloat32);
+    made->slot_logits =
+        Tensor::zeros(Shape{num_samples, made->recorded->logits.shape()[1]}, DType::kFloat32);
+  }
+  return made.has_value() ? &*made : nullptr;
 }
 
 StepPrograms::Recorded& StepPrograms::evaluation(std::int64_t num_samples) {
@@ -152,12 +203,13 @@ void StepPrograms::bind_batch(Recorded& recorded, const SlotBatch& batch, std::i
 }
 
 // Losses are added in double, in the order of the samples.
-paramserver::SlotSummary StepPrograms::summarize(const Recorded& recorded, const SlotBatch& batch) {
+paramserver::SlotSummary StepPrograms::summarize(const Tensor& losses, const Tensor& logits,
+                                                 const SlotBatch& batch) {
   paramserver::SlotSummary summary{.num_samples = batch.num_samples()};
-  for (const float loss : recorded.losses.data<float>()) {
+  for (const float loss : losses.data<float>()) {
     summary.loss_sum += static_cast<double>(loss);
   }
-  summary.num_correct = count_correct(recorded.logits, batch.labels);
+  summary.num_correct = count_correct(logits, batch.labels);
   return summary;
 }
 
@@ -171,16 +223,49 @@ paramserver::SlotSummary StepPrograms::train(const SlotBatch& batch, std::int64_
   bind_batch(recorded, batch, epoch);
   std::vector<Tensor>& outputs = bound_outputs(recorded, gradient);
   recorded.program.run(recorded.inputs, outputs);
-  for (std::size_t i = 0; i < recorded.entries.size(); ++i) {
-    const paramserver::LayoutEntry& entry =
-        model_.layout().entries()[static_cast<std::size_t>(recorded.entries[i])];
-    if (entry.role == paramserver::EntryRole::kStatistic) {
-      for (float& value : outputs[i + 2].mutable_data<float>()) {
-        value *= static_cast<float>(batch.num_samples());
-      }
+  return summarize(recorded.losses, recorded.logits, batch);
+}
+
+bool StepPrograms::gains_together() const {
+  std::int64_t in_matrices = 0;
+  std::int64_t all = 0;
+  for (const paramserver::LayoutEntry& entry : model_.layout().entries()) {
+    all += entry.num_elements();
+    in_matrices += entry.shape.rank() == 2 ? entry.num_elements() : 0;
+  }
+  return 2 * in_matrices >= all;
+}
+
+bool StepPrograms::can_train_together(std::span<const SlotBatch> batches) {
+  const std::int64_t num_samples = batches.front().num_samples();
+  for (const SlotBatch& batch : batches) {
+    if (batch.num_samples() != num_samples || num_samples == 0) {
+      return false;
     }
   }
-  return summarize(recorded, batch);
+  return joined(num_samples, static_cast<int>(batches.size())) != nullptr;
+}
+
+void StepPrograms::train_together(std::span<const SlotBatch> batches, std::int64_t epoch,
+                                  std::span<float> gradient_sum,
+                                  std::span<paramserver::SlotSummary> summaries) {
+  Joined* const found = joined(batches.front().num_samples(), static_cast<int>(batches.size()));
+  SUPERSTEP_CHECK(found != nullptr, "slots that cannot be trained together", batches.size());
+  Joined& all = *found;
+  Recorded& recorded = *all.recorded;
+  for (std::size_t slot = 0; slot < batches.size(); ++slot) {
+    put_rows(batches[slot].images, slot, all.images);
+    put_rows(batches[slot].labels, slot, all.labels);
+    put_rows(batches[slot].sample_ids, slot, all.sample_ids);
+  }
+  bind_batch(recorded, {.images = all.images, .labels = all.labels, .sample_ids = all.sample_ids},
+             epoch);
+  recorded.program.run(recorded.inputs, bound_outputs(recorded, gradient_sum));
+  for (std::size_t slot = 0; slot < batches.size(); ++slot) {
+    take_rows(recorded.losses, slot, all.slot_losses);
+    take_rows(recorded.logits, slot, all.slot_logits);
+    summaries[slot] = summarize(all.slot_losses, all.slot_logits, batches[slot]);
+  }
 }
 
 paramserver::SlotSummary StepPrograms::evaluate(const SlotBatch& batch) {
@@ -191,7 +276,7 @@ paramserver::SlotSummary StepPrograms::evaluate(const SlotBatch& batch) {
   bind_batch(recorded, batch, 0);
   std::array<Tensor, 2> outputs{recorded.losses, recorded.logits};
   recorded.program.run(recorded.inputs, outputs);
-  return summarize(recorded, batch);
+  return summarize(recorded.losses, recorded.logits, batch);
 }
 
 std::int64_t StepPrograms::arena_bytes() const {
@@ -200,6 +285,9 @@ std::int64_t StepPrograms::arena_bytes() const {
     for (const auto& [num_samples, recorded] : *programs) {
       bytes += recorded.program.arena_bytes();
     }
+  }
+  for (const auto& [key, joined_slots] : joined_) {
+    bytes += joined_slots.has_value() ? joined_slots->recorded->program.arena_bytes() : 0;
   }
   return bytes;
 }

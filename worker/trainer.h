@@ -59,6 +59,12 @@ struct EarlyStopping {
   double min_delta = 0.0;
 };
 
+// How a rank computes several slots of its own: the bits are the same.
+enum class SlotPasses : std::uint8_t {
+  kTogether,  // whole subtrees in one pass where they can be (kernels/slot_join.h)
+  kOneByOne,  // one after the other: the reference
+};
+
 struct TrainOptions {
   std::int64_t epochs = 1;
   std::int64_t max_supersteps = 0;  // 0: no limit besides epochs
@@ -73,6 +79,7 @@ struct TrainOptions {
   std::chrono::seconds wall_time_limit{0};  // 0: none
   int prefetch_depth = 2;
   SlotPlacement placement = SlotPlacement::kContiguous;
+  SlotPasses slot_passes = SlotPasses::kTogether;
 };
 
 enum class StopReason : std::uint8_t { kFinished, kEarlyStopping, kWallTime, kSignal };

@@ -8,6 +8,8 @@
 #include <limits>
 #include <memory>
 #include <optional>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "base/clock.h"
@@ -69,8 +71,6 @@ struct Trainer::State {
   // --- a superstep (trainer_step.cpp) ---
   const StepBatch& next_batch();
   void compute_gradients(const StepBatch& batch);
-  std::int64_t compute_slots(const StepBatch& batch);
-  void push_slot(const SlotBatch& batch, std::int64_t epoch);
   void raise_stop_flags();
   StepReport apply_gradients(paramserver::ApplyOptions apply);
   bsp::SuperstepRecord record_of_step() const;
@@ -81,6 +81,17 @@ struct Trainer::State {
   void place(std::vector<int> placement);
   void place_at_random();
   void choose_placement(std::size_t num_slots, double compute_seconds);
+
+  // --- gradients of this rank's slots (trainer_slots.cpp) ---
+  std::int64_t compute_slots(const StepBatch& batch);
+  std::int64_t compute_own_slots(const StepBatch& batch);
+  std::int64_t compute_claimed_slots(const StepBatch& batch);
+  void push_slot(const SlotBatch& batch, std::int64_t epoch);
+  bool push_together(std::span<const SlotBatch> batches, std::int64_t epoch);
+  void push_buckets(int slot, std::span<const float> gradient);
+  void note_finding(const std::optional<std::string>& found);
+  void look_at_slots(std::span<const SlotBatch> batches, std::int64_t epoch,
+                     std::span<float> gradient_sum);
 
   // --- checkpoints (trainer_checkpoint.cpp) ---
   bool checkpoint_due() const;
@@ -107,6 +118,7 @@ struct Trainer::State {
   std::optional<SlotReader> reader;  // of slots taken over from other ranks
   SlotBatch stolen;
   PlacementMeter meter;
+  std::vector<paramserver::SlotSummary> summaries;  // of slots in one pass
   paramserver::Position position;
   EpochTotals totals;
   BestEpoch best;

@@ -62,49 +62,6 @@ void Trainer::State::choose_placement(std::size_t num_slots, double compute_seco
   }
 }
 
-// A slot that another rank was to compute was not assembled ahead here: it is read on the spot.
-// Returns the number of samples this rank computed.
-std::int64_t Trainer::State::compute_slots(const StepBatch& batch) {
-  std::int64_t num_samples = 0;
-  const auto compute = [&](const SlotBatch& slot) {
-    push_slot(slot, batch.epoch);
-    num_samples += slot.num_samples();
-  };
-  if (server.dealing() == paramserver::SlotDealing::kAsPlaced) {
-    std::for_each(batch.slots.begin(), batch.slots.end(), compute);
-    return num_samples;
-  }
-  while (const std::optional<int> claimed = server.claim_slot()) {
-    const auto own = std::find_if(batch.slots.begin(), batch.slots.end(),
-                                  [&](const SlotBatch& slot) { return slot.slot == *claimed; });
-    if (own != batch.slots.end()) {
-      compute(*own);
-      continue;
-    }
-    stolen.slot = *claimed;
-    reader->read(batch.position(), stolen, [] { return KeepReading::kYes; });
-    compute(stolen);
-  }
-  return num_samples;
-}
-
-void Trainer::State::push_slot(const SlotBatch& batch, std::int64_t epoch) {
-  const std::span<float> gradient = server.reserve(batch.slot);
-  const paramserver::SlotSummary summary = programs.train(batch, epoch, gradient);
-  SUPERSTEP_FAILPOINT_DATA("gradient", gradient);
-  if (const std::optional<std::string> found = numbers.look(batch, summary, gradient)) {
-    findings += (findings.empty() ? "" : "; ") + *found;
-    server.raise_flags(kBadNumbersFlag);
-  }
-  int bucket = 0;
-  for (const paramserver::ElementRange range : server.buckets()) {
-    server.push(batch.slot, bucket++,
-                gradient.subspan(static_cast<std::size_t>(range.begin),
-                                 static_cast<std::size_t>(range.length())));
-  }
-  server.push_summary(batch.slot, summary);
-}
-
 // After a superstep that some rank could not use: every rank learns why, and decides the same.
 void Trainer::State::note_numbers(const StepReport& report) {
   constexpr std::size_t kMostRanksNamed = 4;

@@ -72,6 +72,44 @@ void expect_pieces(int num_slots, const std::vector<int>& slots,
   }
 }
 
+// Whole subtrees at once: the pieces are those of slots pushed one by one.
+TEST(GradientStack, TakesTheSumOfASubtreeInPlaceOfItsSlots) {
+  const std::vector<ElementRange> buckets{{0, kBlockElements}, {kBlockElements, kElements}};
+  for (int num_slots = 1; num_slots <= 9; ++num_slots) {
+    for (int first = 0; first < num_slots; ++first) {
+      std::vector<int> slots(static_cast<std::size_t>(num_slots - first));
+      std::iota(slots.begin(), slots.end(), first);
+      std::vector<float> memory(
+          static_cast<std::size_t>(GradientStack::capacity(num_slots, slots)) * kElements);
+      GradientStack stack(memory, kElements, buckets, num_slots, slots);
+      std::size_t piece = 0;
+      for (const bsp::SlotRange range : bsp::maximal_subtrees(num_slots, slots)) {
+        const std::vector<float> sum = tree_sum(range);
+        const std::span<float> own = stack.reserve(range);
+        std::copy(sum.begin(), sum.end(), own.begin());
+        int bucket = 0;
+        for (const ElementRange part : buckets) {
+          stack.push(range.begin, bucket++,
+                     own.subspan(static_cast<std::size_t>(part.begin),
+                                 static_cast<std::size_t>(part.length())));
+        }
+        EXPECT_EQ(own.data(), memory.data() + static_cast<std::ptrdiff_t>(piece++) * kElements);
+        EXPECT_EQ(stack.pieces().back().range, range);
+      }
+      stack.finish_step();
+    }
+  }
+}
+
+TEST(GradientStack, RefusesSlotsThatAreNoSubtree) {
+  const std::vector<ElementRange> whole{{0, kElements}};
+  const std::vector<int> slots{0, 1, 2, 3};
+  std::vector<float> memory(static_cast<std::size_t>(4) * kElements);
+  GradientStack stack(memory, kElements, whole, 4, slots);
+  EXPECT_THROW(stack.reserve(bsp::SlotRange{0, 3}), CheckFailure);
+  EXPECT_THROW(stack.reserve(bsp::SlotRange{1, 3}), CheckFailure);
+}
+
 TEST(GradientStack, HoldsMaximalSubtreesOfContiguousSlots) {
   const std::vector<ElementRange> whole{{0, kElements}};
   for (int num_slots = 1; num_slots <= 9; ++num_slots) {

@@ -1,0 +1,136 @@
+// The gradients of this rank's slots: several in one pass where the bits allow it, one after the
+// other elsewhere.
+
+#include <algorithm>
+
+#include "base/as_size.h"
+#include "base/failpoint.h"
+#include "bsp/slot_tree.h"
+#include "worker/trainer_state.h"
+
+namespace superstep::worker {
+
+namespace {
+
+std::vector<bsp::SlotRange> subtrees_of(std::span<const SlotBatch> batches, int num_slots) {
+  std::vector<int> slots;
+  for (const SlotBatch& batch : batches) {
+    slots.push_back(batch.slot);
+  }
+  return bsp::maximal_subtrees(num_slots, slots);
+}
+
+}  // namespace
+
+// Returns the number of samples this rank computed.
+std::int64_t Trainer::State::compute_slots(const StepBatch& batch) {
+  return server.dealing() == paramserver::SlotDealing::kAsPlaced ? compute_own_slots(batch)
+                                                                 : compute_claimed_slots(batch);
+}
+
+std::int64_t Trainer::State::compute_own_slots(const StepBatch& batch) {
+  std::int64_t num_samples = 0;
+  std::span<const SlotBatch> rest = batch.slots;
+  for (const bsp::SlotRange subtree : subtrees_of(batch.slots, options.batch.microbatches)) {
+    const std::span<const SlotBatch> own = rest.first(as_size(subtree.length()));
+    rest = rest.subspan(own.size());
+    const bool pushed = push_together(own, batch.epoch);
+    for (const SlotBatch& slot : own) {
+      if (!pushed) {
+        push_slot(slot, batch.epoch);
+      }
+      num_samples += slot.num_samples();
+    }
+  }
+  return num_samples;
+}
+
+// A slot that another rank was to compute was not assembled ahead here: it is read on the spot.
+std::int64_t Trainer::State::compute_claimed_slots(const StepBatch& batch) {
+  std::int64_t num_samples = 0;
+  while (const std::optional<int> claimed = server.claim_slot()) {
+    const auto own = std::find_if(batch.slots.begin(), batch.slots.end(),
+                                  [&](const SlotBatch& slot) { return slot.slot == *claimed; });
+    const SlotBatch* slot = own != batch.slots.end() ? &*own : &stolen;
+    if (slot == &stolen) {
+      stolen.slot = *claimed;
+      reader->read(batch.position(), stolen, [] { return KeepReading::kYes; });
+    }
+    push_slot(*slot, batch.epoch);
+    num_samples += slot->num_samples();
+  }
+  return num_samples;
+}
+
+void Trainer::State::push_slot(const SlotBatch& batch, std::int64_t epoch) {
+  const std::span<float> gradient = server.reserve(batch.slot);
+  const paramserver::SlotSummary summary = programs.train(batch, epoch, gradient);
+  SUPERSTEP_FAILPOINT_DATA("gradient", gradient);
+  note_finding(numbers.look(batch, summary, gradient));
+  push_buckets(batch.slot, gradient);
+  server.push_summary(batch.slot, summary);
+}
+
+void Trainer::State::push_buckets(int slot, std::span<const float> gradient) {
+  int bucket = 0;
+  for (const paramserver::ElementRange range : server.buckets()) {
+    server.push(slot, bucket++,
+                gradient.subspan(static_cast<std::size_t>(range.begin),
+                                 static_cast<std::size_t>(range.length())));
+  }
+}
+
+void Trainer::State::note_finding(const std::optional<std::string>& found) {
+  if (found.has_value()) {
+    findings += (findings.empty() ? "" : "; ") + *found;
+    server.raise_flags(kBadNumbersFlag);
+  }
+}
+
+// The slots of a subtree in one pass. False, with nothing done, where they cannot be: a limit on a
+// slot's gradient needs every slot's own.
+bool Trainer::State::push_together(std::span<const SlotBatch> batches, std::int64_t epoch) {
+  if (batches.size() < 2 || options.slot_passes == SlotPasses::kOneByOne ||
+      numbers.options().gradient_limit > 0.0 || !programs.gains_together() ||
+      !programs.can_train_together(batches)) {
+    return false;
+  }
+  const int first = batches.front().slot;
+  const std::span<float> sum = server.reserve(bsp::SlotRange{first, batches.back().slot + 1});
+  summaries.resize(batches.size());
+  programs.train_together(batches, epoch, sum, summaries);
+  SUPERSTEP_FAILPOINT_DATA("gradient", sum);
+  bool losses_are_good = true;
+  for (std::size_t i = 0; i < batches.size(); ++i) {
+    const std::optional<std::string> found = numbers.look(batches[i], summaries[i], {});
+    losses_are_good = losses_are_good && !found.has_value();
+    note_finding(found);
+    server.push_summary(batches[i].slot, summaries[i]);
+  }
+  if (losses_are_good && numbers.look(batches.front(), summaries.front(), sum).has_value()) {
+    look_at_slots(batches, epoch, sum);
+  }
+  push_buckets(first, sum);
+  return true;
+}
+
+// A sum is no number: which slot is to blame? None is when finite gradients add up to infinity,
+// which slots one by one would not find either.
+void Trainer::State::look_at_slots(std::span<const SlotBatch> batches, std::int64_t epoch,
+                                   std::span<float> gradient_sum) {
+  const std::optional<std::string> of_sum =
+      numbers.look(batches.front(), summaries.front(), gradient_sum);
+  bool found_slot = false;
+  for (const SlotBatch& batch : batches) {
+    const paramserver::SlotSummary summary = programs.train(batch, epoch, gradient_sum);
+    const std::optional<std::string> found = numbers.look(batch, summary, gradient_sum);
+    found_slot = found_slot || found.has_value();
+    note_finding(found);
+  }
+  programs.train_together(batches, epoch, gradient_sum, summaries);
+  if (!found_slot && !numbers.look(batches.front(), summaries.front(), gradient_sum).has_value()) {
+    note_finding(of_sum);  // it was there and is not any more
+  }
+}
+
+}  // namespace superstep::worker
