@@ -4,8 +4,10 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import statistics
 import subprocess
+import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PROGRAM = os.environ.get("SUPERSTEP", str(ROOT / "build/release/superstep"))
@@ -42,6 +44,11 @@ def machine_lines(machine):
     return (f"Machine: {machine['processor']}, {os.cpu_count()} cores, {machine['instruction_set']}. "
             f"Compiler: {machine['compiler']}, {machine['build_type']}, `{machine['build_flags']}`. "
             f"Commit {machine['commit']}.")
+
+
+def command_line(script):
+    """The line that says how the figures were made."""
+    return f"Command: `{shlex.join(['./scripts/' + script, *sys.argv[1:]])}`"
 
 
 def write_section(name, title, lines):

@@ -10,7 +10,7 @@ import statistics
 import subprocess
 import sys
 
-from benchmark_report import ENVIRONMENT, PROGRAM, bench, machine_lines, spread, steps_for, write_section
+from benchmark_report import ENVIRONMENT, PROGRAM, bench, command_line, machine_lines, spread, steps_for, write_section
 
 PEER = pathlib.Path(__file__).with_name("pytorch_step.py")
 BATCH = 64
@@ -115,7 +115,7 @@ def main():
         f"Peak memory of one process that trains with batch {BATCH}: maximum resident set in MiB, PyTorch in its smaller "
         "memory format, in brackets what importing it takes.", "",
         "| model | PyTorch | Superstep | ratio |", "|---|---|---|---|", *memory, "",
-        f"Command: `./scripts/compare_pytorch.sh {' '.join(sys.argv[1:])}`".replace(" `", "`")])
+        command_line("compare_pytorch.sh")])
 
 
 if __name__ == "__main__":

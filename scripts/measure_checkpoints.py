@@ -15,11 +15,10 @@ import pathlib
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 
-from benchmark_report import ENVIRONMENT, PROGRAM, bench, machine_lines, write_section
+from benchmark_report import ENVIRONMENT, PROGRAM, bench, command_line, machine_lines, write_section
 
 CONFIG = """[model]
 preset = "mcmahan_cnn"
@@ -117,7 +116,7 @@ def main():
         f"One copy of the state takes {1e3 * copy:.1f} ms here.", "",
         "| checkpoints | stall, ms: median | least-largest | in copies of the state | counted | superstep against none |",
         "|---|---|---|---|---|---|", *rows, "",
-        f"Command: `./scripts/measure_checkpoints.py {' '.join(sys.argv[1:])}`".replace(" `", "`")])
+        command_line("measure_checkpoints.py")])
 
 
 if __name__ == "__main__":

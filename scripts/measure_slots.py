@@ -9,9 +9,8 @@ The program is build/release/superstep, or SUPERSTEP=path.
 
 import argparse
 import statistics
-import sys
 
-from benchmark_report import bench, machine_lines, steps_for, write_section
+from benchmark_report import bench, command_line, machine_lines, steps_for, write_section
 
 SLOTS = (1, 2, 4, 8, 16)
 GLOBAL_BATCH = 128
@@ -55,7 +54,7 @@ def main():
         f"Samples per second at global batch {GLOBAL_BATCH} by number of slots M; in brackets the ratio to the fewest "
         f"slots of the row. Medians of {arguments.repetitions}, the numbers of slots in turn.", "",
         "| model | ranks | " + " | ".join(f"M = {m}" for m in SLOTS) + " |", "|---" * (2 + len(SLOTS)) + "|", *rows, "",
-        f"Command: `./scripts/measure_slots.py {' '.join(sys.argv[1:])}`".replace(" `", "`")])
+        command_line("measure_slots.py")])
 
 
 if __name__ == "__main__":
