@@ -76,9 +76,9 @@ class Failpoints {
   ::superstep::Failpoints::here((rank_now), (superstep_now))
 #define SUPERSTEP_FAILPOINT(point) ::superstep::Failpoints::hit(point)
 #define SUPERSTEP_FAILPOINT_DATA(point, data) ::superstep::Failpoints::hit((point), (data))
-#else
+#else  // the arguments are used and not evaluated
 #define SUPERSTEP_FAILPOINT_HERE(rank_now, superstep_now) \
-  static_cast<void>(sizeof((static_cast<void>(rank_now), static_cast<void>(superstep_now), 0)))
+  (static_cast<void>(noexcept(rank_now)), static_cast<void>(noexcept(superstep_now)))
 #define SUPERSTEP_FAILPOINT(point) static_cast<void>(0)
 #define SUPERSTEP_FAILPOINT_DATA(point, data) static_cast<void>(0)
 #endif

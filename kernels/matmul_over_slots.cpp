@@ -82,8 +82,8 @@ int max_slots_of_matmul(const TensorType& a, const TensorType& b, std::int64_t r
 }
 
 const OpInfo& matmul_over_slots_op() {
-  static const OpInfo kOp = make_op();
-  return kOp;
+  static const OpInfo op = make_op();
+  return op;
 }
 
 }  // namespace superstep::kernels

@@ -81,6 +81,7 @@ void expect_equal_bits(const Sequential& layers, const Shape& sample, int num_sl
   AlignedBuffer<float> parameters(size);
   model.initialize(5, parameters.span());
   std::vector<SlotBatch> batches;
+  batches.reserve(static_cast<std::size_t>(num_slots));
   for (int slot = 0; slot < num_slots; ++slot) {
     batches.push_back(random_batch(model, slot, num_samples));
   }
