@@ -54,9 +54,8 @@ std::vector<Hash128> right_hashes() {
   for (std::int64_t superstep = 0; superstep <= kSupersteps; ++superstep) {
     paramserver::Manifest manifest = testing::small_manifest(superstep);
     for (std::size_t a = 0; a < kArrays.size(); ++a) {
-      paramserver::Manifest::Array array{.name = std::string(kArrays[a]),
-                                         .num_elements = whole.end,
-                                         .blocks = {}};
+      paramserver::Manifest::Array array{
+          .name = std::string(kArrays[a]), .num_elements = whole.end, .blocks = {}};
       const std::vector<std::uint64_t> halves = paramserver::hash_blocks(arrays[a]);
       for (std::size_t i = 0; i < halves.size(); i += 2) {
         array.blocks.push_back({.low = halves[i], .high = halves[i + 1]});

@@ -92,10 +92,8 @@ std::int64_t superstep_of(const Checkpoint& checkpoint) {
 JobEnd run_attempt(Simulation& simulation, const SupervisedRun& run, const Job& job,
                    RunRecord& record) {
   record.ends.clear();
-  const Checkpoint resume_from =
-      paramserver::newest_verified_checkpoint(run.checkpoints, nullptr);
-  return simulation.run(
-      job, [&](bsp::World& world) { run.body(world, resume_from, record); });
+  const Checkpoint resume_from = paramserver::newest_verified_checkpoint(run.checkpoints, nullptr);
+  return simulation.run(job, [&](bsp::World& world) { run.body(world, resume_from, record); });
 }
 
 }  // namespace
@@ -136,8 +134,8 @@ Problem supervise(Simulation& simulation, const SupervisedRun& run) {
     if (decision.verdict == cluster::Verdict::kDone) {
       return record.ends[0] == run.right_end
                  ? Problem()
-                 : where + fmt::format("ended with {}, the undisturbed run with {}",
-                                       record.ends[0], run.right_end);
+                 : where + fmt::format("ended with {}, the undisturbed run with {}", record.ends[0],
+                                       run.right_end);
     }
     if (decision.verdict == cluster::Verdict::kGiveUp) {
       if (verdict == cluster::RankVerdict::kDisagree || superstep > newest_before) {

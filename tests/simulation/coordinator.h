@@ -1,6 +1,6 @@
 // A run that is started, dies, and is started again on another number of ranks, until it is done:
-// what `superstep launch` does, with its own decisions (cluster/launch_policy.h), and what must hold
-// between two attempts.
+// what `superstep launch` does, with its own decisions (cluster/launch_policy.h), and what must
+// hold between two attempts.
 //
 // After every attempt:
 // - whatever is named like a checkpoint verifies, and is the undisturbed run's at that superstep;

@@ -80,7 +80,6 @@ Disk::NodePointer Disk::make_node(std::string name, mode_t type) {
 void Disk::fail_after(std::int64_t calls, int error_number) {
   calls_until_failure_ = calls;
   error_number_ = error_number;
-  has_failed_ = false;
 }
 
 // The error of a call that is to fail; 0: none.
@@ -88,7 +87,6 @@ int Disk::failure() {
   if (calls_until_failure_ < 0 || calls_until_failure_-- > 0) {
     return 0;
   }
-  has_failed_ = true;
   return -error_number_;
 }
 

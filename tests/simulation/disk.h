@@ -1,10 +1,11 @@
 // A disk that keeps what was synced, and of the rest what it likes.
 //
 // A tree of directories and files in memory with the calls of POSIX that the checkpoints use.
-// Running programs see every write at once. lose_power() leaves what a machine finds after the power
-// came back, as POSIX allows it and no kinder: the bytes of a file as of its last fsync, plus any of
-// the later writes, whole, in part or not at all; the names in a directory as of the directory's own
-// last fsync, plus any of the later changes. A rename within a directory happens or does not.
+// Running programs see every write at once. lose_power() leaves what a machine finds after the
+// power came back, as POSIX allows it and no kinder: the bytes of a file as of its last fsync, plus
+// any of the later writes, whole, in part or not at all; the names in a directory as of the
+// directory's own last fsync, plus any of the later changes. A rename within a directory happens or
+// does not.
 //
 // Results are those of the system calls, with the error as a negative number.
 #pragma once
@@ -45,7 +46,6 @@ class Disk {
   void set_flaw(DiskFlaw flaw) { flaw_ = flaw; }
   // The next changing call but `calls` fails with this error.
   void fail_after(std::int64_t calls, int error_number);
-  bool has_failed() const { return has_failed_; }
 
   // `directory`: an open one that a relative path starts from.
   int open(int directory, const std::filesystem::path& path, int flags);
@@ -90,7 +90,6 @@ class Disk {
   ino_t next_number_ = 1;
   std::int64_t calls_until_failure_ = -1;
   int error_number_ = 0;
-  bool has_failed_ = false;
   double survival_ = 0.0;  // of what was not synced
 };
 

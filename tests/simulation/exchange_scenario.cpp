@@ -34,13 +34,11 @@ struct ExchangeOptions {
 ExchangeOptions draw_options(std::uint64_t seed, PhiloxStream& random) {
   ExchangeOptions options{.seed = seed, .num_slots = 1, .server = {}};
   options.num_slots = kMostRanks + static_cast<int>(random.below(8));
-  options.server.optimizer = {.kind = paramserver::OptimizerKind::kMomentum,
-                              .learning_rate = 0.25};
+  options.server.optimizer = {.kind = paramserver::OptimizerKind::kMomentum, .learning_rate = 0.25};
   options.server.num_slots = options.num_slots;
-  options.server.bucket_bytes =
-      random.below(2) == 0 ? 0
-                           : 2 * paramserver::kBlockElements *
-                                 static_cast<std::int64_t>(sizeof(float));
+  options.server.bucket_bytes = random.below(2) == 0 ? 0
+                                                     : 2 * paramserver::kBlockElements *
+                                                           static_cast<std::int64_t>(sizeof(float));
   options.server.clip.global_norm = random.below(3) == 0 ? 1.0 : 0.0;
   options.server.verify_every = static_cast<std::int64_t>(random.below(3));
   return options;
@@ -173,15 +171,13 @@ Problem run_exchange_seed(std::uint64_t seed) {
                 .ranks_per_node = static_cast<int>(random.below(4)),
                 .interruption = {},
                 .aftermath = Aftermath::kNothing};
-  options.server.dealing =
-      random.below(3) == 0 ? SlotDealing::kAsPlaced : SlotDealing::kStealing;
+  options.server.dealing = random.below(3) == 0 ? SlotDealing::kAsPlaced : SlotDealing::kStealing;
   if (random.below(2) == 0) {
     options.server.placement = draw_placement(options, job.lanes, -1);
   }
   const ExchangeEnd end = run_exchange(simulation, options, job, job_end);
-  const std::string where =
-      fmt::format("{} ranks, {} per node, {} slots: ", job.lanes, job.ranks_per_node,
-                  options.num_slots);
+  const std::string where = fmt::format("{} ranks, {} per node, {} slots: ", job.lanes,
+                                        job.ranks_per_node, options.num_slots);
   if (!end.accepted.empty()) {
     return where + "accepted " + end.accepted.front();
   }

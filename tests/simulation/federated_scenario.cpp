@@ -32,8 +32,8 @@ worker::FederatedOptions reference_options(std::size_t kind) {
   options.rounds = 5;
   options.evaluate_every_rounds = 100;
   options.cohort.size = 4;
-  options.cohort.sampling = kind == 5 ? worker::Sampling::kPoisson
-                                      : static_cast<worker::Sampling>(kind % 3);
+  options.cohort.sampling =
+      kind == 5 ? worker::Sampling::kPoisson : static_cast<worker::Sampling>(kind % 3);
   options.checkpoint.directory = fs::path(kRoot) / "run/checkpoints";
   options.checkpoint.every_supersteps = 1;
   options.checkpoint.keep = kKeepEveryRound;
@@ -43,11 +43,9 @@ worker::FederatedOptions reference_options(std::size_t kind) {
     options.update_bound = 0.05;  // some updates are within, some not
   } else if (kind == 3) {
     options.robust.kind = worker::RobustKind::kMedian;
-    options.attack = {
-        .kind = worker::AttackKind::kSignFlip, .fraction = 0.3, .strength = 1.5};
+    options.attack = {.kind = worker::AttackKind::kSignFlip, .fraction = 0.3, .strength = 1.5};
   } else if (kind == 4) {
-    options.attack = {
-        .kind = worker::AttackKind::kGaussian, .fraction = 0.4, .strength = 1e6};
+    options.attack = {.kind = worker::AttackKind::kGaussian, .fraction = 0.4, .strength = 1e6};
   } else if (kind == 5) {
     options.cohort.size = 1;
   }

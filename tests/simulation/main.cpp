@@ -1,6 +1,7 @@
 // The simulation as a program. Without arguments of its own it runs the tests.
 //
-//   simulation_tests --seeds BEGIN END [SCENARIO]     every seed in [BEGIN, END), of one scenario or
+//   simulation_tests --seeds BEGIN END [SCENARIO]     every seed in [BEGIN, END), of one scenario
+//   or
 //                                                     of all; failures with what replays them
 #include <charconv>
 #include <cstdint>

@@ -9,8 +9,8 @@ ReferenceRun make_reference(const SupervisedRun& run) {
   make_run_directory(simulation, run.checkpoints.parent_path());
   RunRecord record;
   const JobEnd end = run_undisturbed(simulation, run, 1, record);
-  SUPERSTEP_CHECK(end.exit_code == 0 && record.ends.size() == 1, "the undisturbed run failed:",
-                  end.exit_code);
+  SUPERSTEP_CHECK(end.exit_code == 0 && record.ends.size() == 1,
+                  "the undisturbed run failed:", end.exit_code);
   ReferenceRun reference;
   reference.end = record.ends.front();
   for (const std::filesystem::path& path : paramserver::list_checkpoints(run.checkpoints)) {

@@ -44,8 +44,9 @@ void swap_exception_globals(ExceptionGlobals& other) {
 
 class Scheduler::Stack {
  public:
-  Stack() : memory_(::mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE,
-                           MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0)) {
+  Stack()
+      : memory_(::mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0)) {
     if (memory_ == MAP_FAILED || ::mprotect(memory_, kGuardBytes, PROT_NONE) != 0) {
       throw std::system_error(errno, std::generic_category(), "stack of a task");
     }

@@ -1,10 +1,10 @@
 // Runs the threads of a job one at a time, in an order that a seed decides.
 //
-// A thread of the simulated job is a task: a stack of its own on the one thread that there is. Tasks
-// give the processor away at schedule points only (system calls that wait, read the clock or touch
-// the disk; tests/simulation/system_*.cpp), and the scheduler draws who goes on. The same seed gives
-// the same order on every machine. Time is simulated, too: it passes at schedule points and in
-// sleeps.
+// A thread of the simulated job is a task: a stack of its own on the one thread that there is.
+// Tasks give the processor away at schedule points only (system calls that wait, read the clock or
+// touch the disk; tests/simulation/system_*.cpp), and the scheduler draws who goes on. The same
+// seed gives the same order on every machine. Time is simulated, too: it passes at schedule points
+// and in sleeps.
 //
 //   Scheduler scheduler(seed);
 //   Scheduler::End end = scheduler.run([] { ... starts threads, joins them ... }, interruption);

@@ -1,9 +1,9 @@
 // A job of Superstep in one thread, on a simulated disk, with faults: a function of its seed.
 //
 // What runs is the program itself. The calls by which it waits, starts threads, reads the clock and
-// touches the disk are defined once more in this test program (system_threads.cpp, system_files.cpp)
-// and lead to the Scheduler and the Disk of the current Simulation; elsewhere, and on paths outside
-// kRoot, they are the system's own.
+// touches the disk are defined once more in this test program (system_threads.cpp,
+// system_files.cpp) and lead to the Scheduler and the Disk of the current Simulation; elsewhere,
+// and on paths outside kRoot, they are the system's own.
 //
 //   Simulation simulation(seed);
 //   JobEnd end = simulation.run({.lanes = 3, .interruption = {.at_disk_call = 17}},

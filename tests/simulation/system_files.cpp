@@ -26,11 +26,15 @@ using superstep::simulation::kRoot;
 using superstep::simulation::real_function;
 using superstep::simulation::Simulation;
 
+bool is_below_root(std::string_view path) {
+  constexpr std::string_view root(kRoot);
+  return path.starts_with(root) && (path.size() == root.size() || path[root.size()] == '/');
+}
+
 // Null: the path lies elsewhere.
 Disk* disk_of(int directory, const char* path) {
   Simulation* simulation = Simulation::current();
-  const bool here = std::string_view(path).starts_with(kRoot) ||
-                    (path[0] != '/' && directory >= Disk::kFirstDescriptor);
+  const bool here = is_below_root(path) || (path[0] != '/' && directory >= Disk::kFirstDescriptor);
   return simulation != nullptr && here ? &simulation->disk() : nullptr;
 }
 Disk* disk_of(const char* path) {
@@ -131,10 +135,9 @@ ssize_t pread(int descriptor, void* bytes, size_t count, off_t offset) {
 ssize_t pwrite(int descriptor, const void* bytes, size_t count, off_t offset) {
   static auto* const real = real_function<decltype(pwrite)>("pwrite");
   Disk* disk = disk_of(descriptor);
-  return disk == nullptr
-             ? real(descriptor, bytes, count, offset)
-             : result_of<ssize_t>(changing(*disk).write(
-                   descriptor, offset, static_cast<const std::byte*>(bytes), count));
+  return disk == nullptr ? real(descriptor, bytes, count, offset)
+                         : result_of<ssize_t>(changing(*disk).write(
+                               descriptor, offset, static_cast<const std::byte*>(bytes), count));
 }
 
 int ftruncate(int descriptor, off_t length) noexcept {

@@ -1,5 +1,5 @@
-// The system calls that start threads, wait and tell the time, for tasks of a simulation. Whoever is
-// none gets the system's own.
+// The system calls that start threads, wait and tell the time, for tasks of a simulation. Whoever
+// is none gets the system's own.
 
 #include <cerrno>
 #include <chrono>

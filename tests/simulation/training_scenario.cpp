@@ -90,8 +90,7 @@ void train(bsp::World& world, const TrainingPlan& plan, const Checkpoint& resume
   kernels::set_team_size(1);
   const worker::Model& model = trained_model();
   paramserver::CollocatedOptions server_options;
-  server_options.optimizer = {.kind = paramserver::OptimizerKind::kMomentum,
-                              .learning_rate = 0.05};
+  server_options.optimizer = {.kind = paramserver::OptimizerKind::kMomentum, .learning_rate = 0.05};
   server_options.num_slots = kSlots;
   server_options.dealing = plan.dealing;
   server_options.verify_every = 2;
