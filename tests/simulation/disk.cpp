@@ -97,7 +97,7 @@ Disk::NodePointer Disk::find(int directory, const fs::path& path) const {
     if (found == open_.end()) {
       return nullptr;
     }
-    node = found->second;
+    node = found->second.node;
   }
   for (const fs::path& part : path.relative_path()) {
     if (part.empty() || part == ".") {
@@ -122,11 +122,11 @@ std::optional<Disk::Place> Disk::parent_of(int directory, const fs::path& path) 
 
 Disk::Node* Disk::node_of(int descriptor) const {
   const auto found = open_.find(descriptor);
-  return found == open_.end() ? nullptr : found->second.get();
+  return found == open_.end() ? nullptr : found->second.node.get();
 }
 
 int Disk::add_descriptor(NodePointer node) {
-  open_[next_descriptor_] = std::move(node);
+  open_[next_descriptor_] = {.node = std::move(node), .position = 0};
   return next_descriptor_++;
 }
 
@@ -149,7 +149,14 @@ int Disk::open(int directory, const fs::path& path, int flags) {
   if (contains(flags, O_DIRECTORY) && !node->is_directory()) {
     return -ENOTDIR;
   }
-  return add_descriptor(std::move(node));
+  const int descriptor = add_descriptor(std::move(node));
+  if (contains(flags, O_TRUNC)) {
+    if (const int error = resize(descriptor, 0); error != 0) {
+      close(descriptor);
+      return error;
+    }
+  }
+  return descriptor;
 }
 
 int Disk::close(int descriptor) {
@@ -189,6 +196,26 @@ std::int64_t Disk::write(int descriptor, std::int64_t offset, const std::byte* b
                             .size = {},
                             .names = {}});
   return static_cast<std::int64_t>(count);
+}
+
+std::int64_t Disk::read_next(int descriptor, std::byte* bytes, std::size_t count) {
+  const auto file = open_.find(descriptor);
+  if (file == open_.end()) {
+    return -EBADF;
+  }
+  const std::int64_t done = read(descriptor, file->second.position, bytes, count);
+  file->second.position += std::max<std::int64_t>(done, 0);
+  return done;
+}
+
+std::int64_t Disk::write_next(int descriptor, const std::byte* bytes, std::size_t count) {
+  const auto file = open_.find(descriptor);
+  if (file == open_.end()) {
+    return -EBADF;
+  }
+  const std::int64_t done = write(descriptor, file->second.position, bytes, count);
+  file->second.position += std::max<std::int64_t>(done, 0);
+  return done;
 }
 
 int Disk::resize(int descriptor, std::int64_t num_bytes) {

@@ -53,6 +53,9 @@ class Disk {
   std::int64_t read(int descriptor, std::int64_t offset, std::byte* bytes, std::size_t count) const;
   std::int64_t write(int descriptor, std::int64_t offset, const std::byte* bytes,
                      std::size_t count);
+  // At the descriptor's own position, which moves on.
+  std::int64_t read_next(int descriptor, std::byte* bytes, std::size_t count);
+  std::int64_t write_next(int descriptor, const std::byte* bytes, std::size_t count);
   int resize(int descriptor, std::int64_t num_bytes);
   int reserve(int descriptor, std::int64_t num_bytes);  // posix_fallocate from 0
   int sync(int descriptor);
@@ -70,6 +73,10 @@ class Disk {
  private:
   struct Node;
   using NodePointer = std::shared_ptr<Node>;
+  struct OpenFile {
+    NodePointer node;
+    std::int64_t position = 0;
+  };
   struct Change;
   struct Place;
 
@@ -85,7 +92,7 @@ class Disk {
   PhiloxStream random_;
   DiskFlaw flaw_ = DiskFlaw::kNone;
   NodePointer root_;
-  std::map<int, NodePointer> open_;
+  std::map<int, OpenFile> open_;
   int next_descriptor_ = kFirstDescriptor;
   ino_t next_number_ = 1;
   std::int64_t calls_until_failure_ = -1;

@@ -17,7 +17,7 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr int kKeepEveryRound = 1000;
-constexpr std::size_t kNumKinds = 6;
+constexpr std::size_t kNumKinds = 8;
 
 const std::shared_ptr<const worker::ClientData>& federated_clients() {
   static const std::shared_ptr<const worker::ClientData> clients = testing::small_clients(
@@ -26,7 +26,7 @@ const std::shared_ptr<const worker::ClientData>& federated_clients() {
 }
 
 // Cohorts that are drawn in three ways, one of them empty now and then; updates that are rejected,
-// and attacked ones that a rule leaves out.
+// and attacked ones that a rule leaves out; clients with a state of their own.
 worker::FederatedOptions reference_options(std::size_t kind) {
   worker::FederatedOptions options = testing::small_options();
   options.rounds = 5;
@@ -48,6 +48,9 @@ worker::FederatedOptions reference_options(std::size_t kind) {
     options.attack = {.kind = worker::AttackKind::kGaussian, .fraction = 0.4, .strength = 1e6};
   } else if (kind == 5) {
     options.cohort.size = 1;
+  } else if (kind >= 6) {
+    options.algorithm.kind = kind == 6 ? worker::Algorithm::kScaffold : worker::Algorithm::kFedDyn;
+    options.client_store = fs::path(kRoot) / "run/clients";
   }
   return options;
 }

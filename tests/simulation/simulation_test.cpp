@@ -293,6 +293,12 @@ TEST_F(SimulatedDisk, StandardLibraryLooksAtIt) {
   write("/simulated/a/b/c", "text");
   EXPECT_TRUE(std::filesystem::is_directory("/simulated/a/b"));
   EXPECT_EQ(std::filesystem::file_size("/simulated/a/b/c"), 4U);
+  std::ofstream("/simulated/a/b/c", std::ios::binary) << "more " << std::string(5000, 'x');
+  EXPECT_EQ(read("/simulated/a/b/c"), "more " + std::string(5000, 'x'));
+  std::ifstream file("/simulated/a/b/c", std::ios::binary);
+  std::string word;
+  file >> word;
+  EXPECT_EQ(word, "more");
   EXPECT_EQ(std::filesystem::remove_all("/simulated/a"), 3U);
   EXPECT_FALSE(std::filesystem::exists("/simulated/a"));
 }

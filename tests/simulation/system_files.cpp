@@ -4,7 +4,9 @@
 #include <cerrno>
 #include <cstdarg>
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -14,6 +16,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "tests/simulation/real_function.h"
@@ -85,6 +88,29 @@ Listing* listing_of(DIR* directory) {
   return nullptr;
 }
 
+// The standard library's file streams stand on a FILE*, of which they use the descriptor. That of a
+// file on the simulated disk is one of /dev/null, and stands for another descriptor.
+std::map<int, int>& stream_descriptors() {
+  static std::map<int, int> descriptors;
+  return descriptors;
+}
+
+int behind_stream(int descriptor) {
+  const std::map<int, int>& all = stream_descriptors();
+  if (all.empty()) {
+    return descriptor;
+  }
+  const auto found = all.find(descriptor);
+  return found == all.end() ? descriptor : found->second;
+}
+
+int flags_of(std::string_view mode) {
+  if (mode.starts_with("r")) {
+    return mode.find('+') == std::string_view::npos ? O_RDONLY : O_RDWR;
+  }
+  return O_WRONLY | O_CREAT | (mode.starts_with("w") ? O_TRUNC : 0);
+}
+
 mode_t mode_argument(int flags, va_list list) {
   return (flags & O_CREAT) != 0 ? va_arg(list, mode_t) : 0;
 }
@@ -138,6 +164,61 @@ ssize_t pwrite(int descriptor, const void* bytes, size_t count, off_t offset) {
   return disk == nullptr ? real(descriptor, bytes, count, offset)
                          : result_of<ssize_t>(changing(*disk).write(
                                descriptor, offset, static_cast<const std::byte*>(bytes), count));
+}
+
+ssize_t read(int descriptor, void* bytes, size_t count) {
+  static auto* const real = real_function<decltype(read)>("read");
+  const int behind = behind_stream(descriptor);
+  Disk* disk = disk_of(behind);
+  return disk == nullptr
+             ? real(descriptor, bytes, count)
+             : result_of<ssize_t>(disk->read_next(behind, static_cast<std::byte*>(bytes), count));
+}
+
+ssize_t write(int descriptor, const void* bytes, size_t count) {
+  static auto* const real = real_function<decltype(write)>("write");
+  const int behind = behind_stream(descriptor);
+  Disk* disk = disk_of(behind);
+  return disk == nullptr ? real(descriptor, bytes, count)
+                         : result_of<ssize_t>(changing(*disk).write_next(
+                               behind, static_cast<const std::byte*>(bytes), count));
+}
+
+// One piece at a time, as the system may.
+ssize_t writev(int descriptor, const iovec* pieces, int count) {
+  static auto* const real = real_function<decltype(writev)>("writev");
+  if (disk_of(behind_stream(descriptor)) == nullptr) {
+    return real(descriptor, pieces, count);
+  }
+  const iovec* const end = pieces + count;
+  const iovec* const piece =
+      std::find_if(pieces, end, [](const iovec& candidate) { return candidate.iov_len > 0; });
+  return piece == end ? 0 : write(descriptor, piece->iov_base, piece->iov_len);
+}
+
+FILE* fopen64(const char* path, const char* mode) {
+  static auto* const real = real_function<decltype(fopen64)>("fopen64");
+  Disk* disk = disk_of(path);
+  if (disk == nullptr) {
+    return real(path, mode);
+  }
+  const int descriptor = open_on(*disk, AT_FDCWD, path, flags_of(mode));
+  if (descriptor < 0) {
+    return nullptr;
+  }
+  FILE* stream = real("/dev/null", mode);
+  stream_descriptors()[fileno(stream)] = descriptor;
+  return stream;
+}
+
+int fclose(FILE* stream) {
+  static auto* const real = real_function<decltype(fclose)>("fclose");
+  if (const auto found = stream_descriptors().find(fileno(stream));
+      found != stream_descriptors().end()) {
+    disk_of(found->second)->close(found->second);
+    stream_descriptors().erase(found);
+  }
+  return real(stream);
 }
 
 int ftruncate(int descriptor, off_t length) noexcept {
