@@ -30,17 +30,17 @@ void expect_no_failure(const char* name, std::uint64_t num_seeds) {
   EXPECT_EQ(report.num_run, static_cast<std::int64_t>(num_seeds));
 }
 
-TEST(Simulation, CheckpointsSurviveEveryCrash) {
-  expect_no_failure("checkpoint", 200);
+TEST(SimulatedJobs, CheckpointsSurviveEveryCrash) {
+  expect_no_failure("checkpoint", 150);
 }
-TEST(Simulation, ScheduleOfTheExchangeChangesNoBit) {
-  expect_no_failure("exchange", 200);
+TEST(SimulatedJobs, ScheduleOfTheExchangeChangesNoBit) {
+  expect_no_failure("exchange", 60);
 }
-TEST(Simulation, TrainingEndsWithTheBitsOfTheUndisturbedRun) {
-  expect_no_failure("training", 60);
+TEST(SimulatedJobs, TrainingEndsWithTheBitsOfTheUndisturbedRun) {
+  expect_no_failure("training", 40);
 }
-TEST(Simulation, FederatedTrainingEndsWithTheBitsOfTheUndisturbedRun) {
-  expect_no_failure("federated", 100);
+TEST(SimulatedJobs, FederatedTrainingEndsWithTheBitsOfTheUndisturbedRun) {
+  expect_no_failure("federated", 60);
 }
 
 // --- mistakes that are planted ---
