@@ -43,6 +43,7 @@ worker::FederatedOptions reference_options(std::size_t kind) {
     options.update_bound = 0.05;  // some updates are within, some not
   } else if (kind == 3) {
     options.robust.kind = worker::RobustKind::kMedian;
+    options.algorithm.weighting = worker::Weighting::kUniform;
     options.attack = {.kind = worker::AttackKind::kSignFlip, .fraction = 0.3, .strength = 1.5};
   } else if (kind == 4) {
     options.attack = {.kind = worker::AttackKind::kGaussian, .fraction = 0.4, .strength = 1e6};
