@@ -130,8 +130,12 @@ void ClientStore::flush() {
   for (const fs::path& directory : directories) {
     fsync_directory(directory);
   }
+  // The names above them as well: whoever made those may have died before they were durable.
   if (!directories.empty()) {
-    fsync_directory(root_);
+    const fs::path root = fs::absolute(root_);
+    fsync_directory(root);
+    fsync_directory(root.parent_path());
+    fsync_directory(root.parent_path().parent_path());
   }
   unflushed_.clear();
 }
