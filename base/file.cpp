@@ -138,6 +138,20 @@ void fsync_directory(const fs::path& directory) {
   }
 }
 
+void make_directories(const fs::path& directory) {
+  std::error_code error;
+  if (directory.empty() || fs::is_directory(directory, error)) {
+    return;
+  }
+  make_directories(directory.parent_path());
+  fs::create_directory(directory, error);  // no error when somebody else has made it meanwhile
+  if (error) {
+    internal::throw_write_error("make_directories", directory, "create the directory",
+                                error.value());
+  }
+  fsync_directory(parent_of(directory));
+}
+
 void rename_directory(const fs::path& from, const fs::path& to) {
   struct stat status {};
   if (::stat(from.c_str(), &status) != 0) {

@@ -38,6 +38,9 @@ PathStatus look_at(const std::filesystem::path& path);
 // Makes names that were created, renamed or removed in the directory survive a loss of power.
 void fsync_directory(const std::filesystem::path& directory);
 
+// Makes the directory and what is missing above it; every new name survives a loss of power.
+void make_directories(const std::filesystem::path& directory);
+
 // Renames a directory and makes the change durable. The target must not exist, or be an empty
 // directory. The files inside must have been synced before (AtomicFile does).
 void rename_directory(const std::filesystem::path& from, const std::filesystem::path& to);

@@ -94,13 +94,7 @@ RunConfig RunDirectory::read_config() const {
 }
 
 void RunDirectory::create() const {
-  std::error_code error;
-  fs::create_directories(checkpoints(), error);
-  if (error) {
-    throw DataError("train", root_.string(), -1,
-                    fmt::format("cannot make the run directory: {}", error.message()),
-                    ExitCode::kFailure);
-  }
+  make_directories(checkpoints());
 }
 
 std::string RunDirectory::resume_command(const Launch& launch) const {

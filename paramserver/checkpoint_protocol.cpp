@@ -197,6 +197,9 @@ void prepare_directory(const fs::path& temporary, const Manifest& manifest) {
   if (error) {
     internal::throw_write_error(kWriteCheckpoint, root, "create the directory", error.value());
   }
+  // Its own name is to last as long as the checkpoints in it. Not only when it is new: whoever made
+  // it may have died before.
+  fsync_directory(root.has_parent_path() ? root.parent_path() : fs::path("."));
   fs::remove_all(temporary, error);
   if (!error) {
     fs::create_directory(temporary, error);

@@ -99,6 +99,16 @@ TEST(RenameDirectory, RefusesFilesAndMissingDirectories) {
               HasSubstr("none: cannot find the directory: No such file or directory"));
 }
 
+TEST(MakeDirectories, MakesWhatIsMissing) {
+  const TemporaryDirectory directory;
+  make_directories(directory / "a" / "b" / "c");
+  EXPECT_TRUE(fs::is_directory(directory / "a" / "b" / "c"));
+  EXPECT_NO_THROW(make_directories(directory / "a" / "b"));
+  write_plainly(directory / "file", "1");
+  EXPECT_THAT(data_error_of([&] { make_directories(directory / "file" / "x"); }),
+              HasSubstr("cannot create the directory"));
+}
+
 TEST(FsyncDirectory, WorksOnDirectoriesOnly) {
   const TemporaryDirectory directory;
   EXPECT_NO_THROW(fsync_directory(directory.path()));

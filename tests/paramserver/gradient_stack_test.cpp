@@ -172,6 +172,19 @@ TEST(GradientStack, SaysWhetherThereIsRoom) {
   EXPECT_TRUE(stack.has_room());
 }
 
+TEST(GradientStack, RefusesASlotThatIsComputedTwice) {
+  const std::vector<ElementRange> whole{{0, kElements}};
+  std::vector<float> memory(4 * kElements);
+  GradientStack stack(memory, kElements, whole, 8, {}, SlotOrder::kAny);
+  for (const int slot : {3, 2}) {
+    stack.push(slot, 0, stack.reserve(slot));
+    EXPECT_THROW(stack.reserve(slot), CheckFailure);
+  }
+  EXPECT_THROW(stack.reserve(3), CheckFailure);  // within a sum by now
+  stack.finish_step();
+  EXPECT_NO_THROW(stack.reserve(3));
+}
+
 TEST(GradientStack, RefusesSlotsOutOfOrderAndUnfinishedSteps) {
   const std::vector<ElementRange> whole{{0, kElements}};
   std::vector<float> memory(2 * kElements);

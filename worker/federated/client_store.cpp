@@ -102,7 +102,7 @@ void ClientStore::write(std::int64_t client, std::int64_t version, std::span<con
   const fs::path path = path_of(client, version);
   fs::path temporary = path;
   temporary += ".tmp";
-  fs::create_directories(path.parent_path());
+  make_directories(path.parent_path());
   const std::span<const std::byte> values = std::as_bytes(state);
   const auto hash = to_bytes(hash_bytes(values));
   std::ofstream file(temporary, std::ios::binary | std::ios::trunc);
@@ -130,8 +130,12 @@ void ClientStore::flush() {
   for (const fs::path& directory : directories) {
     fsync_directory(directory);
   }
+  // The names above them as well: whoever made those may have died before they were durable.
   if (!directories.empty()) {
-    fsync_directory(root_);
+    const fs::path root = fs::absolute(root_);
+    fsync_directory(root);
+    fsync_directory(root.parent_path());
+    fsync_directory(root.parent_path().parent_path());
   }
   unflushed_.clear();
 }
