@@ -5,7 +5,7 @@
     scripts/mutation_check.py --only NAME...     these, again
     scripts/mutation_check.py --list             names and what is taken away
     scripts/mutation_check.py --table            the table of what was judged, nothing else
-    scripts/mutation_check.py --prepare          the copy of the tree, its build, and its tests without a mutation
+    scripts/mutation_check.py --prepare          the copy of the tree and its build, nothing else
     scripts/mutation_check.py --seconds 240      begins nothing new after this time
 
 The tree (what git has, as it is now) is copied to build/mutation/tree, built there, and rebuilt for each mutation: a
@@ -42,6 +42,7 @@ class Mutation:
 
 
 BSP = ("bsp_fault_program",)
+BSP_WORLD = ("bsp_world_tests",)
 PARAMSERVER = ("paramserver_tests",)
 PARAMSERVER_WORLD = ("paramserver_world_tests",)
 CLUSTER = ("cluster_tests",)
@@ -86,7 +87,7 @@ MUTATIONS = (
              "^paramserver.world.(lanes2|mpi.np2)$", PARAMSERVER_WORLD),
     # --- agreement of ranks ---
     Mutation("ranks are compared before they train", "bsp/agreement.cpp", "  if (all_equal(low) && all_equal(high)) {\n",
-             "  if (all_equal(low) || all_equal(high) || !low.empty()) {\n", "^fault.matrix.quick$", PROGRAM),
+             "  if (all_equal(low) || all_equal(high) || !low.empty()) {\n", "^bsp.world.lanes2$", BSP_WORLD),
     Mutation("the deadline of a sync", "bsp/patience.cpp", "waited > deadline_) {", "waited > 30 * deadline_) {",
              "^bsp.fault.missing$", BSP),
     Mutation("the fingerprint of collective calls", "bsp/team.cpp",
@@ -108,10 +109,13 @@ MUTATIONS = (
              WORKER_WORLD),
     Mutation("bits that flip in memory are found", "paramserver/shard_guard.cpp", "    if (hash == written) {\n",
              "    if (hash == written || !expected.empty()) {\n", "^paramserver.world.lanes2$", PARAMSERVER_WORLD),
+    Mutation("memory is verified before it becomes a checkpoint", "paramserver/collocated_server.cpp",
+             "  state.guard.verify(state.parameters.span(), state.optimizer_state());\n", "",
+             "^paramserver.world.lanes2$", PARAMSERVER_WORLD),
     # --- the launcher ---
     Mutation("0 of mpirun is believed only with the records of the ranks", "cluster/launch_policy.cpp",
-             "  if (result.exit_code == 0 && result.ranks == RankVerdict::kFinished) {\n", "  if (result.exit_code == 0) {\n",
-             "^cluster.unit$", CLUSTER),
+             "  if (result.exit_code == 0 && result.ranks == RankVerdict::kFinished) {\n",
+             "  if (result.exit_code == 0) {\n", "^cluster.unit$", CLUSTER),
     Mutation("the record of every rank is asked for", "cluster/launch_record.cpp",
              "  if (joint.num_recorded != num_ranks) {\n", "  if (joint.num_recorded > num_ranks) {\n", "^cluster.unit$",
              CLUSTER),
@@ -121,6 +125,8 @@ MUTATIONS = (
     Mutation("restarts without progress end", "cluster/launch_policy.cpp",
              "  if (restarts_without_progress_ >= kMostRestartsWithoutProgress) {\n",
              "  if (restarts_without_progress_ > 100 * kMostRestartsWithoutProgress) {\n", "^cluster.unit$", CLUSTER),
+    Mutation("a host that ssh does not reach is named", "cluster/launch_diagnosis.cpp",
+             "    look_for_unreachable_node(line);\n", "", "^cluster.unit$", CLUSTER),
     Mutation("leftovers are removed", "cluster/launch_command.cpp",
              "removed = remove_leftovers(end.diagnosis.daemon_job(), end.pid);",
              "removed = remove_leftovers(std::nullopt, 0);", "^fault.matrix.quick$", PROGRAM),
@@ -227,7 +233,6 @@ def judge(mutation, jobs):
 
 
 def prepare(mutations, jobs):
-    """The build without a mutation must pass, or a failure proves nothing."""
     WORK.mkdir(parents=True, exist_ok=True)
     TREE.mkdir(exist_ok=True)
     copy_tree()
@@ -237,11 +242,12 @@ def prepare(mutations, jobs):
         sys.exit("the tree does not build:\n" + text[-4000:])
 
 
-def expect_health(mutations):
-    for tests in sorted({mutation.tests for mutation in mutations}):
-        code, failed, text = test(tests)
-        if code != 0:
-            sys.exit(f"{tests} fails without a mutation: {failed}\n{text[-4000:]}")
+def expect_health(mutation, jobs):
+    """Without the mutation its tests must pass, or their failure proves nothing."""
+    code, text = build(mutation.targets, jobs)
+    code, failed, text = test(mutation.tests) if code == 0 else (code, ["the build"], text)
+    if code != 0:
+        sys.exit(f"{mutation.tests} fails without a mutation: {', '.join(failed)}\n{text[-4000:]}")
 
 
 def table(results):
@@ -280,11 +286,14 @@ def main():
     if chosen or arguments.prepare:
         prepare(MUTATIONS if arguments.prepare else chosen, arguments.jobs)
     if arguments.prepare:
-        expect_health(MUTATIONS)
         return 0
+    healthy = set()
     for mutation in chosen:
         if time.monotonic() - begin > arguments.seconds:
             break
+        if mutation.tests not in healthy:
+            expect_health(mutation, arguments.jobs)
+            healthy.add(mutation.tests)
         row = judge(mutation, arguments.jobs)
         results.put(mutation.name, row)
         print(f"{mutation.name}: {row['verdict']}", flush=True)
