@@ -79,6 +79,8 @@ void set_field(FailpointFault& fault, std::string_view word) {
     fault.nth = integer(key, value);
   } else if (key == "seed") {
     fault.seed = integer(key, value);
+  } else if (key == "element") {
+    fault.element = integer(key, value);
   } else if (key == "probability") {
     fault.probability = probability(value);
   } else if (key == "action") {
@@ -177,11 +179,12 @@ bool fires(const FailpointFault& fault, const FailpointPlace& place, std::int64_
 }
 
 void spoil(const FailpointFault& fault, std::span<float> data) {
-  if (data.empty()) {
+  if (data.empty() || fault.element >= static_cast<std::int64_t>(data.size())) {
     return;
   }
   const std::array<std::int64_t, 1> key = {fault.seed};
-  float& value = data[hash_span<std::int64_t>(key).low % data.size()];
+  float& value = data[fault.element >= 0 ? static_cast<std::size_t>(fault.element)
+                                         : hash_span<std::int64_t>(key).low % data.size()];
   if (fault.action == "nan") {
     value = std::numeric_limits<float>::quiet_NaN();
   } else if (fault.action == "inf") {

@@ -5,18 +5,18 @@
 // ";":
 //
 //   SUPERSTEP_FAULT="point=checkpoint.sealed,rank=1,superstep=8,nth=2,attempt=0,action=kill"
-//   SUPERSTEP_FAULT="seed=17,probability=0.002,action=kill"        # anywhere, at random,
-//   repeatable
+//   SUPERSTEP_FAULT="seed=17,probability=0.002,action=kill"    # anywhere, at random, repeatable
 //
 //   point, rank, superstep, attempt   where; what is not given matches everything. `attempt` counts
 //                     the starts by `superstep launch` from 0, so that a fault can hit the second
 //   nth               only the n-th time that the rest matches in this process, from 1 (default 1;
 //                     0: every time)
 //   action            kill, stop (SIGSTOP), exit:N, throw, delay:MILLISECONDS; at points with data
-//                     also nan, inf, spike (1e6 times), flip:BIT (of an element chosen by `seed`)
+//                     also nan, inf, spike (1e6 times), flip:BIT
+//   element           of the data, from 0; one that is not there is left alone. Not given: an
+//                     element chosen by `seed`
 //   seed, probability instead of nth: at every match with this probability, drawn from the seed,
-//   the
-//                     attempt, the rank and the number of the match
+//                     the attempt, the rank and the number of the match
 //
 // In the code, after Failpoints::here(rank, superstep) has told the thread who it is:
 //
@@ -40,6 +40,7 @@ struct FailpointFault {
   std::int64_t attempt = -1;
   std::int64_t nth = 1;
   std::int64_t seed = 0;
+  std::int64_t element = -1;
   double probability = 0.0;  // > 0: instead of nth
   std::string action;
   std::int64_t argument = 0;  // of exit, delay and flip

@@ -70,6 +70,7 @@ bool Diagnosis::is_for_people(std::string_view line) {
   if (!named_) {
     look_for_culprit(line);
     look_for_lost_node(line);
+    look_for_unreachable_node(line);
   }
   return true;
 }
@@ -106,6 +107,27 @@ void Diagnosis::look_for_lost_node(std::string_view line) {
     const std::string host(first_word(*node));
     named_ = {.rank = -1, .host = host, .what = fmt::format("the connection to {} was lost", host)};
   }
+}
+
+// Of ssh; mpirun's own text about a daemon that it could not start has no host:
+// "ssh: connect to host b port 22: No route to host"
+// "ssh: Could not resolve hostname b: Name or service not known"
+void Diagnosis::look_for_unreachable_node(std::string_view line) {
+  constexpr std::string_view kColon = ": ";
+  std::optional<std::string_view> rest = after(line, "ssh: connect to host ");
+  if (!rest) {
+    rest = after(line, "ssh: Could not resolve hostname ");
+  }
+  if (!rest) {
+    return;
+  }
+  std::string_view host = first_word(*rest);
+  host = host.ends_with(':') ? host.substr(0, host.size() - 1) : host;
+  std::string_view why = after(*rest, kColon).value_or("an unknown reason");
+  why = why.substr(0, why.find('\r'));
+  named_ = {.rank = -1,
+            .host = std::string(host),
+            .what = fmt::format("{} cannot be reached: {}", host, why)};
 }
 
 }  // namespace superstep::cluster

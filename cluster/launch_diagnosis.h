@@ -1,4 +1,5 @@
-// What mpirun's standard error tells about a job: its number, and which rank or node was lost.
+// What mpirun's standard error tells about a job: its number, and which rank or node was lost or
+// cannot be reached.
 //
 // Fed with the stream as it comes, in pieces of any size. Only whole lines are looked at; nothing
 // that mpirun or a rank may print is an error here.
@@ -37,6 +38,7 @@ class Diagnosis {
   bool is_for_people(std::string_view line);
   void look_for_culprit(std::string_view line);
   void look_for_lost_node(std::string_view line);
+  void look_for_unreachable_node(std::string_view line);
 
   std::string unfinished_;
   std::optional<NamedCulprit> named_;

@@ -242,11 +242,14 @@ void CollocatedServer::push_summary(int slot, const SlotSummary& summary) {
 // The first sync: afterwards every rank knows all slots' summaries and all flags.
 void CollocatedServer::State::share_board() {
   board.post_flags(std::exchange(raised, 0));
-  if (guard.is_guarding()) {
+  if (guard.is_guarding() && world.num_nodes() > 1) {
     guard.verify(parameters.span(), optimizer_state());
   }
   world.set_phase("sync: gradients");
   timed_sync();
+  if (guard.is_guarding()) {
+    guard.verify_own(parameters.span(), optimizer_state());
+  }
   world.set_phase("exchange");
   SUPERSTEP_FAILPOINT("exchange");
   board.share(gradients.placement());
@@ -378,6 +381,7 @@ void CollocatedServer::load_parameters(std::span<const float> buffer) {
 
 std::vector<ArrayPart> CollocatedServer::parts() {
   State& state = *state_;
+  state.guard.verify(state.parameters.span(), state.optimizer_state());
   const std::span<const float> own =
       state.parameters.span().subspan(as_size(state.shard.begin), as_size(state.shard.length()));
   std::vector<ArrayPart> parts{{.name = "parameters",

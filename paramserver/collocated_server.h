@@ -73,7 +73,8 @@ class CollocatedServer : public Server {
   // Collective. Every rank gives the whole parameters (initialisation, warm start); the optimizer
   // state is reset.
   void load_parameters(std::span<const float> buffer);
-  // Collective. This rank's shard of parameters and state, and how to restore them.
+  // Collective. This rank's shard of parameters and state, and how to restore them. What is guarded
+  // is verified first: flipped bits never become a checkpoint.
   std::vector<ArrayPart> parts();
   void restore(const CheckpointReader& reader, std::int64_t step);
 

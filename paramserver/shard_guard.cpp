@@ -57,12 +57,27 @@ void ShardGuard::verify(std::span<const float> parameters,
   const std::span<const int> ranks = world_.ranks_at(bsp::Level::kNode);
   const auto index =
       static_cast<int>(std::find(ranks.begin(), ranks.end(), world_.rank()) - ranks.begin());
-  const ElementRange share = layout_.shard(index, static_cast<int>(ranks.size()));
-  const std::int64_t first = share.begin / kBlockElements;
+  verify_blocks(parameters, layout_.shard(index, static_cast<int>(ranks.size())));
+  verify_states(states);
+}
+
+void ShardGuard::verify_own(std::span<const float> parameters,
+                            std::span<const std::span<const float>> states) const {
+  if (is_guarding()) {
+    verify_blocks(parameters, shard_);
+    verify_states(states);
+  }
+}
+
+void ShardGuard::verify_blocks(std::span<const float> parameters, ElementRange range) const {
+  const std::int64_t first = range.begin / kBlockElements;
   compare(
-      "parameters", parameters.subspan(as_size(share.begin), as_size(share.length())), first,
+      "parameters", parameters.subspan(as_size(range.begin), as_size(range.length())), first,
       std::span<const std::uint64_t>(parameter_hashes_)
-          .subspan(as_size(kHalves * first), as_size(kHalves * share.length() / kBlockElements)));
+          .subspan(as_size(kHalves * first), as_size(kHalves * range.length() / kBlockElements)));
+}
+
+void ShardGuard::verify_states(std::span<const std::span<const float>> states) const {
   for (std::size_t i = 0; i < states.size(); ++i) {
     compare(fmt::format("optimizer state {}", i), states[i].first(as_size(shard_.length())),
             shard_.begin / kBlockElements, state_hashes_[i]);

@@ -1,10 +1,11 @@
 // Finds bytes that changed where nobody wrote, in parameters and optimizer state.
 //
 // Every `every`-th update each owner hashes the blocks of its shard as it wrote them, parameters
-// and optimizer state, and all ranks learn the hashes of the parameters. Before the next update,
-// that is before anything computed from these parameters is used, the ranks of each node verify
-// their node's copy against them (each its share of the blocks) and the owners their state. A
-// mismatch throws DataError with exit code kCorruption that names rank, host, array, block and
+// and optimizer state, and all ranks learn the hashes of the parameters. Before a checkpoint is
+// made of them, and before a node's gradients leave it, the ranks of each node verify their node's
+// copy against them (each its share of the blocks). Owners verify their shard and its state again
+// when all ranks have arrived, right before they update it: nobody reads the parameters after that.
+// A mismatch throws DataError with exit code kCorruption that names rank, host, array, block and
 // entry. Which copy is wrong is known without a vote: the hashes are those of the owner at the time
 // of writing.
 //
@@ -12,7 +13,8 @@
 // gradients that were wrong before they were added.
 //
 // Cost of a guarded update, n parameters, s state arrays, p ranks, q ranks on the node: hashing
-// n/p * (1 + 2 s) + n/q elements, and one allgather of 16 bytes per block of 4,096.
+// 2 n/p * (1 + s) elements, n/p * s + n/q more when there are several nodes, and one allgather of
+// 16 bytes per block of 4,096. Of a checkpoint of guarded memory: hashing n/p * s + n/q elements.
 #pragma once
 
 #include <cstdint>
@@ -40,10 +42,13 @@ class ShardGuard {
   void note(std::int64_t step, std::span<const float> parameters,
             std::span<const std::span<const float>> states);
 
-  // Before the next update, while nobody writes: throws DataError (kCorruption) on the rank that
-  // finds a mismatch. Does nothing unless the last update is guarded.
+  // While nobody writes: throw DataError (kCorruption) on the rank that finds a mismatch. They do
+  // nothing unless the last update is guarded. This rank's share of its node's copy, and its state:
   void verify(std::span<const float> parameters,
               std::span<const std::span<const float>> states) const;
+  // What this rank owns: its shard, and its state.
+  void verify_own(std::span<const float> parameters,
+                  std::span<const std::span<const float>> states) const;
 
   // The contents change on purpose.
   void forget() { guarded_step_ = -1; }
@@ -51,6 +56,8 @@ class ShardGuard {
  private:
   using Hashes = std::vector<std::uint64_t>;  // low and high half by block
 
+  void verify_blocks(std::span<const float> parameters, ElementRange range) const;
+  void verify_states(std::span<const std::span<const float>> states) const;
   void compare(std::string_view array, std::span<const float> values, std::int64_t first_block,
                std::span<const std::uint64_t> expected) const;
   std::string entry_at(std::int64_t block) const;

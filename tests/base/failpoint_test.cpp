@@ -106,6 +106,14 @@ TEST(Failpoint, SpoilsOneElement) {
   spoil(parse_faults("action=nan")[0], none);
 }
 
+TEST(Failpoint, SpoilsTheElementThatIsNamed) {
+  std::vector<float> data(100, 2.0F);
+  spoil(parse_faults("action=spike,element=42")[0], data);
+  spoil(parse_faults("action=spike,element=100")[0], data);
+  EXPECT_EQ(data[42], 2e6F);
+  EXPECT_EQ(std::count(data.begin(), data.end(), 2.0F), 99);
+}
+
 #ifndef SUPERSTEP_FAILPOINTS
 TEST(Failpoint, AReleaseBuildHasNone) {
   const auto fail = []() -> int {

@@ -76,7 +76,44 @@ void returns_early(World& world, int culprit) {
   }
 }
 
+template <typename T>
+void sum(World& world, const std::vector<T>& data) {
+  std::vector<T> result(data.size());
+  world.allreduce(std::span<const T>(data), std::span<T>(result), ReduceOp::kSum);
+}
+
 void other_count(World& world, int culprit) {
+  some_supersteps(world, 1);
+  const std::vector<double> data(world.rank() == culprit ? 4 : 8, 1.0);
+  sum(world, data);
+  world.sync();
+}
+
+// As many bytes on every rank.
+void other_type(World& world, int culprit) {
+  some_supersteps(world, 1);
+  if (world.rank() == culprit) {
+    sum(world, std::vector<float>(8, 1.0F));
+  } else {
+    sum(world, std::vector<double>(4, 1.0));
+  }
+  world.sync();
+}
+
+void other_order(World& world, int culprit) {
+  some_supersteps(world, 1);
+  std::vector<float> data(1, 1.0F);
+  if (world.rank() == culprit) {
+    world.broadcast(std::span(data), 0);
+    world.allreduce(1.0F, ReduceOp::kMax);
+  } else {
+    world.allreduce(1.0F, ReduceOp::kMax);
+    world.broadcast(std::span(data), 0);
+  }
+  world.sync();
+}
+
+void other_root(World& world, int culprit) {
   std::vector<float> data(world.rank() == culprit ? 4 : 8);
   world.broadcast(std::span(data).first(0), 0);
   // No byte is exchanged by either, so that the difference is seen at the sync.
@@ -118,6 +155,9 @@ int main(int argc, char** argv) {
                                                      {"throws", throws},
                                                      {"returns_early", returns_early},
                                                      {"other_count", other_count},
+                                                     {"other_type", other_type},
+                                                     {"other_order", other_order},
+                                                     {"other_root", other_root},
                                                      {"other_operation", other_operation},
                                                      {"skips_a_call", skips_a_call},
                                                      {"other_value", other_value},

@@ -76,7 +76,7 @@ class Mismatch(FaultTest):
     def test_a_different_argument_is_found_at_the_sync(self):
         for topology in ALL:
             with self.subTest(topology[0]):
-                self.check(run(topology, "other_count", 1), 5, "different collective calls",
+                self.check(run(topology, "other_root", 1), 5, "different collective calls",
                            r"ranks \{1\}: call 2 since the last sync: broadcast\(float32, 0 elements, root 1\) "
                            r"at \S*fault_program.cpp:\d+",
                            r"ranks \{0, 2(, 3)?\}: call 2 since the last sync: broadcast\(float32, 0 elements, "

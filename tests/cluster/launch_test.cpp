@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -179,6 +180,21 @@ TEST(Diagnosis, NamesALostNode) {
   ASSERT_TRUE(diagnosis.named());
   EXPECT_EQ(diagnosis.named()->rank, -1);
   EXPECT_EQ(diagnosis.named()->host, "10.99.0.2");
+}
+
+TEST(Diagnosis, NamesANodeThatCannotBeReached) {
+  for (const auto& [line, what] :
+       {std::pair("ssh: connect to host 10.99.0.2 port 22: No route to host\r\n",
+                  "10.99.0.2 cannot be reached: No route to host"),
+        std::pair("ssh: Could not resolve hostname node-b: Name or service not known\n",
+                  "node-b cannot be reached: Name or service not known")}) {
+    Diagnosis diagnosis;
+    EXPECT_EQ(diagnosis.feed(line), line);
+    ASSERT_TRUE(diagnosis.named()) << line;
+    EXPECT_EQ(diagnosis.named()->rank, -1);
+    EXPECT_EQ(diagnosis.named()->what, what);
+    EXPECT_EQ(diagnosis.named()->what.find(diagnosis.named()->host), 0U);
+  }
 }
 
 TEST(Diagnosis, OtherTextNamesNobody) {

@@ -280,6 +280,23 @@ class Policies(LaunchTest):
             self.assertIn("-n 4 --host a:2,b:2", command)
         self.assertIn("-n 2 --host a:2 ", commands[2])
 
+    def test_a_lost_host_that_cannot_be_reached_again_is_left_out(self):
+        out = self.directory / "unreachable"
+        script = ("echo \"$@\" >> commands\n"
+                  "if [ $(wc -l < commands) = 1 ]; then\n"
+                  "  echo 'ORTE has lost communication with a remote daemon.' >&2\n"
+                  "  echo '  Remote daemon: [[31222,0],1] on node b' >&2\n"
+                  "  exit 205\n"
+                  "fi\n"
+                  "echo 'ssh: connect to host b port 22: No route to host' >&2\n"
+                  "exit 1\n")
+        options = ("-n", "4", "--host", "a:2,b:2", *self.fake(script))
+        outcome = self.finish(self.launch(out, options=options), 1)
+        self.assertIn("b cannot be reached: No route to host", outcome.text)
+        self.assertIn("b was named twice and is left out", outcome.text)
+        commands = (self.directory / "commands").read_text().splitlines()
+        self.assertIn("-n 2 --host a:2 ", commands[2])
+
     def test_an_mpirun_that_does_not_exist_is_named(self):
         out = self.directory / "none"
         outcome = self.finish(self.launch(out, options=("--mpirun", "/nonexistent/mpirun")), 2)

@@ -108,14 +108,17 @@ def report(results, page):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--program", required=True)
+    parser.add_argument("--failpoint-program", help="for the rows that need a build with SUPERSTEP_FAILPOINTS")
     parser.add_argument("--rows", nargs="+", choices=[row.name for row in ROWS])
     parser.add_argument("--trials", type=int, help="at most this many more of each row")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="no new trial of a row after this time")
+    parser.add_argument("--minutes", type=float, help="how long a trial of the soak lasts")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--results", default=str(SOURCE / "build/fault_matrix/results.json"))
     arguments = parser.parse_args()
     program = str(pathlib.Path(arguments.program).resolve())
+    failpoint_program = str(pathlib.Path(arguments.failpoint_program or program).resolve())
     if arguments.report:
         report(Results(pathlib.Path(arguments.results)), SOURCE / "docs/reliability.md")
         return 0
@@ -127,7 +130,8 @@ def main():
             most = kind.quick if arguments.quick else arguments.trials
             if (arguments.rows and kind.name not in arguments.rows) or most == 0:
                 continue
-            row = kind(program, pathlib.Path(directory))
+            row = kind(failpoint_program if kind.needs_failpoints else program, pathlib.Path(directory))
+            row.minutes = arguments.minutes or kind.minutes
             if not row.is_possible():
                 print(f"{row.name}: not possible here", flush=True)
                 continue

@@ -1,6 +1,7 @@
 """One small training job, its faults, and what it may leave behind. Python's standard library only."""
 
 import json
+import math
 import os
 import pathlib
 import re
@@ -120,14 +121,14 @@ def leftovers(jobs):
 class Job:
     """`superstep launch` (or another command) on the small configuration, in a directory of its own."""
 
-    def __init__(self, program, directory, epochs=30, every=4, extra=()):
+    def __init__(self, program, directory, epochs=30, every=4, extra=(), config=CONFIG):
         self.program = program
         self.directory = pathlib.Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.sessions = self.directory / "tmp"
         self.sessions.mkdir(exist_ok=True)
         self.config = self.directory / "run.toml"
-        self.config.write_text(CONFIG.format(epochs=epochs, every=every))
+        self.config.write_text(config.format(epochs=epochs, every=every))
         self.out = self.directory / "run"
         self.supersteps = epochs * STEPS_PER_EPOCH
         self.extra = list(extra)
@@ -212,9 +213,32 @@ class Job:
         except (OSError, ValueError):
             return 0
 
-    def supersteps_in_log(self):
+    def supersteps_in_log(self, kind="superstep"):
         lines = [json.loads(line) for line in (self.out / "metrics.jsonl").read_text().splitlines()]
-        return [line["superstep"] for line in lines if line["type"] == "superstep"]
+        return [line["superstep"] for line in lines if line["type"] == kind]
+
+    def hash(self):
+        return hash_in(self.text())
+
+    def checkpoint(self, superstep):
+        return self.out / "checkpoints" / f"step-{superstep:08}"
+
+    def checkpoint_bytes(self, superstep):
+        """File name -> content of the arrays of a checkpoint."""
+        return {path.name: path.read_bytes() for path in self.checkpoint(superstep).glob("*.bin")}
+
+    def places(self):
+        """Entry of the model -> (offset, elements) in the flat buffers, from `superstep inspect` of the last checkpoint.
+
+        Every entry begins on 64 bytes."""
+        newest = max((self.out / "checkpoints").glob("step-*"))
+        text = subprocess.run([self.program, "inspect", newest], capture_output=True, text=True, check=True).stdout
+        found, offset = {}, 0
+        for name, shape in re.findall(r"^(\S+) \(([\d, ]*)\) (?:trainable|statistic) ", text, re.M):
+            elements = math.prod(int(size) for size in shape.split(",") if size.strip())
+            found[name] = (offset, elements)
+            offset += (elements + 15) // 16 * 16
+        return found
 
     def expect_result(self, expected):
         expect(hash_in(self.text()) == expected, f"another result: {hash_in(self.text())}, expected {expected}")

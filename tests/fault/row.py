@@ -1,9 +1,10 @@
 """One row of the fault matrix: a class whose trial(seed) injects one fault and raises Fault when the promise is
 broken. What a trial returns are figures, such as seconds, that the table sums up."""
 
+import pathlib
 import shutil
 
-from job import Job, expect, hash_in
+from job import CONFIG, Job, expect, hash_in
 
 
 class Row:
@@ -13,6 +14,9 @@ class Row:
     trials = 0     # that the row asks for
     quick = 0      # of them in --quick
     seconds = 0.0  # about, per trial
+    minutes = 20.0  # --minutes, for rows that run for a time
+    config = CONFIG
+    needs_failpoints = False  # the faults are the program's own (base/failpoint.h)
 
     def __init__(self, program, directory):
         self.program = program
@@ -23,13 +27,13 @@ class Row:
         return self.trials
 
     def is_possible(self):
-        """Whether this machine allows the fault."""
-        return True
+        """Whether this machine and this program allow the fault."""
+        return not self.needs_failpoints or b"SUPERSTEP_FAULT" in pathlib.Path(self.program).read_bytes()
 
     def job(self, name, **options):
         path = self.directory / name
         shutil.rmtree(path, ignore_errors=True)
-        return Job(self.program, path, **options)
+        return Job(self.program, path, **{"config": self.config, **options})
 
     def reference(self, epochs=30):
         """The hash of an undisturbed run on one rank."""

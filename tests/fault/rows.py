@@ -1,9 +1,17 @@
 """The rows of the fault matrix, in the order of its table."""
 
 from checkpoint_rows import DamagedCheckpoint, ErrorAtCall, KillAtCall, LyingDisk
+from collective_rows import MismatchedCall
+from data_rows import DamagedData
 from kill_rows import DoubleKill, Goodput, LauncherKills, RandomKill
+from memory_rows import FlippedBit
+from mismatch_rows import OtherBeginnings
+from network_rows import BrokenNetwork
+from number_rows import BadNumbers
 from resume_rows import OtherRankCounts
 from slow_rows import FalseAlarms, SlowRank, StoppedRank
+from soak_rows import Soak
 
 ROWS = (RandomKill, DoubleKill, KillAtCall, ErrorAtCall, LyingDisk, DamagedCheckpoint, StoppedRank, FalseAlarms, SlowRank,
-        OtherRankCounts, LauncherKills, Goodput)
+        BadNumbers, OtherBeginnings, MismatchedCall, DamagedData, OtherRankCounts, BrokenNetwork, LauncherKills, FlippedBit,
+        Goodput, Soak)

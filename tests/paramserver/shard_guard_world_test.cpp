@@ -101,6 +101,31 @@ SUPERSTEP_WORLD_TEST(ShardGuard, FindsEveryFlippedBitInOptimizerStateAtItsOwner)
   EXPECT_EQ(finding(guard, memory), "");
 }
 
+SUPERSTEP_WORLD_TEST_ON_NODES(ShardGuard, OwnersFindWhatFlippedInTheirShardAndState) {
+  const ParameterLayout layout = seven_blocks();
+  Memory memory(world, layout);
+  ShardGuard guard(world, layout, 1);
+  guard.note(5, memory.parameters, memory.states());
+  const ElementRange shard = layout.shard(world.rank(), world.size());
+  EXPECT_NO_THROW(guard.verify_own(memory.parameters, memory.states()));
+  for (std::int64_t block = 0; block < layout.num_blocks(); ++block) {
+    const std::int64_t element = block * kBlockElements + 17;
+    const bool own = element >= shard.begin && element < shard.end;
+    float& value = memory.parameters[static_cast<std::size_t>(element)];
+    flip(value, 3);
+    if (own) {
+      EXPECT_THROW(guard.verify_own(memory.parameters, memory.states()), DataError) << block;
+    } else {
+      EXPECT_NO_THROW(guard.verify_own(memory.parameters, memory.states())) << block;
+    }
+    flip(value, 3);
+  }
+  if (!memory.state.empty()) {
+    flip(memory.state.back(), 0);
+    EXPECT_THROW(guard.verify_own(memory.parameters, memory.states()), DataError);
+  }
+}
+
 SUPERSTEP_WORLD_TEST(ShardGuard, NamesTheEntry) {
   const ParameterLayout layout = seven_blocks();
   Memory memory(world, layout);
