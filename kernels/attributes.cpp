@@ -1,5 +1,7 @@
 #include "kernels/attributes.h"
 
+#include <utility>
+
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 
@@ -77,6 +79,11 @@ const std::string& Attributes::text(std::string_view name) const {
 
 const std::vector<std::int64_t>& Attributes::integers(std::string_view name) const {
   return get<std::vector<std::int64_t>>(values_, name);
+}
+
+Attributes Attributes::with(std::string_view name, Attribute value) && {
+  values_.insert_or_assign(std::string(name), std::move(value));
+  return std::move(*this);
 }
 
 std::string Attributes::to_string() const {

@@ -32,6 +32,8 @@ class Attributes {
   const std::string& text(std::string_view name) const;
   const std::vector<std::int64_t>& integers(std::string_view name) const;
   std::string to_string() const;
+  // The same with one more, or another one of this name.
+  Attributes with(std::string_view name, Attribute value) &&;
 
   friend bool operator==(const Attributes&, const Attributes&) = default;
 

@@ -5,6 +5,8 @@
 
 #include "kernels/convolution.h"
 #include "kernels/op_table.h"
+#include "kernels/precision.h"
+#include "kernels/rounded_operands.h"
 #include "kernels/signature_checks.h"
 #ifdef SUPERSTEP_HAVE_ONEDNN
 #include "kernels/onednn/convolution.h"
@@ -49,12 +51,14 @@ Convolution convolution_of(const OpSignature& signature) {
 
 std::vector<TensorType> infer_forward(const OpSignature& signature) {
   expect_floating_inputs(kForwardName, signature, {"x", "filter"});
+  expect_precision(kForwardName, signature);
   const Convolution convolution = convolution_of<ConvolutionPass::kForward>(signature);
   return {{signature.inputs[0].dtype, convolution.output_shape()}};
 }
 
 std::vector<TensorType> infer_backward_input(const OpSignature& signature) {
   expect_floating_inputs(kBackwardInputName, signature, {"grad", "filter"});
+  expect_precision(kBackwardInputName, signature);
   const Convolution convolution = convolution_of<ConvolutionPass::kBackwardInput>(signature);
   expect_shape(kBackwardInputName, "grad", signature.inputs[0], convolution.output_shape());
   return {{signature.inputs[0].dtype, convolution.input_shape()}};
@@ -62,6 +66,7 @@ std::vector<TensorType> infer_backward_input(const OpSignature& signature) {
 
 std::vector<TensorType> infer_backward_filter(const OpSignature& signature) {
   expect_floating_inputs(kBackwardFilterName, signature, {"x", "grad"});
+  expect_precision(kBackwardFilterName, signature);
   const Convolution convolution = convolution_of<ConvolutionPass::kBackwardFilter>(signature);
   expect_shape(kBackwardFilterName, "grad", signature.inputs[1], convolution.output_shape());
   return {{signature.inputs[0].dtype, convolution.filter_shape()}};
@@ -76,7 +81,9 @@ double flops(const OpSignature& signature) {
 
 template <ConvolutionPass kPass>
 std::unique_ptr<Kernel> make_eigen(const OpSignature& signature) {
-  return make_gemm_convolution(kPass, convolution_of<kPass>(signature), signature.inputs[0].dtype);
+  return with_rounded_operands(
+      signature,
+      make_gemm_convolution(kPass, convolution_of<kPass>(signature), signature.inputs[0].dtype));
 }
 
 #ifdef SUPERSTEP_HAVE_ONEDNN
@@ -87,12 +94,26 @@ bool onednn_supports(const OpSignature& signature) {
          onednn::is_profitable(kPass, convolution);
 }
 
+// Null: nothing but naive code.
+template <ConvolutionPass kPass>
+std::unique_ptr<Kernel> onednn_kernel(const OpSignature& signature,
+                                      const onednn::ImageLayouts& layouts) {
+  const Convolution convolution = convolution_of<kPass>(signature);
+  if (precision_of(signature.attributes) == Precision::kBfloat16) {
+    if (std::unique_ptr<Kernel> kernel =
+            onednn::make_convolution_kernel(kPass, convolution, layouts, Precision::kBfloat16)) {
+      return kernel;
+    }
+  }
+  return with_rounded_operands(signature,
+                               onednn::make_convolution_kernel(kPass, convolution, layouts));
+}
+
 // Where oneDNN has only naive code the matrix product takes its place, for the same result much
 // faster.
 template <ConvolutionPass kPass>
 std::unique_ptr<Kernel> make_onednn(const OpSignature& signature) {
-  std::unique_ptr<Kernel> kernel =
-      onednn::make_convolution_kernel(kPass, convolution_of<kPass>(signature));
+  std::unique_ptr<Kernel> kernel = onednn_kernel<kPass>(signature, {});
   return kernel ? std::move(kernel) : make_eigen<kPass>(signature);
 }
 
@@ -118,7 +139,7 @@ std::unique_ptr<Kernel> make_blocked(const OpSignature& signature, std::span<con
   if (filter != Layout::kPlain) {
     return nullptr;
   }
-  return onednn::make_convolution_kernel(kPass, convolution_of<kPass>(signature), layouts);
+  return onednn_kernel<kPass>(signature, layouts);
 }
 #endif
 
@@ -134,22 +155,20 @@ std::vector<KernelEntry> kernels_of() {
 
 // ---- gradients ----
 
-// The window's attributes without the shape that only the adjoints have.
+// The window's attributes and the precision, without the shape that only the adjoints have.
 Attributes window_attributes(const Attributes& attributes) {
   const auto value = [&](std::string_view name, const std::vector<std::int64_t>& otherwise) {
     return attributes.contains(name) ? attributes.integers(name) : otherwise;
   };
-  return {{"stride", value("stride", {1, 1})},
-          {"padding", value("padding", {0, 0, 0, 0})},
-          {"dilation", value("dilation", {1, 1})}};
+  return with_precision({{"stride", value("stride", {1, 1})},
+                         {"padding", value("padding", {0, 0, 0, 0})},
+                         {"dilation", value("dilation", {1, 1})}},
+                        precision_of(attributes));
 }
 
 Attributes with_shape(const Attributes& attributes, const char* name, const Shape& shape) {
-  const Attributes window = window_attributes(attributes);
-  return {{"stride", window.integers("stride")},
-          {"padding", window.integers("padding")},
-          {"dilation", window.integers("dilation")},
-          {name, std::vector<std::int64_t>(shape.sizes().begin(), shape.sizes().end())}};
+  return window_attributes(attributes)
+      .with(name, std::vector<std::int64_t>(shape.sizes().begin(), shape.sizes().end()));
 }
 
 Tensor forward(const Tensor& x, const Tensor& filter, const Attributes& attributes) {

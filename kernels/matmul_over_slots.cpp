@@ -5,6 +5,7 @@
 
 #include "base/checked_cast.h"
 #include "kernels/panel_gemm.h"
+#include "kernels/rounded_operands.h"
 #include "kernels/signature_checks.h"
 #include "kernels/threads.h"
 
@@ -20,6 +21,7 @@ GemmShape product_of(const OpSignature& signature) {
 
 std::vector<TensorType> infer(const OpSignature& signature) {
   expect_floating_inputs(kName, signature, {"a", "b"});
+  expect_precision(kName, signature);
   expect_rank(kName, "a", signature.inputs[0], 2);
   expect_rank(kName, "b", signature.inputs[1], 2);
   const GemmShape shape = product_of(signature);
@@ -42,6 +44,17 @@ class SlotsKernel final : public Kernel {
   PanelGemm product_;
 };
 
+// In the way of one slot's kernel: pairs where there are instructions for them.
+std::unique_ptr<Kernel> make_slots_kernel(const OpSignature& signature, std::vector<int> folds) {
+  const GemmShape shape = product_of(signature);
+  const Precision precision = precision_of(signature.attributes);
+  if (PanelGemm::supports(shape, static_cast<std::int64_t>(folds.size()), precision)) {
+    return std::make_unique<SlotsKernel>(PanelGemm(shape, std::move(folds), precision));
+  }
+  return with_rounded_operands(signature,
+                               std::make_unique<SlotsKernel>(PanelGemm(shape, std::move(folds))));
+}
+
 OpInfo make_op() {
   OpInfo op;
   op.name = kName;
@@ -52,7 +65,7 @@ OpInfo make_op() {
          for (const std::int64_t count : signature.attributes.integers("folds")) {
            folds.push_back(checked_cast<int>(count));
          }
-         return std::make_unique<SlotsKernel>(PanelGemm(product_of(signature), std::move(folds)));
+         return make_slots_kernel(signature, std::move(folds));
        }}};
   op.why_not_differentiable = "a sum within a program that is recorded already";
   op.flops = [](const OpSignature& signature) {
@@ -79,6 +92,11 @@ int max_slots_of_matmul(const TensorType& a, const TensorType& b, std::int64_t r
     }
   }
   return most > 1 ? most : 0;
+}
+
+Attributes over_slots(const Attributes& matmul, std::span<const int> folds) {
+  return with_precision({{"folds", std::vector<std::int64_t>(folds.begin(), folds.end())}},
+                        precision_of(matmul));
 }
 
 const OpInfo& matmul_over_slots_op() {

@@ -13,6 +13,8 @@
 #include "kernels/op_table.h"
 #include "kernels/ops.h"
 #include "kernels/panel_gemm.h"
+#include "kernels/precision.h"
+#include "kernels/rounded_operands.h"
 #include "kernels/signature_checks.h"
 #include "kernels/threads.h"
 
@@ -39,6 +41,7 @@ GemmShape gemm_shape(const OpSignature& signature) {
 
 std::vector<TensorType> infer_matmul(const OpSignature& signature) {
   expect_floating_inputs("matmul", signature, {"a", "b"});
+  expect_precision("matmul", signature);
   expect_rank("matmul", "a", signature.inputs[0], 2);
   expect_rank("matmul", "b", signature.inputs[1], 2);
   const GemmShape shape = gemm_shape(signature);
@@ -106,29 +109,40 @@ bool is_thin(const OpSignature& signature) {
          PanelGemm::supports(shape) && batch <= kThin && weights >= kLargeMatrix;
 }
 
+// Panels of bf16 pairs serve every shape: they convert operands in the copy they make anyway.
+bool multiplies_pairs(const OpSignature& signature) {
+  return precision_of(signature.attributes) == Precision::kBfloat16 &&
+         PanelGemm::supports(gemm_shape(signature), 1, Precision::kBfloat16);
+}
+
+std::unique_ptr<Kernel> make_panel_kernel(const OpSignature& signature) {
+  const GemmShape shape = gemm_shape(signature);
+  if (multiplies_pairs(signature)) {
+    return std::make_unique<PanelKernel>(PanelGemm(shape, {0}, Precision::kBfloat16));
+  }
+  return with_rounded_operands(signature, std::make_unique<PanelKernel>(PanelGemm(shape)));
+}
+
+template <GemmOfFloats kGemm>
+std::unique_ptr<Kernel> make_matmul_kernel(const OpSignature& signature) {
+  return with_rounded_operands(signature, std::make_unique<MatmulKernel>(signature, kGemm));
+}
+
 std::vector<KernelEntry> matmul_kernels() {
   std::vector<KernelEntry> kernels;
-  kernels.push_back(
-      {Backend::kNative, &is_thin, [](const OpSignature& signature) -> std::unique_ptr<Kernel> {
-         return std::make_unique<PanelKernel>(PanelGemm(gemm_shape(signature)));
-       }});
+  kernels.push_back({Backend::kNative,
+                     [](const OpSignature& signature) {
+                       return multiplies_pairs(signature) || is_thin(signature);
+                     },
+                     &make_panel_kernel});
 #ifdef SUPERSTEP_HAVE_ONEDNN
   kernels.push_back(
       {Backend::kOneDnn,
        [](const OpSignature& signature) { return signature.inputs[0].dtype == DType::kFloat32; },
-       [](const OpSignature& signature) -> std::unique_ptr<Kernel> {
-         return std::make_unique<MatmulKernel>(signature, GemmOfFloats{&gemm});
-       }});
+       &make_matmul_kernel<&gemm>});
 #endif
-  kernels.push_back(
-      {Backend::kEigen, nullptr, [](const OpSignature& signature) -> std::unique_ptr<Kernel> {
-         return std::make_unique<MatmulKernel>(signature, GemmOfFloats{&gemm_eigen});
-       }});
+  kernels.push_back({Backend::kEigen, nullptr, &make_matmul_kernel<&gemm_eigen>});
   return kernels;
-}
-
-Tensor product(const Tensor& a, bool transpose_a, const Tensor& b, bool transpose_b) {
-  return apply1("matmul", {a, b}, {{"transpose_a", transpose_a}, {"transpose_b", transpose_b}});
 }
 
 // y = op(a) op(b):  d op(a) = dy op(b)^T,  d op(b) = op(a)^T dy; transposed when the operand is.
@@ -138,6 +152,13 @@ std::vector<Tensor> gradient_of_matmul(const GradientContext& context) {
   const Tensor& dy = context.output_gradients[0];
   const bool ta = flag(context.attributes, "transpose_a");
   const bool tb = flag(context.attributes, "transpose_b");
+  const Precision precision = precision_of(context.attributes);
+  const auto product = [precision](const Tensor& left, bool transpose_left, const Tensor& right,
+                                   bool transpose_right) {
+    return matmul(
+        left, right,
+        {.transpose_a = transpose_left, .transpose_b = transpose_right, .precision = precision});
+  };
   std::vector<Tensor> gradients(2);
   if (context.needs_input_gradient[0]) {
     gradients[0] = ta ? product(b, tb, dy, true) : product(dy, false, b, !tb);

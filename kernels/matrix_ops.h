@@ -3,6 +3,7 @@
 //   matmul(a, b)            (m, n) = op(a) (m, k) * op(b) (k, n); attributes transpose_a,
 //   transpose_b
 //                           (default false): the stored operand is then (k, m) or (n, k)
+//                           precision "bf16": operands rounded (kernels/precision.h); float32 only
 //   bias_add(x, bias)       x (N, C) or (N, C, H, W), bias (C): adds bias[c] to channel c
 //   bias_add_backward(g)    (C): the sum of g (N, C) or (N, C, H, W) over all axes but the second
 //

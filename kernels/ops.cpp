@@ -22,8 +22,10 @@ Attributes attributes_of(const PoolOptions& options) {
 }  // namespace
 
 Tensor matmul(const Tensor& a, const Tensor& b, const MatmulOptions& options) {
-  return apply1("matmul", {a, b},
-                {{"transpose_a", options.transpose_a}, {"transpose_b", options.transpose_b}});
+  return apply1(
+      "matmul", {a, b},
+      with_precision({{"transpose_a", options.transpose_a}, {"transpose_b", options.transpose_b}},
+                     options.precision));
 }
 
 Tensor bias_add(const Tensor& x, const Tensor& bias) {
@@ -32,9 +34,10 @@ Tensor bias_add(const Tensor& x, const Tensor& bias) {
 
 Tensor conv2d(const Tensor& x, const Tensor& filter, const Conv2dOptions& options) {
   return apply1("conv2d", {x, filter},
-                {{"stride", list(options.stride)},
-                 {"padding", list(options.padding)},
-                 {"dilation", list(options.dilation)}});
+                with_precision({{"stride", list(options.stride)},
+                                {"padding", list(options.padding)},
+                                {"dilation", list(options.dilation)}},
+                               options.precision));
 }
 
 Tensor max_pool(const Tensor& x, const PoolOptions& options) {

@@ -14,6 +14,7 @@
 #include <span>
 #include <vector>
 
+#include "kernels/precision.h"
 #include "kernels/tensor.h"
 
 namespace superstep::kernels {
@@ -96,9 +97,11 @@ Tensor dropout(const Tensor& x, const Tensor& sample_ids, const Tensor& key,
                const DropoutOptions& options);
 
 // Products. a (M, K), b (K, N) -> (M, N); a transposed operand is stored the other way round.
+// Precision: kernels/precision.h; gradients have it too.
 struct MatmulOptions {
   bool transpose_a = false;
   bool transpose_b = false;
+  Precision precision = Precision::kFloat32;
 };
 Tensor matmul(const Tensor& a, const Tensor& b, const MatmulOptions& options = {});
 Tensor bias_add(const Tensor& x, const Tensor& bias);  // x (N, C) or (N, C, H, W), bias (C)
@@ -108,6 +111,7 @@ struct Conv2dOptions {
   std::array<std::int64_t, 2> stride = {1, 1};
   std::array<std::int64_t, 4> padding = {0, 0, 0, 0};
   std::array<std::int64_t, 2> dilation = {1, 1};
+  Precision precision = Precision::kFloat32;
 };
 // x (N, C, H, W), filter (O, C, KH, KW) -> (N, O, OH, OW)
 Tensor conv2d(const Tensor& x, const Tensor& filter, const Conv2dOptions& options = {});

@@ -2,14 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 #include <utility>
 
-#if defined(__AVX512F__) || (defined(__AVX2__) && defined(__FMA__))
-#include <immintrin.h>
-#endif
-
 #include "base/check.h"
+#include "kernels/bf16_packing.h"
+#include "kernels/panel_registers.h"
 
 namespace superstep::kernels {
 
@@ -18,81 +15,20 @@ struct PanelGemm::Block {
   std::int64_t num_rows = 0;
   std::int64_t first_k = 0;
   std::int64_t num_k = 0;
+  std::int64_t num_steps = 0;  // a k each, or two of them
+};
+
+// Vectors of an operand over a run of k.
+struct PanelGemm::Operand {
+  const float* from = nullptr;
+  std::int64_t columns = 0;
+  std::int64_t k_stride = 0;  // 1, or
+  std::int64_t stride = 0;    // 1: from vector to vector
 };
 
 namespace {
 
-#if defined(__AVX512F__)
-constexpr bool kHasPanels = true;
-constexpr std::int64_t kWidth = 16;    // floats of a register
-constexpr std::int64_t kTileRows = 8;  // 16 accumulators of 32 registers
-using Register = __m512;
-Register load(const float* from) {
-  return _mm512_loadu_ps(from);
-}
-void store(float* to, Register value) {
-  _mm512_storeu_ps(to, value);
-}
-Register repeat(float value) {
-  return _mm512_set1_ps(value);
-}
-Register multiply_add(Register a, Register b, Register sum) {
-  return _mm512_fmadd_ps(a, b, sum);
-}
-Register add(Register a, Register b) {
-  return _mm512_add_ps(a, b);
-}
-#elif defined(__AVX2__) && defined(__FMA__)
-constexpr bool kHasPanels = true;
-constexpr std::int64_t kWidth = 8;
-constexpr std::int64_t kTileRows = 6;  // 12 accumulators of 16 registers
-using Register = __m256;
-Register load(const float* from) {
-  return _mm256_loadu_ps(from);
-}
-void store(float* to, Register value) {
-  _mm256_storeu_ps(to, value);
-}
-Register repeat(float value) {
-  return _mm256_set1_ps(value);
-}
-Register multiply_add(Register a, Register b, Register sum) {
-  return _mm256_fmadd_ps(a, b, sum);
-}
-Register add(Register a, Register b) {
-  return _mm256_add_ps(a, b);
-}
-#else
-constexpr bool kHasPanels = false;
-constexpr std::int64_t kWidth = 4;
-constexpr std::int64_t kTileRows = 4;
-struct Register {
-  std::array<float, 4> values;
-};
-Register load(const float* from) {
-  Register value;
-  std::memcpy(&value, from, sizeof(value));
-  return value;
-}
-void store(float* to, Register value) {
-  std::memcpy(to, &value, sizeof(value));
-}
-Register repeat(float value) {
-  return {{value, value, value, value}};
-}
-Register multiply_add(Register a, Register b, Register sum) {
-  for (std::size_t i = 0; i < 4; ++i) {
-    sum.values[i] = __builtin_fmaf(a.values[i], b.values[i], sum.values[i]);
-  }
-  return sum;
-}
-Register add(Register a, Register b) {
-  for (std::size_t i = 0; i < 4; ++i) {
-    a.values[i] += b.values[i];
-  }
-  return a;
-}
-#endif
+using namespace internal;  // NOLINT(google-build-using-namespace): registers
 
 constexpr std::int64_t kPanel = 2 * kWidth;   // columns of a tile
 constexpr std::int64_t kBlockK = 256;         // a panel of so many rows stays in first-level cache
@@ -131,16 +67,17 @@ struct Tile {
       store(row + kWidth, right[r]);
     }
   }
-  // packed_a: (k, kTileRows), packed_b: (k, kPanel).
-  void accumulate(std::int64_t num_k, const float* packed_a, const float* packed_b) {
-    for (std::int64_t k = 0; k < num_k; ++k) {
+  // packed_a: (steps, kTileRows), packed_b: (steps, kPanel).
+  template <Precision kPrecision>
+  void accumulate(std::int64_t num_steps, const float* packed_a, const float* packed_b) {
+    for (std::int64_t step = 0; step < num_steps; ++step) {
       const Register b0 = load(packed_b);
       const Register b1 = load(packed_b + kWidth);
 #pragma GCC unroll 8
       for (std::size_t r = 0; r < kRows; ++r) {
         const Register a = repeat(packed_a[r]);
-        left[r] = multiply_add(a, b0, left[r]);
-        right[r] = multiply_add(a, b1, right[r]);
+        left[r] = multiply_step<kPrecision>(a, b0, left[r]);
+        right[r] = multiply_step<kPrecision>(a, b1, right[r]);
       }
       packed_a += kTileRows;
       packed_b += kPanel;
@@ -158,7 +95,7 @@ struct Tile {
 
 // What a tile is made of and where it goes.
 struct TileWork {
-  std::int64_t num_k = 0;
+  std::int64_t num_steps = 0;
   const float* packed_a = nullptr;
   const float* packed_b = nullptr;
   float* c = nullptr;
@@ -166,7 +103,7 @@ struct TileWork {
   bool continues = false;  // C holds the sums of the k before these
 };
 
-template <std::int64_t kRows>
+template <std::int64_t kRows, Precision kPrecision>
 void compute_tile(const TileWork& work, std::span<const int> folds) {
   Tile<kRows> tile;
   if (folds.size() == 1) {
@@ -175,17 +112,18 @@ void compute_tile(const TileWork& work, std::span<const int> folds) {
     } else {
       tile.clear();
     }
-    tile.accumulate(work.num_k, work.packed_a, work.packed_b);
+    tile.template accumulate<kPrecision>(work.num_steps, work.packed_a, work.packed_b);
     tile.store_to(work.c, work.row_stride);
     return;
   }
   alignas(64) std::array<float, kDeepestStack * kTileElements> stack;
   std::int64_t depth = 0;
-  const std::int64_t run = work.num_k / static_cast<std::int64_t>(folds.size());
+  const std::int64_t run = work.num_steps / static_cast<std::int64_t>(folds.size());
   for (std::size_t slot = 0; slot < folds.size(); ++slot) {
     const std::int64_t first = static_cast<std::int64_t>(slot) * run;
     tile.clear();
-    tile.accumulate(run, work.packed_a + first * kTileRows, work.packed_b + first * kPanel);
+    tile.template accumulate<kPrecision>(run, work.packed_a + first * kTileRows,
+                                         work.packed_b + first * kPanel);
     for (int fold = 0; fold < folds[slot]; ++fold) {
       --depth;
       tile.add_to_left(stack.data() + depth * kTileElements);
@@ -199,12 +137,15 @@ void compute_tile(const TileWork& work, std::span<const int> folds) {
 }
 
 template <std::int64_t kRows>
-void compute_tile_of(std::int64_t rows, const TileWork& work, std::span<const int> folds) {
+void compute_tile_of(std::int64_t rows, const TileWork& work, std::span<const int> folds,
+                     Precision precision) {
   if constexpr (kRows > 0) {
-    if (rows == kRows) {
-      compute_tile<kRows>(work, folds);
+    if (rows != kRows) {
+      compute_tile_of<kRows - 1>(rows, work, folds, precision);
+    } else if (precision == Precision::kBfloat16) {
+      compute_tile<kRows, Precision::kBfloat16>(work, folds);
     } else {
-      compute_tile_of<kRows - 1>(rows, work, folds);
+      compute_tile<kRows, Precision::kFloat32>(work, folds);
     }
   }
 }
@@ -264,7 +205,10 @@ void transpose(std::int64_t columns, std::int64_t num_k, const float* from,
 
 }  // namespace
 
-bool PanelGemm::supports(const GemmShape& shape, std::int64_t num_slots) {
+bool PanelGemm::supports(const GemmShape& shape, std::int64_t num_slots, Precision precision) {
+  if (precision == Precision::kBfloat16 && !has_bf16_instructions()) {
+    return false;
+  }
   if (!kHasPanels || shape.m < 1 || shape.n < 1 || shape.k < 1 || num_slots < 1) {
     return false;
   }
@@ -272,30 +216,60 @@ bool PanelGemm::supports(const GemmShape& shape, std::int64_t num_slots) {
                             shape.k % num_slots == 0);
 }
 
-PanelGemm::PanelGemm(const GemmShape& shape, std::vector<int> folds)
+PanelGemm::PanelGemm(const GemmShape& shape, std::vector<int> folds, Precision precision)
     : shape_(shape),
       folds_(std::move(folds)),
+      precision_(precision),
       rows_per_block_(rounded_up(shape.m <= kMostBlockRows ? shape.m : kBlockRows, kTileRows)) {
-  SUPERSTEP_CHECK(supports(shape_, static_cast<std::int64_t>(folds_.size())), "product of", shape.m,
-                  shape.n, shape.k, folds_.size());
+  SUPERSTEP_CHECK(supports(shape_, static_cast<std::int64_t>(folds_.size()), precision_),
+                  "product of", shape.m, shape.n, shape.k, folds_.size());
+}
+
+// Every slot begins with a step of its own.
+std::int64_t PanelGemm::steps_of(std::int64_t num_k) const {
+  if (precision_ == Precision::kFloat32) {
+    return num_k;
+  }
+  const auto runs = static_cast<std::int64_t>(folds_.size());
+  return runs * ((num_k / runs + 1) / 2);
 }
 
 // The copies of a block of A, and of one panel of B or, where several blocks of rows share them, of
 // all panels.
 std::int64_t PanelGemm::workspace_bytes() const {
-  const std::int64_t num_k = std::min(shape_.k, kBlockK);
+  const std::int64_t num_steps = steps_of(std::min(shape_.k, kBlockK));
   const std::int64_t columns = rows_per_block_ >= shape_.m ? kPanel : rounded_up(shape_.n, kPanel);
-  return (rows_per_block_ + columns) * num_k * static_cast<std::int64_t>(sizeof(float)) + 64;
+  return (rows_per_block_ + columns) * num_steps * static_cast<std::int64_t>(sizeof(float)) + 64;
 }
 
-// Tiles of (k, kTileRows), one after the other; rows that do not exist are not read later.
+void PanelGemm::pack_pairs(const Operand& operand, std::int64_t num_k, std::int64_t width,
+                           float* to) const {
+  const auto runs = static_cast<std::int64_t>(folds_.size());
+  PairStrip strip{.from = operand.from, .columns = operand.columns, .num_k = num_k / runs};
+  for (std::int64_t run = 0; run < runs; ++run) {
+    if (operand.k_stride == 1) {
+      strip.stride = operand.stride;
+      pack_column_pairs(strip, width, to);
+    } else {
+      strip.stride = operand.k_stride;
+      pack_row_pairs(strip, width, to);
+    }
+    strip.from += strip.num_k * operand.k_stride;
+    to += (strip.num_k + 1) / 2 * width;
+  }
+}
+
+// Tiles of (steps, kTileRows), one after the other; rows that do not exist are not read later.
 void PanelGemm::pack_a(const float* a, const Block& block, float* packed) const {
   const std::int64_t row_stride = shape_.transpose_a ? 1 : shape_.k;
   const std::int64_t k_stride = shape_.transpose_a ? shape_.m : 1;
   const float* first = a + block.first_row * row_stride + block.first_k * k_stride;
   for (std::int64_t i = 0; i < block.num_rows; i += kTileRows) {
     const std::int64_t rows = std::min(kTileRows, block.num_rows - i);
-    if (shape_.transpose_a) {
+    if (precision_ == Precision::kBfloat16) {
+      pack_pairs({first + i * row_stride, rows, k_stride, row_stride}, block.num_k, kTileRows,
+                 packed);
+    } else if (shape_.transpose_a) {
       for (std::int64_t k = 0; k < block.num_k; ++k) {
         for (std::int64_t r = 0; r < rows; ++r) {
           packed[k * kTileRows + r] = first[i + r + k * k_stride];
@@ -308,13 +282,20 @@ void PanelGemm::pack_a(const float* a, const Block& block, float* packed) const 
         }
       }
     }
-    packed += block.num_k * kTileRows;
+    packed += block.num_steps * kTileRows;
   }
 }
 
 void PanelGemm::pack_b_panel(const float* b, const Block& block, std::int64_t column,
                              float* packed) const {
   const std::int64_t columns = std::min(kPanel, shape_.n - column);
+  if (precision_ == Precision::kBfloat16) {
+    const std::int64_t k_stride = shape_.transpose_b ? 1 : shape_.n;
+    const std::int64_t stride = shape_.transpose_b ? shape_.k : 1;
+    pack_pairs({b + column * stride + block.first_k * k_stride, columns, k_stride, stride},
+               block.num_k, kPanel, packed);
+    return;
+  }
   if (columns < kPanel) {
     std::fill(packed, packed + block.num_k * kPanel, 0.0F);
   }
@@ -340,14 +321,14 @@ void PanelGemm::multiply_panel(const Block& block, std::int64_t column, const fl
   for (std::int64_t i = 0; i < block.num_rows; i += kTileRows) {
     const std::int64_t rows = std::min(kTileRows, block.num_rows - i);
     float* target = c + (block.first_row + i) * shape_.n + column;
-    TileWork work{.num_k = block.num_k,
-                  .packed_a = packed_a + i * block.num_k,
+    TileWork work{.num_steps = block.num_steps,
+                  .packed_a = packed_a + i * block.num_steps,
                   .packed_b = packed_b,
                   .c = target,
                   .row_stride = shape_.n,
                   .continues = block.first_k > 0};
     if (columns == kPanel) {
-      compute_tile_of<kTileRows>(rows, work, folds_);
+      compute_tile_of<kTileRows>(rows, work, folds_, precision_);
       continue;
     }
     alignas(64) std::array<float, kTileElements> part{};
@@ -356,7 +337,7 @@ void PanelGemm::multiply_panel(const Block& block, std::int64_t column, const fl
     }
     work.c = part.data();
     work.row_stride = kPanel;
-    compute_tile_of<kTileRows>(rows, work, folds_);
+    compute_tile_of<kTileRows>(rows, work, folds_, precision_);
     for (std::int64_t r = 0; r < rows; ++r) {
       std::copy_n(part.data() + r * kPanel, columns, target + r * shape_.n);
     }
@@ -368,15 +349,16 @@ void PanelGemm::run(const float* a, const float* b, float* c,
   float* const packed_a = reinterpret_cast<float*>(workspace.data());
   constexpr std::int64_t kLine = 16;  // floats
   float* const packed_b =
-      packed_a + rounded_up(rows_per_block_ * std::min(shape_.k, kBlockK), kLine);
+      packed_a + rounded_up(rows_per_block_ * steps_of(std::min(shape_.k, kBlockK)), kLine);
   const bool shared_panels = rows_per_block_ < shape_.m;
   for (std::int64_t first_k = 0; first_k < shape_.k; first_k += kBlockK) {
     Block block{.first_k = first_k, .num_k = std::min(kBlockK, shape_.k - first_k)};
+    block.num_steps = steps_of(block.num_k);
     for (block.first_row = 0; block.first_row < shape_.m; block.first_row += rows_per_block_) {
       block.num_rows = std::min(rows_per_block_, shape_.m - block.first_row);
       pack_a(a, block, packed_a);
       for (std::int64_t column = 0; column < shape_.n; column += kPanel) {
-        float* const panel = shared_panels ? packed_b + column * block.num_k : packed_b;
+        float* const panel = shared_panels ? packed_b + column * block.num_steps : packed_b;
         if (!shared_panels || block.first_row == 0) {
           pack_b_panel(b, block, column, panel);
         }

@@ -13,6 +13,10 @@
 //   PanelGemm gemm({.m = 64, .n = 200, .k = 784});
 //   gemm.run(a, b, c, workspace);    // gemm.workspace_bytes() bytes, 64-byte aligned
 //
+// In bf16 (kernels/precision.h) the copies hold pairs of rounded numbers, and a step multiplies two
+// k at once where the processor can: the chain is over ascending pairs, each added as one
+// instruction (VDPBF16PS) adds it. An odd k ends with half a pair. It has the same properties.
+//
 // With slots (transpose_a only) the rows k are cut into equal runs, and C is the sum of the runs'
 // products along a tree: after run s the top two sums on a stack are added folds[s] times (left +
 // right). That has the bits of products made one by one and added, but C is written once.
@@ -24,16 +28,19 @@
 #include <vector>
 
 #include "kernels/gemm.h"
+#include "kernels/precision.h"
 
 namespace superstep::kernels {
 
 class PanelGemm {
  public:
   // Whether this build and shape are served; slots divide k.
-  static bool supports(const GemmShape& shape, std::int64_t num_slots = 1);
+  static bool supports(const GemmShape& shape, std::int64_t num_slots = 1,
+                       Precision precision = Precision::kFloat32);
 
   // One fold per slot; the last one leaves a single sum.
-  explicit PanelGemm(const GemmShape& shape, std::vector<int> folds = {0});
+  explicit PanelGemm(const GemmShape& shape, std::vector<int> folds = {0},
+                     Precision precision = Precision::kFloat32);
 
   std::int64_t workspace_bytes() const;
   // C is overwritten and overlaps neither A, B nor the workspace.
@@ -41,6 +48,9 @@ class PanelGemm {
 
  private:
   struct Block;
+  struct Operand;
+  std::int64_t steps_of(std::int64_t num_k) const;
+  void pack_pairs(const Operand& operand, std::int64_t num_k, std::int64_t width, float* to) const;
   void pack_a(const float* a, const Block& block, float* packed) const;
   void pack_b_panel(const float* b, const Block& block, std::int64_t column, float* packed) const;
   void multiply_panel(const Block& block, std::int64_t column, const float* packed_a,
@@ -48,6 +58,7 @@ class PanelGemm {
 
   GemmShape shape_;
   std::vector<int> folds_;
+  Precision precision_;
   std::int64_t rows_per_block_ = 0;  // of C that share the copy of a panel
 };
 

@@ -12,6 +12,7 @@
 #include "base/error.h"
 #include "kernels/layout_plan.h"
 #include "kernels/memory_plan.h"
+#include "kernels/precision.h"
 #include "kernels/program_recorder.h"
 #include "kernels/slot_join.h"
 
@@ -325,9 +326,11 @@ class BoundHandles {
 OpTiming timing_of(const Instruction& instruction, const Attributes& attributes,
                    std::vector<double> seconds) {
   const std::vector<TensorType> types = types_of(instruction.inputs);
-  OpTiming timing{.call = fmt::format("{}({}) [{}]", instruction.op->name,
-                                      kernels::to_string(types), name_of(instruction.backend)),
-                  .flops = flops_of(*instruction.op, {types, attributes})};
+  const bool rounded = precision_of(attributes) == Precision::kBfloat16;
+  OpTiming timing{
+      .call = fmt::format("{}({}){} [{}]", instruction.op->name, kernels::to_string(types),
+                          rounded ? " in bf16" : "", name_of(instruction.backend)),
+      .flops = flops_of(*instruction.op, {types, attributes})};
   const auto middle = seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2);
   std::nth_element(seconds.begin(), middle, seconds.end());
   timing.seconds = *middle;

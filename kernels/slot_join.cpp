@@ -209,9 +209,8 @@ class SlotJoiner {
         inputs.push_back({rows(input.value, group.begin, group.end), {}});
       }
       const int sum = add_value(type);
-      const Attributes attributes{
-          {"folds", std::vector<std::int64_t>(group.folds.begin(), group.folds.end())}};
-      append(&matmul_over_slots_op(), attributes, std::move(inputs), {sum});
+      append(&matmul_over_slots_op(), over_slots(call.attributes, group.folds), std::move(inputs),
+             {sum});
       add_to_sum(output, {viewed(sum, modes_.type_of(one_.outputs[output])), {}},
                  group.folds_after);
     }

@@ -97,8 +97,7 @@ bool sums_over_slots_agree(const RecordedCall& call, std::span<const TensorType>
       stack.back() = apply1("add", {stack.back(), right});
     }
   }
-  const Attributes attributes{{"folds", std::vector<std::int64_t>(folds.begin(), folds.end())}};
-  const Tensor sum = apply(matmul_over_slots_op(), inputs, attributes)[0];
+  const Tensor sum = apply(matmul_over_slots_op(), inputs, over_slots(call.attributes, folds))[0];
   return stack.size() == 1 && equal_bits(sum.bytes(), stack[0]);
 }
 

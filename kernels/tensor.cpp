@@ -117,4 +117,10 @@ void Tensor::rebind(const Tensor& other, std::int64_t offset) {
   storage_ = std::shared_ptr<std::byte>(other.storage_, other.storage_.get() + offset);
 }
 
+void Tensor::rebind(std::byte* memory) {
+  SUPERSTEP_DEBUG_CHECK(reinterpret_cast<std::uintptr_t>(memory) % kAlignment == 0,
+                        "memory is not aligned");
+  storage_ = std::shared_ptr<std::byte>(std::shared_ptr<void>(), memory);
+}
+
 }  // namespace superstep::kernels

@@ -83,6 +83,8 @@ class Tensor {
   void rebind(const Tensor& other);
   // ... or for the part of it that begins at `offset` bytes (a multiple of 64) and is large enough.
   void rebind(const Tensor& other, std::int64_t offset);
+  // ... or for memory as borrow() takes it.
+  void rebind(std::byte* memory);
   void unbind() { storage_.reset(); }
 
   const std::shared_ptr<const TapeLinks>& links() const { return links_; }

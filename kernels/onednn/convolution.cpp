@@ -42,6 +42,12 @@ memory::desc described(const Shape& shape, Layout layout) {
   return {dims_of(shape), memory::data_type::f32, layout == Layout::kPlain ? Tag::abcd : kBlocks};
 }
 
+// Which of (x, filter, y) the outputs[0] of a pass is; the other two are the inputs, in this order
+// except that the input gradient takes (dy, filter).
+constexpr std::size_t output_operand(ConvolutionPass pass) {
+  return pass == ConvolutionPass::kForward ? 2 : pass == ConvolutionPass::kBackwardInput ? 0 : 1;
+}
+
 // The primitive of one pass: its descriptors in the order input, filter, output of the forward
 // pass.
 struct Primitive {
@@ -61,15 +67,26 @@ std::optional<Primitive> finish(const Descriptor& descriptor, std::array<memory:
                    descriptor.scratchpad_desc()};
 }
 
-std::optional<Primitive> make_primitive(ConvolutionPass pass, const Convolution& convolution,
-                                        Choice choice) {
+// The three tensors of a pass: operands of a product in its precision, results in float32.
+std::array<memory::desc, 3> wished_descs(ConvolutionPass pass, const Convolution& convolution,
+                                         Choice choice, Precision precision) {
   const Tag tag = choice == Choice::kPlain ? Tag::abcd : Tag::any;
-  const auto desc = [tag](const Shape& shape) {
-    return memory::desc(dims_of(shape), memory::data_type::f32, tag);
-  };
-  const memory::desc x = desc(convolution.input_shape());
-  const memory::desc filter = desc(convolution.filter_shape());
-  const memory::desc y = desc(convolution.output_shape());
+  const std::array<Shape, 3> shapes{convolution.input_shape(), convolution.filter_shape(),
+                                    convolution.output_shape()};
+  std::array<memory::desc, 3> descs;
+  for (std::size_t i = 0; i < shapes.size(); ++i) {
+    const bool rounded = precision == Precision::kBfloat16 && i != output_operand(pass);
+    descs[i] = memory::desc(dims_of(shapes[i]),
+                            rounded ? memory::data_type::bf16 : memory::data_type::f32, tag);
+  }
+  return descs;
+}
+
+std::optional<Primitive> make_primitive(ConvolutionPass pass, const Convolution& convolution,
+                                        Choice choice, Precision precision) {
+  const auto [x, filter, y] = wished_descs(pass, convolution, choice, precision);
+  const auto [hint_x, hint_filter, hint_y] =
+      wished_descs(ConvolutionPass::kForward, convolution, choice, precision);
   const Window::Axis& rows = convolution.window.rows;
   const Window::Axis& columns = convolution.window.columns;
   const memory::dims strides{rows.stride, columns.stride};
@@ -80,7 +97,8 @@ std::optional<Primitive> make_primitive(ConvolutionPass pass, const Convolution&
   const dnnl::primitive_attr attributes = user_scratchpad();
 
   const dnnl::convolution_forward::primitive_desc forward(
-      {dnnl::prop_kind::forward_training, direct, x, filter, y, strides, dilates, low, high},
+      {dnnl::prop_kind::forward_training, direct, hint_x, hint_filter, hint_y, strides, dilates,
+       low, high},
       attributes, cpu());
   if (pass == ConvolutionPass::kForward) {
     return finish(forward, {forward.src_desc(), forward.weights_desc(), forward.dst_desc()},
@@ -102,9 +120,9 @@ std::optional<Primitive> make_primitive(ConvolutionPass pass, const Convolution&
 
 // No implementation at all is an exception in oneDNN's C++ API and an ordinary answer here.
 std::optional<Primitive> try_primitive(ConvolutionPass pass, const Convolution& convolution,
-                                       Choice choice) {
+                                       Choice choice, Precision precision) {
   try {
-    return make_primitive(pass, convolution, choice);
+    return make_primitive(pass, convolution, choice, precision);
   } catch (const dnnl::error& error) {
     if (error.status == dnnl_unimplemented) {
       return std::nullopt;
@@ -179,12 +197,6 @@ class Operand {
   dnnl::reorder reorder_;
   std::array<dnnl_exec_arg_t, 3> arguments_{};
 };
-
-// Which of (x, filter, y) the outputs[0] of a pass is; the other two are the inputs, in this order
-// except that the input gradient takes (dy, filter).
-constexpr std::size_t output_operand(ConvolutionPass pass) {
-  return pass == ConvolutionPass::kForward ? 2 : pass == ConvolutionPass::kBackwardInput ? 0 : 1;
-}
 
 class OneDnnConvolution final : public Kernel {
  public:
@@ -276,11 +288,11 @@ bool is_profitable(ConvolutionPass pass, const Convolution& convolution) {
 
 std::unique_ptr<Kernel> make_convolution_kernel(ConvolutionPass pass,
                                                 const Convolution& convolution,
-                                                const ImageLayouts& layouts) {
+                                                const ImageLayouts& layouts, Precision precision) {
   const TeamScope team(team_size());  // oneDNN plans for the threads it sees now
-  std::optional<Primitive> primitive = try_primitive(pass, convolution, Choice::kOneDnn);
+  std::optional<Primitive> primitive = try_primitive(pass, convolution, Choice::kOneDnn, precision);
   if (!primitive) {
-    primitive = try_primitive(pass, convolution, Choice::kPlain);
+    primitive = try_primitive(pass, convolution, Choice::kPlain, precision);
   }
   if (!primitive) {
     return nullptr;

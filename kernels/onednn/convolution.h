@@ -1,4 +1,4 @@
-// float32 convolution by oneDNN's direct algorithm (no Winograd: its rounding is worse).
+// Convolution of float32 tensors by oneDNN's direct algorithm (no Winograd: its rounding is worse).
 //
 // Descriptors, primitives and reorders are made once; oneDNN picks the physical layouts and the
 // kernel reorders in its workspace what lies otherwise: images are given plain (N, C, H, W) or in
@@ -8,6 +8,9 @@
 // one: the gradient of an input with very few channels computes mostly padding. There the matrix
 // product (make_gemm_convolution) beats both; is_profitable decides by the shape alone.
 //
+// In bf16 (kernels/precision.h) operands are converted by the reorder that brings them into the
+// primitive's layout; the result is added up and stored in float32.
+//
 // Bits depend on the shape, the team size and the instruction set. A run allocates nothing of ours;
 // oneDNN itself takes a few hundred bytes for the arguments of an execution.
 #pragma once
@@ -15,6 +18,7 @@
 #include <memory>
 
 #include "kernels/convolution.h"
+#include "kernels/precision.h"
 
 namespace superstep::kernels::onednn {
 
@@ -26,10 +30,11 @@ struct ImageLayouts {
   Layout y = Layout::kPlain;
 };
 
-// Null where oneDNN has nothing better than its naive reference code (unusual shapes): use
-// make_gemm_convolution then. All sizes must be positive.
+// Null where oneDNN has nothing better than its naive reference code (unusual shapes; processors
+// without bf16): use make_gemm_convolution then, or another precision. All sizes must be positive.
 std::unique_ptr<Kernel> make_convolution_kernel(ConvolutionPass pass,
                                                 const Convolution& convolution,
-                                                const ImageLayouts& layouts = {});
+                                                const ImageLayouts& layouts = {},
+                                                Precision precision = Precision::kFloat32);
 
 }  // namespace superstep::kernels::onednn

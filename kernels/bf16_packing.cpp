@@ -1,0 +1,113 @@
+#include "kernels/bf16_packing.h"
+
+#include <algorithm>
+
+#if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__)
+#define SUPERSTEP_PACKS_BF16 1
+#include <immintrin.h>
+#else
+#define SUPERSTEP_PACKS_BF16 0
+#endif
+
+#include "base/check.h"
+
+namespace superstep::kernels {
+
+#if SUPERSTEP_PACKS_BF16
+
+namespace {
+
+constexpr std::int64_t kPairLanes = 16;  // of a register
+constexpr std::int64_t kPairSquare = 8;  // vectors, and pairs of each
+
+__mmask16 first_of_16(std::int64_t count) {
+  const auto bits = std::clamp<std::int64_t>(count, 0, kPairLanes);
+  return static_cast<__mmask16>((1U << static_cast<unsigned int>(bits)) - 1U);
+}
+
+__mmask8 first_of_8(std::int64_t count) {
+  const auto bits = std::clamp<std::int64_t>(count, 0, kPairSquare);
+  return static_cast<__mmask8>((1U << static_cast<unsigned int>(bits)) - 1U);
+}
+
+// Lane j: (bf16 of lower[j], bf16 of upper[j]).
+__m512 paired(__m512 lower, __m512 upper) {
+  const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24,
+                                         8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+  const __m512i halves = __builtin_bit_cast(__m512i, _mm512_cvtne2ps_pbh(upper, lower));
+  return _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, halves));
+}
+
+// to[k] lane j = from[j] lane k.
+void transpose_pairs(const __m256* from, __m256* to) {
+  __m256 r[kPairSquare];
+  __m256 t[kPairSquare];
+  for (std::size_t i = 0; i < 8; i += 2) {
+    t[i] = _mm256_unpacklo_ps(from[i], from[i + 1]);
+    t[i + 1] = _mm256_unpackhi_ps(from[i], from[i + 1]);
+  }
+  for (std::size_t i = 0; i < 8; i += 4) {
+    r[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+    r[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xEE);
+    r[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+    r[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xEE);
+  }
+  for (std::size_t i = 0; i < 4; ++i) {
+    to[i] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x20);
+    to[i + 4] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x31);
+  }
+}
+
+}  // namespace
+
+void pack_row_pairs(const PairStrip& strip, std::int64_t width, float* to) {
+  for (std::int64_t k = 0; k < strip.num_k; k += 2, to += width) {
+    const float* const lower = strip.from + k * strip.stride;
+    const bool has_upper = k + 1 < strip.num_k;
+    const float* const upper = has_upper ? lower + strip.stride : lower;
+    for (std::int64_t j = 0; j < width; j += kPairLanes) {
+      const __mmask16 columns = first_of_16(strip.columns - j);
+      const __mmask16 upper_columns = has_upper ? columns : __mmask16{0};
+      _mm512_mask_storeu_ps(to + j, first_of_16(width - j),
+                            paired(_mm512_maskz_loadu_ps(columns, lower + j),
+                                   _mm512_maskz_loadu_ps(upper_columns, upper + j)));
+    }
+  }
+}
+
+void pack_column_pairs(const PairStrip& strip, std::int64_t width, float* to) {
+  const std::int64_t num_pairs = (strip.num_k + 1) / 2;
+  for (std::int64_t j = 0; j < width; j += kPairSquare) {
+    const __mmask8 columns = first_of_8(width - j);
+    for (std::int64_t pair = 0; pair < num_pairs; pair += kPairSquare) {
+      const __mmask16 elements = first_of_16(strip.num_k - 2 * pair);
+      __m256 rows[kPairSquare];
+      for (std::int64_t i = 0; i < kPairSquare; ++i) {
+        const bool exists = j + i < strip.columns;
+        const float* const from = strip.from + (exists ? (j + i) * strip.stride + 2 * pair : 0);
+        rows[i] = __builtin_bit_cast(__m256, _mm512_cvtneps_pbh(_mm512_maskz_loadu_ps(
+                                                 exists ? elements : __mmask16{0}, from)));
+      }
+      __m256 pairs[kPairSquare];
+      transpose_pairs(rows, pairs);
+      const std::int64_t count = std::min(kPairSquare, num_pairs - pair);
+      for (std::int64_t i = 0; i < count; ++i) {
+        _mm256_mask_storeu_ps(to + (pair + i) * width + j, columns, pairs[i]);
+      }
+    }
+  }
+}
+
+#else
+
+void pack_row_pairs(const PairStrip& /*strip*/, std::int64_t /*width*/, float* /*to*/) {
+  SUPERSTEP_CHECK(false, "pairs of bf16 numbers in a build without instructions for them");
+}
+
+void pack_column_pairs(const PairStrip& /*strip*/, std::int64_t /*width*/, float* /*to*/) {
+  SUPERSTEP_CHECK(false, "pairs of bf16 numbers in a build without instructions for them");
+}
+
+#endif
+
+}  // namespace superstep::kernels
