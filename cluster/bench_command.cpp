@@ -18,6 +18,7 @@
 #include "cluster/commands.h"
 #include "cluster/handshake.h"
 #include "kernels/multiply_add_peak.h"
+#include "kernels/precision.h"
 #include "kernels/threads.h"
 #include "paramserver/collocated_server.h"
 #include "worker/model.h"
@@ -101,6 +102,7 @@ worker::TrainOptions train_options(const Bench& bench) {
                    .seed = kSeed};
   options.normalization = {.kind = worker::Normalization::Kind::kUnit};
   options.evaluate_every_epochs = 0;
+  options.precision = kernels::precision_named(bench.arguments.precision);
   return options;
 }
 
@@ -135,7 +137,9 @@ double measure_update(const bsp::World& world, const paramserver::ParameterLayou
 
 // One slot of the first batch through a recorded step, op by op.
 std::vector<kernels::OpTiming> profile(const Bench& bench, std::span<const float> parameters) {
-  worker::StepPrograms programs(bench.model, parameters, kSeed);
+  worker::StepPrograms programs(
+      bench.model, parameters,
+      {.seed = kSeed, .precision = kernels::precision_named(bench.arguments.precision)});
   worker::Prefetcher input(bench.data, {.kind = worker::Normalization::Kind::kUnit},
                            worker::BatchPlan(bench.data->size(), train_options(bench).batch), {0},
                            0, 0, 1, 1);
@@ -145,7 +149,7 @@ std::vector<kernels::OpTiming> profile(const Bench& bench, std::span<const float
 }
 
 double flops_per_step(const Bench& bench, std::span<const float> parameters) {
-  worker::StepPrograms programs(bench.model, parameters, kSeed);
+  worker::StepPrograms programs(bench.model, parameters, {.seed = kSeed});
   double flops = 0.0;
   for (int slot = 0; slot < bench.microbatches; ++slot) {
     const bsp::SampleRange range =
@@ -177,9 +181,9 @@ StepSplit mean_split(bsp::World& world, const StepSplit& sums, double update, st
 void bench_on_rank(bsp::World& world, const Bench& bench, const bsp::Environment& environment) {
   kernels::set_team_size(1);
   require_same_program(world, environment.mpi_library());
-  world.require_same("arguments",
-                     fmt::format("{} {} {} {}", bench.arguments.model, bench.arguments.batch,
-                                 bench.arguments.steps, bench.microbatches));
+  world.require_same("arguments", fmt::format("{} {} {} {} {}", bench.arguments.model,
+                                              bench.arguments.batch, bench.arguments.steps,
+                                              bench.microbatches, bench.arguments.precision));
   paramserver::CollocatedOptions server_options;
   server_options.optimizer = optimizer();
   server_options.num_slots = checked_cast<int>(bench.microbatches);
@@ -194,6 +198,7 @@ void bench_on_rank(bsp::World& world, const Bench& bench, const bsp::Environment
   peak = std::max(peak, kernels::multiply_add_peak(kPeakDuration));
   BenchReport report;
   report.model = bench.arguments.model;
+  report.precision = bench.arguments.precision;
   report.num_parameters = bench.model.layout().num_parameters();
   report.batch_per_rank = bench.arguments.batch;
   report.microbatches = bench.microbatches;

@@ -94,11 +94,11 @@ double BenchReport::share_of_peak() const {
 
 std::string to_text(const BenchReport& report) {
   std::string text = fmt::format(
-      "{}: {} parameters, batch {} per rank, {} microbatches, {}, {} steps\n"
+      "{}: {} parameters, {}, batch {} per rank, {} microbatches, {}, {} steps\n"
       "samples_per_second {:.1f}\n"
       "{:.1f} GF/s, {:.3f} of the multiply-add peak of {} (measured: {:.1f} GF/s a core)\n",
-      report.model, report.num_parameters, report.batch_per_rank, report.microbatches,
-      to_text(report.world), report.steps, report.samples_per_second(),
+      report.model, report.num_parameters, report.precision, report.batch_per_rank,
+      report.microbatches, to_text(report.world), report.steps, report.samples_per_second(),
       report.flops_per_second() / kGiga, report.share_of_peak(),
       report.world.ranks == 1 ? "one core" : fmt::format("{} cores", report.world.ranks),
       report.peak_flops_per_core / kGiga);
@@ -112,6 +112,7 @@ std::string to_text(const BenchReport& report) {
 std::string to_json(const BenchReport& report) {
   Json json = {{"model", report.model},
                {"num_parameters", report.num_parameters},
+               {"precision", report.precision},
                {"batch_per_rank", report.batch_per_rank},
                {"microbatches", report.microbatches},
                {"steps", report.steps},

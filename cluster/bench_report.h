@@ -25,6 +25,7 @@ struct StepSplit {
 
 struct BenchReport {
   std::string model;
+  std::string precision = "float32";  // of products and convolutions; the peak is float32's
   std::int64_t num_parameters = 0;
   std::int64_t batch_per_rank = 0;
   std::int64_t microbatches = 0;

@@ -222,6 +222,10 @@ void add_bench(CLI::App& program, BenchArguments& arguments) {
                  "Slots that the global batch is cut into (default: one per rank)")
       ->check(CLI::Range(std::int64_t{1}, kLargestBatch))
       ->type_name("M");
+  app.add_option("--precision", arguments.precision,
+                 "Of products and convolutions, as train.precision: float32 or bf16")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"float32", "bf16"}));
   app.add_option("--lanes", arguments.lanes, "Ranks per process, as threads")
       ->capture_default_str()
       ->check(CLI::Range(1, kMaxLanes))

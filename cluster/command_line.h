@@ -79,6 +79,7 @@ struct BenchArguments {
   std::int64_t batch = 64;    // samples per rank and step
   std::int64_t steps = 50;
   std::int64_t microbatches = 0;  // slots; 0: one per rank
+  std::string precision = "float32";
   int lanes = 1;
   bool json = false;
   bool profile = false;

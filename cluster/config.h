@@ -54,6 +54,7 @@ struct TrainSection {
   double early_stopping_min_delta = 0.0;
   std::int64_t wall_time_limit_seconds = 0;
   std::string slot_placement = "contiguous";
+  std::string precision = "float32";
   std::string warm_start;
   std::int64_t prefetch_depth = 2;
   std::int64_t log_every_supersteps = 1;

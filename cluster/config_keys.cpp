@@ -162,6 +162,12 @@ std::vector<Key> train_keys() {
        {"contiguous", "random", "measured", "stealing"},
        "Which rank computes which slots; never changes results",
        kMayChange},
+      {"train.precision",
+       &field<kTrain, &T::precision>,
+       any(),
+       {"float32", "bf16"},
+       "bf16: products and convolutions round their operands to bf16 and add in float32; "
+       "parameters, gradients and updates stay float32"},
       {"train.warm_start",
        &field<kTrain, &T::warm_start>,
        any(),

@@ -10,6 +10,7 @@
 #include "bsp/slot_tree.h"
 #include "bsp/tree_reduce.h"
 #include "cluster/summary.h"
+#include "kernels/precision.h"
 #include "paramserver/slot_gradients.h"
 
 namespace superstep::cluster {
@@ -67,6 +68,14 @@ std::string memory_line(std::string_view what, std::int64_t bytes) {
   return fmt::format("  {:<28} {:>16} bytes  ({})\n", what, bytes, human_bytes(bytes));
 }
 
+std::string precision_text(const TrainSection& train) {
+  if (kernels::precision_named(train.precision) == kernels::Precision::kFloat32) {
+    return "precision: float32\n";
+  }
+  return fmt::format("precision: products and convolutions in bf16 ({}), the rest in float32\n",
+                     kernels::bf16_arithmetic());
+}
+
 std::string data_text(const RunSetup& setup) {
   const worker::TrainingData& parts = setup.data.parts;
   const std::int64_t per_epoch = steps_per_epoch(setup);
@@ -112,6 +121,7 @@ std::string dry_run_text(const RunSetup& setup, const WorldShape& shape) {
   const paramserver::MemoryUse memory =
       predicted_memory(setup.model.layout(), server_options(setup), shape);
   std::string text = fmt::format("world: {}\n", to_text(shape));
+  text += precision_text(setup.config.train);
   text += data_text(setup);
   text += fmt::format("slots: {} of up to {} samples, the same for any number of ranks\n{}",
                       num_slots, (setup.config.train.global_batch + num_slots - 1) / num_slots,

@@ -9,6 +9,7 @@
 #include "cluster/launcher_check.h"
 #include "cluster/run_model.h"
 #include "cluster/setup.h"
+#include "kernels/precision.h"
 #include "kernels/threads.h"
 #include "worker/evaluator.h"
 
@@ -40,7 +41,9 @@ void evaluate_on_rank(bsp::World& world, const Evaluating& work,
   require_same_program(world, environment.mpi_library());
   world.require_same("checkpoint", to_text(work.run.manifest.state_hash));
   world.require_same("data", work.test->fingerprint());
-  worker::StepPrograms programs(work.run.model, work.run.parameters.span(), 0);
+  worker::StepPrograms programs(
+      work.run.model, work.run.parameters.span(),
+      {.precision = kernels::precision_named(work.run.config.train.precision)});
   const worker::Evaluation test =
       worker::evaluate(world, programs, *work.test,
                        {.batch = work.run.config.train.evaluation_batch,

@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/checked_cast.h"
 #include "base/error.h"
+#include "kernels/precision.h"
 #include "worker/federated/partition.h"
 #include "worker/federated/partition_file.h"
 
@@ -161,7 +162,8 @@ worker::FederatedOptions federated_options(const RunSetup& run) {
                    .learning_rate = federated.client_learning_rate,
                    .learning_rate_decay = federated.client_learning_rate_decay,
                    .seed = seed,
-                   .normalization = run.normalization};
+                   .normalization = run.normalization,
+                   .precision = kernels::precision_named(config.train.precision)};
   options.algorithm = algorithm_options(federated);
   options.privacy = privacy_options(federated);
   options.compression = compression_options(federated);

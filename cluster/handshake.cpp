@@ -11,6 +11,7 @@
 #include "base/processor.h"
 #include "base/version.h"
 #include "cluster/libraries.h"
+#include "kernels/precision.h"
 #include "kernels/threads.h"
 
 namespace superstep::cluster {
@@ -51,6 +52,7 @@ bsp::Agreement program_fields(const std::string& mpi_library) {
   fields.add("MPI library", mpi_library);
   fields.add("C library", ::gnu_get_libc_version());
   fields.add("processor features", processor_features());
+  fields.add("arithmetic of bf16", std::string(kernels::bf16_arithmetic()));
   fields.add("floating-point mode", floating_point_mode());
   fields.add("threads per kernel", std::to_string(kernels::team_size()));
   fields.add("environment variables that change numbers", numeric_environment());

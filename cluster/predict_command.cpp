@@ -14,6 +14,7 @@
 #include "cluster/commands.h"
 #include "cluster/output_file.h"
 #include "cluster/run_model.h"
+#include "kernels/precision.h"
 #include "kernels/tensor.h"
 #include "kernels/threads.h"
 #include "worker/data/idx.h"
@@ -98,7 +99,9 @@ int predict(RunModel& run, const worker::IdxArray& images, const std::string& ou
   for (std::int64_t begin = 0; begin < images.num_items(); begin += kBatch) {
     const std::int64_t end = std::min(begin + kBatch, images.num_items());
     const worker::ForwardOutputs outputs =
-        run.model.forward({.parameters = parameters, .images = batch_of(images, begin, end, run)},
+        run.model.forward({.parameters = parameters,
+                           .images = batch_of(images, begin, end, run),
+                           .precision = kernels::precision_named(run.config.train.precision)},
                           worker::Mode::kEvaluation);
     const std::vector<std::int64_t> classes = worker::predict_classes(outputs.logits);
     const std::span<const float> logits = outputs.logits.data<float>();

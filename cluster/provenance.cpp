@@ -20,6 +20,7 @@
 #include "base/hash.h"
 #include "base/version.h"
 #include "cluster/libraries.h"
+#include "kernels/precision.h"
 
 namespace superstep::cluster {
 
@@ -41,14 +42,16 @@ Json program_json() {
           {"build_flags", kBuildFlags},
           {"sanitizers", kSanitizers},
           {"instruction_set", instruction_set()},
+          {"bf16_arithmetic", kernels::bf16_arithmetic()},
           {"libraries", libraries}};
 }
 
 Json start_json(const Start& start) {
-  return {{"time", start.time},   {"command_line", start.command_line},
-          {"ranks", start.ranks}, {"processes", start.processes},
-          {"lanes", start.lanes}, {"kernel_threads_per_lane", 1},
-          {"hosts", start.hosts}, {"from_superstep", start.from_superstep}};
+  return {{"time", start.time},          {"command_line", start.command_line},
+          {"ranks", start.ranks},        {"processes", start.processes},
+          {"lanes", start.lanes},        {"kernel_threads_per_lane", 1},
+          {"hosts", start.hosts},        {"from_superstep", start.from_superstep},
+          {"precision", start.precision}};
 }
 
 // Reads one object of the file; everything that is not as write_provenance leaves it is a DataError
@@ -68,6 +71,9 @@ class Fields {
       fail(prefix_ + key, value, "a string");
     }
     return value.get<std::string>();
+  }
+  std::string text(const std::string& key, std::string_view otherwise) const {
+    return object_.contains(key) ? text(key) : std::string(otherwise);
   }
   std::int64_t integer(const std::string& key, std::int64_t least, std::int64_t most) const {
     return integer_of(get(key), prefix_ + key, least, most);
@@ -163,7 +169,8 @@ Start start_from(const Fields& fields) {
           .lanes = static_cast<int>(fields.integer("lanes", 1, kMaxInt)),
           .hosts = fields.texts("hosts"),
           .from_superstep =
-              fields.integer("from_superstep", 0, std::numeric_limits<std::int64_t>::max())};
+              fields.integer("from_superstep", 0, std::numeric_limits<std::int64_t>::max()),
+          .precision = fields.text("precision", "float32")};
 }
 
 Json normalization_json(const worker::Normalization& normalization) {

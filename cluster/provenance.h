@@ -19,6 +19,7 @@ struct Start {
   int lanes = 1;
   std::vector<std::string> hosts;  // distinct, in rank order
   std::int64_t from_superstep = 0;
+  std::string precision = "float32";  // train.precision; files without it are of such runs
 };
 
 struct Provenance {

@@ -139,7 +139,8 @@ void RunOpening::open(const bsp::World& world, const RunConfig& config,
                                 .processes = shape.processes,
                                 .lanes = shape.lanes,
                                 .hosts = shape.hosts,
-                                .from_superstep = std::max<std::int64_t>(resume_superstep_, 0)});
+                                .from_superstep = std::max<std::int64_t>(resume_superstep_, 0),
+                                .precision = config.train.precision});
   if (launch_context()) {
     make_launch_directory(directory_.launch_records());
   }

@@ -19,6 +19,7 @@
 #include "base/memory.h"
 #include "cluster/file_hash.h"
 #include "cluster/model_section.h"
+#include "kernels/precision.h"
 #include "worker/data/batches.h"
 #include "worker/data/dataset.h"
 #include "worker/layer_error.h"
@@ -285,6 +286,7 @@ worker::TrainOptions train_options(const RunSetup& setup) {
   options.wall_time_limit = std::chrono::seconds(config.train.wall_time_limit_seconds);
   options.prefetch_depth = checked_cast<int>(config.train.prefetch_depth);
   options.placement = slot_placement(config.train.slot_placement);
+  options.precision = kernels::precision_named(config.train.precision);
   return options;
 }
 

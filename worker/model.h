@@ -22,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/precision.h"
 #include "kernels/tensor.h"
 #include "paramserver/layout.h"
 #include "worker/initializers.h"
@@ -36,6 +37,8 @@ struct ForwardInputs {
   kernels::Tensor images = {};                       // (N, sample shape...)
   kernels::Tensor sample_ids = {};                   // int64 (N): keys of dropout; training only
   kernels::Tensor random_key = {};                   // int64 (2): seed, epoch; training only
+  // Of products and convolutions, forward and in their gradients; bf16 needs float32 parameters.
+  kernels::Precision precision = kernels::Precision::kFloat32;
 };
 
 struct ForwardOutputs {

@@ -58,7 +58,8 @@ class Pass {
   }
 
   Tensor apply(const Dense& layer, const Model::Node& node, const Tensor& x) const {
-    return with_bias(layer.bias, node, kernels::matmul(x, parameter(node, 0)));
+    return with_bias(layer.bias, node,
+                     kernels::matmul(x, parameter(node, 0), {.precision = inputs_.precision}));
   }
 
   Tensor apply(const Conv2d& layer, const Model::Node& node, const Tensor& x) const {
@@ -67,7 +68,8 @@ class Pass {
         kernels::conv2d(x, parameter(node, 0),
                         {.stride = {layer.stride, layer.stride},
                          .padding = {padding.before, padding.after, padding.before, padding.after},
-                         .dilation = {layer.dilation, layer.dilation}});
+                         .dilation = {layer.dilation, layer.dilation},
+                         .precision = inputs_.precision});
     return with_bias(layer.bias, node, y);
   }
 

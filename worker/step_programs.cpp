@@ -45,8 +45,8 @@ void take_rows(const Tensor& all, std::size_t slot, Tensor& rows) {
 }  // namespace
 
 StepPrograms::StepPrograms(const Model& model, std::span<const float> parameters,
-                           std::uint64_t seed)
-    : model_(model), seed_(seed) {
+                           const StepOptions& options)
+    : model_(model), options_(options) {
   for (const paramserver::LayoutEntry& entry : model.layout().entries()) {
     const auto offset = static_cast<std::size_t>(entry.offset);
     parameters_.push_back(borrow_constant(
@@ -86,7 +86,8 @@ std::vector<Tensor> StepPrograms::training_step(std::span<const Tensor> inputs,
   const ForwardOutputs forward = model_.forward({.parameters = watched,
                                                  .images = inputs[count],
                                                  .sample_ids = inputs[count + 2],
-                                                 .random_key = inputs[count + 3]},
+                                                 .random_key = inputs[count + 3],
+                                                 .precision = options_.precision},
                                                 Mode::kTraining);
   const Tensor losses = kernels::cross_entropy(forward.logits, inputs[count + 1]);
   std::vector<Tensor> outputs{losses, forward.logits};
@@ -154,7 +155,8 @@ StepPrograms::Recorded& StepPrograms::evaluation(std::int64_t num_samples) {
     const ForwardOutputs forward = model_.forward({.parameters = inputs.first(count),
                                                    .images = inputs[count],
                                                    .sample_ids = inputs[count + 2],
-                                                   .random_key = inputs[count + 3]},
+                                                   .random_key = inputs[count + 3],
+                                                   .precision = options_.precision},
                                                   Mode::kEvaluation);
     return std::vector<Tensor>{kernels::cross_entropy(forward.logits, inputs[count + 1]),
                                forward.logits};
@@ -198,7 +200,7 @@ void StepPrograms::bind_batch(Recorded& recorded, const SlotBatch& batch, std::i
   recorded.inputs[count + 1] = batch.labels;
   recorded.inputs[count + 2] = batch.sample_ids;
   const std::span<std::int64_t> key = recorded.inputs[count + 3].mutable_data<std::int64_t>();
-  key[0] = static_cast<std::int64_t>(seed_);
+  key[0] = static_cast<std::int64_t>(options_.seed);
   key[1] = epoch;
 }
 

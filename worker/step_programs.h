@@ -1,7 +1,7 @@
 // The recorded steps of a model: forward and backward of one slot, and the forward pass of
 // evaluation.
 //
-//   StepPrograms programs(model, server.pull().buffer(), seed);
+//   StepPrograms programs(model, server.pull().buffer(), {.seed = seed});
 //   SlotSummary summary = programs.train(batch, epoch, gradient);   // writes sums over the samples
 //
 //   if (programs.can_train_together(batches)) programs.train_together(batches, epoch, sum, all);
@@ -19,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/precision.h"
 #include "kernels/program.h"
 #include "paramserver/server.h"
 #include "worker/data/batches.h"
@@ -26,10 +27,15 @@
 
 namespace superstep::worker {
 
+struct StepOptions {
+  std::uint64_t seed = 0;                                       // of dropout
+  kernels::Precision precision = kernels::Precision::kFloat32;  // of training and evaluation
+};
+
 class StepPrograms {
  public:
   // `parameters` has the model's layout and must remain valid while this object lives.
-  StepPrograms(const Model& model, std::span<const float> parameters, std::uint64_t seed);
+  StepPrograms(const Model& model, std::span<const float> parameters, const StepOptions& options);
 
   // gradient has layout().size() elements; every entry's elements are overwritten, padding is left
   // alone.
@@ -86,7 +92,7 @@ class StepPrograms {
                                             const kernels::Tensor& logits, const SlotBatch& batch);
 
   const Model& model_;
-  std::uint64_t seed_;
+  StepOptions options_;
   std::vector<kernels::Tensor> parameters_;  // borrowed, one per layout entry
   std::map<std::int64_t, Recorded> training_;
   std::map<std::int64_t, Recorded> evaluation_;

@@ -31,7 +31,8 @@ Trainer::State::State(bsp::World& the_world, const Model& the_model,
       server(the_server),
       options(std::move(the_options)),
       observer(the_observer),
-      programs(model, server.pull().buffer(), options.batch.seed),
+      programs(model, server.pull().buffer(),
+               {.seed = options.batch.seed, .precision = options.precision}),
       numbers(model.layout(), options.numbers),
       writer(world) {
   position.seed = options.batch.seed;

@@ -30,6 +30,7 @@
 #include "base/hash.h"
 #include "bsp/superstep_record.h"
 #include "bsp/world.h"
+#include "kernels/precision.h"
 #include "paramserver/checkpoint.h"
 #include "paramserver/collocated_server.h"
 #include "worker/data/batches.h"
@@ -80,6 +81,9 @@ struct TrainOptions {
   int prefetch_depth = 2;
   SlotPlacement placement = SlotPlacement::kContiguous;
   SlotPasses slot_passes = SlotPasses::kTogether;
+  // Of products and convolutions, in training and evaluation; parameters, gradients, the exchange
+  // and the update are float32. All ranks must have the same.
+  kernels::Precision precision = kernels::Precision::kFloat32;
 };
 
 enum class StopReason : std::uint8_t { kFinished, kEarlyStopping, kWallTime, kSignal };

@@ -46,7 +46,7 @@ class Bench(ProgramTest):
 
     def test_text(self):
         outcome = self.bench("--model", "mlp", "--profile")
-        self.assertRegex(outcome.stdout, r"mlp: 199210 parameters, batch 64 per rank")
+        self.assertRegex(outcome.stdout, r"mlp: 199210 parameters, float32, batch 64 per rank")
         self.assertRegex(outcome.stdout, r"(?m)^samples_per_second \d+\.\d$")
         self.assertRegex(outcome.stdout, r"compute \d+\.\d+, input wait")
         self.assertRegex(outcome.stdout, r"matmul\(float32 \(64, 784\)")

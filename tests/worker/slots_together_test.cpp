@@ -85,7 +85,7 @@ void expect_equal_bits(const Sequential& layers, const Shape& sample, int num_sl
   for (int slot = 0; slot < num_slots; ++slot) {
     batches.push_back(random_batch(model, slot, num_samples));
   }
-  StepPrograms programs(model, parameters.span(), 7);
+  StepPrograms programs(model, parameters.span(), {.seed = 7});
   PlainLoop plain(programs, batches, size);
   const std::vector<float> expected = plain.sum({0, num_slots});
 
@@ -149,7 +149,7 @@ TEST(SlotsTogether, MustBeOfEqualSize) {
   const Model model = Model::build(mlp_2nn(10), {1, 28, 28}, 10);
   AlignedBuffer<float> parameters(model.layout().size());
   model.initialize(5, parameters.span());
-  StepPrograms programs(model, parameters.span(), 7);
+  StepPrograms programs(model, parameters.span(), {.seed = 7});
   std::vector<SlotBatch> batches{random_batch(model, 0, 8), random_batch(model, 1, 9)};
   EXPECT_FALSE(programs.can_train_together(batches));
   batches = {random_batch(model, 0, 0), random_batch(model, 1, 0)};

@@ -76,7 +76,8 @@ FederatedTrainer::State::State(bsp::World& the_world, const Model& the_model,
       ring(check_federated(options, *clients)),
       server(world, model.layout(), server_options(options.algorithm)),
       local(model, clients, options.local),
-      evaluation(model, server.pull().buffer(), options.local.seed) {
+      evaluation(model, server.pull().buffer(),
+                 {.seed = options.local.seed, .precision = options.local.precision}) {
   const std::int64_t size = model.layout().size();
   if (options.privacy.kind != PrivacyKind::kNone) {
     privacy.emplace(options.privacy, options.cohort.size, clients->num_clients(),

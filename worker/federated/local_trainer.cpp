@@ -91,7 +91,7 @@ LocalTrainer::LocalTrainer(const Model& model, std::shared_ptr<const ClientData>
       options_(options),
       parameters_(model.layout().size()),
       gradient_(model.layout().size()),
-      programs_(model, parameters_.span(), options.seed) {
+      programs_(model, parameters_.span(), {.seed = options.seed, .precision = options.precision}) {
   validate(options_);
 }
 

@@ -37,6 +37,7 @@ struct LocalOptions {
   double learning_rate_decay = 1.0;  // factor per round
   std::uint64_t seed = 1;
   Normalization normalization;
+  kernels::Precision precision = kernels::Precision::kFloat32;  // of evaluation too
 };
 
 // Throws InvalidArgument that names the field.
