@@ -87,15 +87,17 @@ TEST(CommandLine, ReadsTheOtherCommands) {
 TEST(CommandLine, ReadsBench) {
   const auto bench = std::get<BenchArguments>(
       parse({"bench", "--model", "wide-mlp", "--batch", "32", "--steps", "7", "--microbatches", "4",
-             "--lanes", "2", "--json", "--profile"}));
+             "--precision", "bf16", "--lanes", "2", "--json", "--profile"}));
   EXPECT_EQ(bench.model, "wide-mlp");
   EXPECT_EQ(bench.batch, 32);
   EXPECT_EQ(bench.steps, 7);
   EXPECT_EQ(bench.microbatches, 4);
+  EXPECT_EQ(bench.precision, "bf16");
   EXPECT_EQ(bench.lanes, 2);
   EXPECT_TRUE(bench.json);
   EXPECT_TRUE(bench.profile);
   EXPECT_THAT(complaint({"bench", "--model", "vgg"}), HasSubstr("--model"));
+  EXPECT_THAT(complaint({"bench", "--precision", "fp16"}), HasSubstr("--precision"));
   EXPECT_THAT(complaint({"bench", "--batch", "0"}), HasSubstr("--batch"));
   EXPECT_THAT(complaint({"bench", "--steps", "0"}), HasSubstr("--steps"));
   EXPECT_THAT(complaint({"bench", "--microbatches", "0"}), HasSubstr("--microbatches"));

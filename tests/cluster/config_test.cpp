@@ -104,6 +104,9 @@ const Mistake kMistakes[] = {
     {"UnknownChoice", "[optimizer]\nkind = 'adma'\n",
      "key 'optimizer.kind' has an impossible value: got \"adma\", expected one of \"sgd\", "
      "\"momentum\", \"nesterov\", \"adagrad\", \"adam\", \"adamw\"; did you mean \"adam\"?"},
+    {"UnknownPrecision", "[train]\nprecision = 'fp16'\n",
+     "key 'train.precision' has an impossible value: got \"fp16\", expected one of \"float32\", "
+     "\"bf16\""},
     {"MoreSlotsThanSamples", "[train]\nglobal_batch = 4\nmicrobatches = 8\n",
      "run.toml:7:16: 'train.microbatches' = 8 exceeds 'train.global_batch' = 4"},
     {"KeyOfAnotherOptimizer", "[optimizer]\nkind = 'sgd'\nmomentum = 0.5\n",

@@ -34,6 +34,7 @@ class Bench(ProgramTest):
 
     def test_models_and_worlds(self):
         rows = [(["--model", "mlp", "--profile"], 1, {}),
+                (["--model", "mlp", "--profile", "--precision", "bf16"], 1, {}),
                 (["--model", "cnn", "--batch", "8", "--microbatches", "5", "--lanes", "2"], 2, {}),
                 (["--model", "resnet20", "--batch", "4"], 2, {"mpirun": [*MPIRUN, "-n", "2"]})]
         for arguments, ranks, options in rows:
@@ -42,6 +43,7 @@ class Bench(ProgramTest):
                 self.expect_consistent(found, ranks)
                 if "--profile" in arguments:
                     self.assertTrue(any("matmul" in op["op"] for op in found["profile"]))
+                    self.assertEqual(found["precision"] == "bf16", "in bf16" in json.dumps(found["profile"]))
                     self.assertTrue(all(op["seconds"] > 0 for op in found["profile"]))
 
     def test_text(self):
@@ -54,7 +56,7 @@ class Bench(ProgramTest):
     def test_what_cannot_be_measured_is_refused(self):
         rows = [(["--microbatches", "65"], r"--microbatches: got 65, expected .* the global batch, 64"),
                 (["--lanes", "3", "--microbatches", "2"], r"--microbatches: got 2, .* number of ranks, 3"),
-                (["--model", "lenet"], r"--model"), (["--batch", "0"], r"--batch"), (["--steps", "-1"], r"--steps")]
+                (["--model", "lenet"], r"--model"), (["--precision", "fp16"], r"--precision"), (["--batch", "0"], r"--batch"), (["--steps", "-1"], r"--steps")]
         for arguments, pattern in rows:
             with self.subTest(arguments=arguments):
                 self.expect_failure(self.run_program("bench", *arguments), 2, pattern)

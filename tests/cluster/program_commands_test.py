@@ -51,6 +51,22 @@ class Commands(ProgramTest):
                         r"rank 2 .*slots 5-7", r"parameters, per node +\d+ bytes", r"batch_norm1"):
             self.assertRegex(outcome.stdout, pattern)
 
+    def test_precision_is_said_recorded_and_kept(self):
+        self.assertIn("precision: float32\n", self.run_program("train", self.config, "--dry-run").stdout)
+        bf16 = ["--set", "train.precision=bf16"]
+        self.assertRegex(self.run_program("train", self.config, "--dry-run", *bf16).stdout,
+                         r"precision: products and convolutions in bf16 \(.+\), the rest in float32")
+        out = self.directory / "bf16"
+        trained = self.train(*bf16, out=out)
+        self.assertEqual(trained.code, 0, trained.text)
+        provenance = json.loads((out / "provenance.json").read_text())
+        self.assertEqual([start["precision"] for start in provenance["starts"]], ["bf16"])
+        self.assertIn("bf16_arithmetic", provenance["program"])
+        self.assertIn('precision = "bf16"', (out / "config.toml").read_text())
+        # The evaluation of the checkpoint is the training's own, to the last digit.
+        final = re.search(r"test_accuracy=\S+ test_loss=\S+", trained.stdout).group(0)
+        self.assertIn(final, self.run_program("evaluate", out).stdout)
+
     def test_dry_run_counts_data_it_does_not_make(self):
         flags = ["--set", "data.num_train=4000000", "--set", "data.sample_shape=[1, 28, 28]"]
         begin = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss

@@ -56,6 +56,8 @@ class Resume(ResumeTest):
         self.assertEqual(self.train(out=out).code, 0)
         self.expect_failure(self.train("--resume", "--set", "optimizer.learning_rate=0.5", out=out), 2,
                             r"'optimizer\.learning_rate' was 0\.01 and is now 0\.5")
+        self.expect_failure(self.train("--resume", "--set", "train.precision=bf16", out=out), 2,
+                            r"'train\.precision' was \"float32\" and is now \"bf16\"")
 
     def test_checkpoints_of_another_run_or_model_are_refused(self):
         out, other = self.directory / "run", self.directory / "other"

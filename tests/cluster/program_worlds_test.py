@@ -50,6 +50,14 @@ class LanesInvariance(InvarianceTest):
     def test_thread_counts_of_the_environment(self):
         self.expect_same([(["--lanes", "2"], {"env": {"OMP_NUM_THREADS": "2"}})])
 
+    def test_bf16(self):
+        bf16 = ["--set", "train.precision=bf16"]
+        expected = self.hash_of(*bf16)
+        self.assertNotEqual(expected, self.hash_of())
+        for arguments in (["--lanes", "3"], ["--lanes", "2", "--set", "bsp.ranks_per_node=1"]):
+            with self.subTest(arguments=arguments):
+                self.assertEqual(self.hash_of(*bf16, *arguments), expected)
+
     def test_other_seeds_give_other_bits(self):
         self.assertNotEqual(self.hash_of(), self.hash_of("--set", "train.seed=2"))
 
@@ -57,6 +65,10 @@ class LanesInvariance(InvarianceTest):
 class ProcessesInvariance(InvarianceTest):
     def test_processes(self):
         self.expect_same([([], {"mpirun": [*MPIRUN, "-n", n]}) for n in ("1", "2", "3", "4")])
+
+    def test_bf16(self):
+        bf16 = ["--set", "train.precision=bf16"]
+        self.assertEqual(self.hash_of(*bf16, "--lanes", "2", mpirun=[*MPIRUN, "-n", "2"]), self.hash_of(*bf16))
 
     def test_mixed_worlds_and_nodes(self):
         self.expect_same([

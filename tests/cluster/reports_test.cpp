@@ -180,7 +180,8 @@ TEST(Provenance, ReadsBack) {
                                .processes = 2,
                                .lanes = 2,
                                .hosts = {"a", "b"},
-                               .from_superstep = 7});
+                               .from_superstep = 7,
+                               .precision = "bf16"});
   write_provenance(directory / "provenance.json", provenance);
   const Provenance read = read_provenance(directory / "provenance.json");
   EXPECT_EQ(read.run_id, provenance.run_id);
@@ -189,6 +190,7 @@ TEST(Provenance, ReadsBack) {
   ASSERT_EQ(read.starts.size(), 1U);
   EXPECT_EQ(read.starts[0].hosts, provenance.starts[0].hosts);
   EXPECT_EQ(read.starts[0].from_superstep, 7);
+  EXPECT_EQ(read.starts[0].precision, "bf16");
 }
 
 std::string problem_of_missing(const std::filesystem::path& file) {
@@ -241,6 +243,11 @@ TEST(Provenance, RefusesWhatItDidNotWrite) {
   EXPECT_THAT(changed("\"standard_deviation\": 1.0", "\"standard_deviation\": 0"),
               HasSubstr("normalization.standard_deviation: got 0, expected a number"));
   EXPECT_THAT(changed("\"ranks\": 1", "\"ranks\": 1e99"), HasSubstr("starts[0].ranks: got 1e+99"));
+  EXPECT_THAT(changed("\"precision\": \"float32\"", "\"precision\": 32"),
+              HasSubstr("starts[0].precision: got 32, expected a string"));
+  // Files of earlier versions, which knew float32 alone.
+  EXPECT_EQ(changed(",\n      \"precision\": \"float32\"", ""), "no error");
+  EXPECT_EQ(read_provenance(file).starts[0].precision, "float32");
   EXPECT_THAT(changed("    4\n", "    0\n"), HasSubstr("sample_shape[0]: got 0"));
 }
 

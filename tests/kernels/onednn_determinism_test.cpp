@@ -17,6 +17,7 @@
 
 #include "base/hash.h"
 #include "kernels/op_table.h"
+#include "kernels/precision.h"
 #include "kernels/threads.h"
 #include "tests/support/reference_heavy_ops.h"
 
@@ -24,6 +25,7 @@ namespace superstep::testing {
 namespace {
 
 using kernels::DType;
+using kernels::Precision;
 using kernels::Shape;
 using kernels::Tensor;
 using Sizes = std::vector<std::int64_t>;
@@ -31,14 +33,20 @@ using Sizes = std::vector<std::int64_t>;
 // The filter gradients are those that oneDNN is known to split by threads.
 std::string hash_of_results() {
   Hasher hasher;
-  const auto add = [&](const char* op, const std::vector<Shape>& shapes,
-                       const kernels::Attributes& attributes) {
+  const auto add_one = [&](const char* op, const std::vector<Shape>& shapes,
+                           const kernels::Attributes& attributes) {
     std::vector<Tensor> inputs;
     for (const Shape& shape : shapes) {
       inputs.push_back(random_tensor({DType::kFloat32, shape}, inputs.size() + 1));
     }
     for (const Tensor& output : kernels::apply(op, inputs, attributes)) {
       hasher.update({output.bytes(), static_cast<std::size_t>(output.num_bytes())});
+    }
+  };
+  const auto add = [&](const char* op, const std::vector<Shape>& shapes,
+                       const kernels::Attributes& attributes) {
+    for (const Precision precision : {Precision::kFloat32, Precision::kBfloat16}) {
+      add_one(op, shapes, with_precision(attributes, precision));
     }
   };
   const Sizes same5 = {2, 2, 2, 2};
@@ -52,7 +60,7 @@ std::string hash_of_results() {
       {{"padding", same3}, {"input_shape", Sizes{16, 16, 32, 32}}});
   add("matmul", {Shape{64, 784}, Shape{784, 200}}, {});
   add("matmul", {Shape{64, 784}, Shape{64, 200}}, {{"transpose_a", true}});
-  add("batch_norm", {Shape{16, 16, 32, 32}, Shape{16}, Shape{16}}, {{"epsilon", 1e-5}});
+  add_one("batch_norm", {Shape{16, 16, 32, 32}, Shape{16}, Shape{16}}, {{"epsilon", 1e-5}});
   return to_text(hasher.digest());
 }
 

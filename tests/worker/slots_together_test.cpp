@@ -73,7 +73,8 @@ class PlainLoop {
 };
 
 void expect_equal_bits(const Sequential& layers, const Shape& sample, int num_slots,
-                       std::int64_t num_samples) {
+                       std::int64_t num_samples,
+                       kernels::Precision precision = kernels::Precision::kFloat32) {
   SCOPED_TRACE(std::to_string(num_slots) + " slots of " + std::to_string(num_samples));
   kernels::set_team_size(1);
   const Model model = Model::build(layers, sample, 10);
@@ -85,7 +86,7 @@ void expect_equal_bits(const Sequential& layers, const Shape& sample, int num_sl
   for (int slot = 0; slot < num_slots; ++slot) {
     batches.push_back(random_batch(model, slot, num_samples));
   }
-  StepPrograms programs(model, parameters.span(), {.seed = 7});
+  StepPrograms programs(model, parameters.span(), {.seed = 7, .precision = precision});
   PlainLoop plain(programs, batches, size);
   const std::vector<float> expected = plain.sum({0, num_slots});
 
@@ -124,6 +125,14 @@ TEST(SlotsTogether, OfTheConvolutionalNetworkHaveTheBitsOfThePlainLoop) {
 
 TEST(SlotsTogether, OfResNet20HaveTheBitsOfThePlainLoop) {
   expect_equal_bits(resnet20(10), {3, 32, 32}, 3, 8);
+}
+
+TEST(SlotsTogether, HaveTheBitsOfThePlainLoopInBf16) {
+  constexpr kernels::Precision kBf16 = kernels::Precision::kBfloat16;
+  expect_equal_bits(mlp_2nn(10), {1, 28, 28}, 5, 16, kBf16);
+  expect_equal_bits(mlp_2nn(10), {1, 28, 28}, 6, 64, kBf16);
+  expect_equal_bits(mcmahan_cnn(10), {1, 28, 28}, 3, 16, kBf16);
+  expect_equal_bits(resnet20(10), {3, 32, 32}, 3, 8, kBf16);
 }
 
 TEST(SlotsTogether, KeepStatisticsDropoutAndActivationsOfEachSlotApart) {

@@ -20,11 +20,12 @@ namespace {
 using namespace tiny;  // NOLINT(google-build-using-namespace)
 
 // 8 samples a slot, and an uneven last batch.
-TrainOptions even_options(SlotPasses passes) {
+TrainOptions even_options(SlotPasses passes, kernels::Precision precision) {
   TrainOptions options = tiny_options();
   options.epochs = 2;
   options.batch.global_batch = 8 * kSlots;
   options.slot_passes = passes;
+  options.precision = precision;
   return options;
 }
 
@@ -46,19 +47,27 @@ Outcome train_even(bsp::World& world, const TrainOptions& options,
   return outcome;
 }
 
-SUPERSTEP_WORLD_TEST_ON_NODES(TrainerSlots, InOnePassGiveTheBitsOfOneAfterTheOther) {
+void expect_same_bits_in_one_pass(bsp::World& world, kernels::Precision precision) {
   bsp::World alone = world.split(world.rank(), 0);
-  const Outcome oracle = train_even(alone, even_options(SlotPasses::kOneByOne));
+  const Outcome oracle = train_even(alone, even_options(SlotPasses::kOneByOne, precision));
   for (const SlotPlacement placement : {SlotPlacement::kContiguous, SlotPlacement::kRandom}) {
-    TrainOptions options = even_options(SlotPasses::kTogether);
+    TrainOptions options = even_options(SlotPasses::kTogether, precision);
     options.placement = placement;
     const Outcome outcome = train_even(world, options);
     EXPECT_EQ(to_text(outcome.result.parameters_hash), to_text(oracle.result.parameters_hash));
     EXPECT_EQ(outcome.losses, oracle.losses);
   }
-  const Outcome stealing =
-      train_even(world, even_options(SlotPasses::kTogether), paramserver::SlotDealing::kStealing);
+  const Outcome stealing = train_even(world, even_options(SlotPasses::kTogether, precision),
+                                      paramserver::SlotDealing::kStealing);
   EXPECT_EQ(to_text(stealing.result.parameters_hash), to_text(oracle.result.parameters_hash));
+}
+
+SUPERSTEP_WORLD_TEST_ON_NODES(TrainerSlots, InOnePassGiveTheBitsOfOneAfterTheOther) {
+  expect_same_bits_in_one_pass(world, kernels::Precision::kFloat32);
+}
+
+SUPERSTEP_WORLD_TEST_ON_NODES(TrainerSlots, InOnePassGiveTheBitsOfOneAfterTheOtherInBf16) {
+  expect_same_bits_in_one_pass(world, kernels::Precision::kBfloat16);
 }
 
 constexpr std::int64_t kSamplesPerSlot = 8;
