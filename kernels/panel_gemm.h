@@ -14,8 +14,8 @@
 //   gemm.run(a, b, c, workspace);    // gemm.workspace_bytes() bytes, 64-byte aligned
 //
 // In bf16 (kernels/precision.h) the copies hold pairs of rounded numbers, and a step multiplies two
-// k at once where the processor can: the chain is over ascending pairs, each added as one
-// instruction (VDPBF16PS) adds it. An odd k ends with half a pair. It has the same properties.
+// k at once (VDPBF16PS): the chain is over ascending pairs, of each pair the upper k first, with
+// one rounding a product. An odd k ends with half a pair. The properties are the same.
 //
 // With slots (transpose_a only) the rows k are cut into equal runs, and C is the sum of the runs'
 // products along a tree: after run s the top two sums on a stack are added folds[s] times (left +

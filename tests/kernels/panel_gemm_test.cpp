@@ -15,6 +15,7 @@ namespace {
 
 using kernels::GemmShape;
 using kernels::PanelGemm;
+using kernels::Precision;
 using Floats = std::vector<float>;
 
 Floats random_floats(std::int64_t count, std::uint64_t seed) {
@@ -93,6 +94,59 @@ TEST(PanelGemm, AddsTheProductsOfSlotsAlongTheTree) {
 }
 
 #endif
+
+// The same in pairs: of two k the upper one is added first, each in one rounding.
+float chain_of_pairs(const GemmShape& s, const Floats& a, const Floats& b, std::int64_t i,
+                     std::int64_t j, std::int64_t first, std::int64_t count) {
+  const auto product_added = [&](std::int64_t k, float sum) {
+    const float x = a[static_cast<std::size_t>(s.transpose_a ? k * s.m + i : i * s.k + k)];
+    const float y = b[static_cast<std::size_t>(s.transpose_b ? j * s.k + k : k * s.n + j)];
+    return std::fma(kernels::rounded_to_bf16(x), kernels::rounded_to_bf16(y), sum);
+  };
+  float sum = 0.0F;
+  for (std::int64_t k = first; k < first + count; k += 2) {
+    sum = product_added(k, k + 1 < first + count ? product_added(k + 1, sum) : sum);
+  }
+  return sum;
+}
+
+TEST(PanelGemm, InBf16IsTheChainOfPairsOfEachElement) {
+  for (const GemmShape& s : shapes()) {
+    ASSERT_EQ(PanelGemm::supports(s, 1, Precision::kBfloat16), kernels::has_bf16_instructions());
+    if (!kernels::has_bf16_instructions()) {
+      continue;
+    }
+    const Floats a = random_floats(s.m * s.k, 1);
+    const Floats b = random_floats(s.n * s.k, 2);
+    const Floats c = run(PanelGemm(s, {0}, Precision::kBfloat16), s, a, b);
+    for (std::int64_t i = 0; i < s.m; ++i) {
+      for (std::int64_t j = 0; j < s.n; ++j) {
+        ASSERT_EQ(c[static_cast<std::size_t>(i * s.n + j)], chain_of_pairs(s, a, b, i, j, 0, s.k))
+            << s.m << " " << s.n << " " << s.k << " at " << i << " " << j;
+      }
+    }
+  }
+}
+
+TEST(PanelGemm, InBf16BeginsEverySlotWithAPairOfItsOwn) {
+  const GemmShape s{.m = 101, .n = 37, .k = 3 * 9, .transpose_a = true};
+  const std::vector<int> folds = {0, 1, 1};
+  ASSERT_EQ(PanelGemm::supports(s, 3, Precision::kBfloat16), kernels::has_bf16_instructions());
+  if (!kernels::has_bf16_instructions()) {
+    return;
+  }
+  const Floats a = random_floats(s.m * s.k, 1);
+  const Floats b = random_floats(s.n * s.k, 2);
+  const Floats c = run(PanelGemm(s, folds, Precision::kBfloat16), s, a, b);
+  for (std::int64_t i = 0; i < s.m; ++i) {
+    for (std::int64_t j = 0; j < s.n; ++j) {
+      const auto slot = [&](std::int64_t index) {
+        return chain_of_pairs(s, a, b, i, j, index * 9, 9);
+      };
+      ASSERT_EQ(c[static_cast<std::size_t>(i * s.n + j)], (slot(0) + slot(1)) + slot(2));
+    }
+  }
+}
 
 TEST(PanelGemm, RefusesSlotsThatDoNotFit) {
   const GemmShape outer{.m = 8, .n = 8, .k = 12, .transpose_a = true};
