@@ -6,7 +6,7 @@
 #include <numeric>
 #include <string>
 #include <string_view>
-#include <system_error>
+#include <utility>
 #include <vector>
 
 #include "base/check.h"
@@ -14,7 +14,7 @@
 #include "paramserver/checkpoint_protocol.h"
 #include "paramserver/checkpoint_writer.h"
 #include "tests/paramserver/checkpoint_fixture.h"
-#include "tests/simulation/coordinator.h"
+#include "tests/simulation/reference_run.h"
 
 namespace superstep::simulation {
 
@@ -120,10 +120,6 @@ struct RunOptions {
   ProtocolFlaw flaw = ProtocolFlaw::kNone;
 };
 
-void prune(const SupervisedRun& run) {
-  paramserver::prune_checkpoints(run.checkpoints, run.keep, {});
-}
-
 void delete_all(const fs::path& root) {
   for (const fs::path& path : paramserver::list_checkpoints(root)) {
     fs::remove_all(path);
@@ -131,10 +127,10 @@ void delete_all(const fs::path& root) {
 }
 
 // A protocol with a mistake, made of the real one's steps.
-void write_flawed(bsp::World& world, const SupervisedRun& run, ProtocolFlaw flaw,
-                  const ShardState& state, RunRecord& record) {
+Hash128 write_flawed(bsp::World& world, const fs::path& root, int keep, ProtocolFlaw flaw,
+                     const ShardState& state) {
   const bool is_root = world.rank() == 0;
-  const fs::path target = run.checkpoints / paramserver::step_directory_name(state.superstep());
+  const fs::path target = root / paramserver::step_directory_name(state.superstep());
   fs::path temporary = target;
   temporary += ".tmp";
   paramserver::Manifest manifest = testing::small_manifest(state.superstep());
@@ -147,7 +143,7 @@ void write_flawed(bsp::World& world, const SupervisedRun& run, ProtocolFlaw flaw
   if (is_root) {
     paramserver::prepare(temporary, target, manifest);
     if (flaw == ProtocolFlaw::kPruneBeforeSeal) {
-      delete_all(run.checkpoints);
+      delete_all(root);
     }
     if (flaw == ProtocolFlaw::kManifestBeforeShards) {
       paramserver::seal(temporary, target, manifest);
@@ -161,18 +157,21 @@ void write_flawed(bsp::World& world, const SupervisedRun& run, ProtocolFlaw flaw
   }
   if (is_root && !sealed) {
     paramserver::seal(temporary, target, manifest);
-    prune(run);
+    paramserver::prune_checkpoints(root, keep, {});
   }
   world.sync();
-  record.note_written(state.superstep());
+  std::uint64_t hash[] = {manifest.state_hash.low, manifest.state_hash.high};
+  world.broadcast<std::uint64_t>(hash, 0);
+  return {.low = hash[0], .high = hash[1]};
 }
 
 class CheckpointingRank {
  public:
-  CheckpointingRank(bsp::World& world, const SupervisedRun& run, const RunOptions& options,
+  CheckpointingRank(bsp::World& world, fs::path root, int keep, const RunOptions& options,
                     const Checkpoint& resume_from, RunRecord& record)
       : world_(world),
-        run_(run),
+        root_(std::move(root)),
+        keep_(keep),
         options_(options),
         record_(record),
         state_(world, resume_from),
@@ -215,30 +214,56 @@ class CheckpointingRank {
 
   void save() {
     if (options_.flaw != ProtocolFlaw::kNone) {
-      write_flawed(world_, run_, options_.flaw, state_, record_);
+      state_.set_hash(write_flawed(world_, root_, keep_, options_.flaw, state_));
+      record_.note_written(state_.superstep());
       return;
     }
     finish_writing();
     const std::vector<paramserver::ArrayPart> parts = state_.parts();
-    writer_.begin(options_.run, run_.checkpoints, testing::small_manifest(state_.superstep()),
-                  parts, [this] { prune(run_); });
+    writer_.begin(options_.run, root_, testing::small_manifest(state_.superstep()), parts,
+                  [this] { paramserver::prune_checkpoints(root_, keep_, {}); });
     if (options_.run == CheckpointWriter::Run::kHere) {
       finish_writing();
     }
   }
 
   bsp::World& world_;
-  const SupervisedRun& run_;
-  const RunOptions& options_;
+  fs::path root_;
+  int keep_;
+  RunOptions options_;
   RunRecord& record_;
   ShardState state_;
   CheckpointWriter writer_;
 };
 
+SupervisedRun make_checkpointing_run(const RunOptions& options, int keep) {
+  SupervisedRun run;
+  run.checkpoints = fs::path(kRoot) / "run/checkpoints";
+  run.keep = keep;
+  run.body = [=, root = run.checkpoints](bsp::World& world, const Checkpoint& resume_from,
+                                         RunRecord& record) {
+    CheckpointingRank(world, root, keep, options, resume_from, record).go();
+  };
+  return run;
+}
+
+// Also against hashes that nothing but arithmetic has made.
+ReferenceRun make_checkpointing_reference() {
+  constexpr int kKeepEvery = 1000;
+  ReferenceRun made = make_reference(make_checkpointing_run({}, kKeepEvery));
+  const std::vector<Hash128> right = right_hashes();
+  for (std::int64_t superstep = 1; superstep <= kSupersteps; ++superstep) {
+    SUPERSTEP_CHECK(made.states.at(superstep) == right[static_cast<std::size_t>(superstep)],
+                    "state hash at superstep", superstep);
+  }
+  SUPERSTEP_CHECK(made.end == to_text(right.back()), "state hash at the end");
+  return made;
+}
+
 }  // namespace
 
 Problem run_flawed_checkpoint_seed(std::uint64_t seed, const CheckpointFlaws& flaws) {
-  static const std::vector<Hash128> right = right_hashes();
+  static const ReferenceRun reference = make_checkpointing_reference();
   Simulation simulation(seed);
   simulation.disk().set_flaw(flaws.disk);
   PhiloxStream& random = simulation.random();
@@ -246,20 +271,9 @@ Problem run_flawed_checkpoint_seed(std::uint64_t seed, const CheckpointFlaws& fl
                            .run = random.below(3) == 0 ? CheckpointWriter::Run::kHere
                                                        : CheckpointWriter::Run::kInBackground,
                            .flaw = flaws.protocol};
-  make_run_directory(simulation, fs::path(kRoot) / "run");
-  SupervisedRun run;
-  run.checkpoints = fs::path(kRoot) / "run/checkpoints";
-  run.keep = 1 + static_cast<int>(random.below(3));
-  run.usual_points = 3'000;
-  run.usual_disk_calls = 400 / options.every;
-  run.body = [&](bsp::World& world, const Checkpoint& resume_from, RunRecord& record) {
-    CheckpointingRank(world, run, options, resume_from, record).go();
-  };
-  run.is_right = [&](const paramserver::CheckpointReader& reader) {
-    const auto superstep = static_cast<std::size_t>(reader.manifest().position.superstep);
-    return superstep < right.size() && reader.manifest().state_hash == right[superstep];
-  };
-  run.right_end = to_text(right.back());
+  SupervisedRun run = make_checkpointing_run(options, 1 + static_cast<int>(random.below(3)));
+  compare_with(reference, options.every, run);
+  make_run_directory(simulation, run.checkpoints.parent_path());
   return supervise(simulation, run);
 }
 

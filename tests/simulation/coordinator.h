@@ -9,6 +9,7 @@
 // At the end every rank has the hash of the undisturbed run.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <filesystem>
 #include <functional>

@@ -89,8 +89,7 @@ SupervisedRun make_federated_run(const worker::FederatedOptions& options) {
   run.checkpoints = options.checkpoint.directory;
   run.keep = options.checkpoint.keep;
   run.max_ranks = 5;
-  run.usual_points = 5'000;
-  run.usual_disk_calls = 200 / options.checkpoint.every_supersteps;
+
   run.body = [options](bsp::World& world, const Checkpoint& resume_from, RunRecord& record) {
     train_federated(world, options, resume_from, record);
   };
@@ -115,7 +114,7 @@ Problem run_federated_seed(std::uint64_t seed) {
   options.checkpoint.every_supersteps = 1 + static_cast<std::int64_t>(random.below(3));
   options.checkpoint.keep = 1 + static_cast<int>(random.below(3));
   SupervisedRun run = make_federated_run(options);
-  compare_with(reference, run);
+  compare_with(reference, options.checkpoint.every_supersteps, run);
   Simulation simulation(seed);
   make_run_directory(simulation, run.checkpoints.parent_path());
   return supervise(simulation, run);

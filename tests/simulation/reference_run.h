@@ -13,12 +13,16 @@ namespace superstep::simulation {
 struct ReferenceRun {
   std::map<std::int64_t, Hash128> states;  // by superstep
   std::string end;
+  // Of the same on three ranks.
+  std::int64_t num_points = 0;
+  std::int64_t num_disk_calls = 0;
 };
 
-// In a simulation of its own; none may live. `run` writes and keeps every checkpoint.
+// In simulations of their own; none may live. `run` writes and keeps every checkpoint.
 ReferenceRun make_reference(const SupervisedRun& run);
 
-// Fills what `run` is compared with.
-void compare_with(const ReferenceRun& reference, SupervisedRun& run);
+// Fills what `run` is compared with, and how long it is about when it writes every so many
+// supersteps.
+void compare_with(const ReferenceRun& reference, std::int64_t every_supersteps, SupervisedRun& run);
 
 }  // namespace superstep::simulation

@@ -111,8 +111,7 @@ SupervisedRun make_run(const TrainingPlan& plan) {
   SupervisedRun run;
   run.checkpoints = plan.options.checkpoint.directory;
   run.keep = plan.options.checkpoint.keep + (plan.options.checkpoint.keep_best ? 1 : 0);
-  run.usual_points = 12'000;
-  run.usual_disk_calls = 400 / plan.options.checkpoint.every_supersteps;
+
   run.body = [plan](bsp::World& world, const Checkpoint& resume_from, RunRecord& record) {
     train(world, plan, resume_from, record);
   };
@@ -124,8 +123,9 @@ SupervisedRun make_run(const TrainingPlan& plan) {
 Problem run_training_seed(std::uint64_t seed) {
   static const ReferenceRun reference = make_reference(make_run(reference_plan()));
   Simulation simulation(seed);
-  SupervisedRun run = make_run(draw_plan(simulation.random()));
-  compare_with(reference, run);
+  const TrainingPlan plan = draw_plan(simulation.random());
+  SupervisedRun run = make_run(plan);
+  compare_with(reference, plan.options.checkpoint.every_supersteps, run);
   make_run_directory(simulation, run.checkpoints.parent_path());
   return supervise(simulation, run);
 }
