@@ -12,7 +12,7 @@
 #include "kernels/gemm.h"
 #include "kernels/op_table.h"
 #include "kernels/ops.h"
-#include "kernels/panel_gemm.h"
+#include "kernels/panel_kernel.h"
 #include "kernels/signature_checks.h"
 #include "kernels/threads.h"
 
@@ -78,21 +78,6 @@ class MatmulKernel final : public Kernel {
   GemmOfFloats gemm_of_floats_;
 };
 
-class PanelKernel final : public Kernel {
- public:
-  explicit PanelKernel(PanelGemm product) : product_(std::move(product)) {}
-
-  std::int64_t workspace_bytes() const override { return product_.workspace_bytes(); }
-  void run(std::span<const Tensor> inputs, std::span<Tensor> outputs,
-           std::span<std::byte> workspace) const override {
-    product_.run(inputs[0].data<float>().data(), inputs[1].data<float>().data(),
-                 outputs[0].mutable_data<float>().data(), workspace);
-  }
-
- private:
-  PanelGemm product_;
-};
-
 // Thin products with a large matrix of weights: a batch times the matrix, or a sum over a batch of
 // the matrix's size. Measured with AVX2: from a million weights on this kernel is a third faster
 // than oneDNN's product, below (784 x 200) a quarter slower.
@@ -110,7 +95,7 @@ std::vector<KernelEntry> matmul_kernels() {
   std::vector<KernelEntry> kernels;
   kernels.push_back(
       {Backend::kNative, &is_thin, [](const OpSignature& signature) -> std::unique_ptr<Kernel> {
-         return std::make_unique<PanelKernel>(PanelGemm(gemm_shape(signature)));
+         return panel_kernel(PanelGemm(gemm_shape(signature)));
        }});
 #ifdef SUPERSTEP_HAVE_ONEDNN
   kernels.push_back(
