@@ -153,6 +153,22 @@ void StatusWriter::set_thread() {
   slot_->thread_id.store(this_thread(), std::memory_order_relaxed);
 }
 
+namespace {
+
+// Ranks that had arrived when a signal stopped them, or whose process has gone since.
+std::vector<int> ranks_that_do_not_run(std::span<const RankStatus> statuses) {
+  std::vector<int> ranks;
+  for (std::size_t rank = 0; rank < statuses.size(); ++rank) {
+    const std::string state = system_state(statuses[rank].process_id, statuses[rank].thread_id);
+    if (state.starts_with("stopped") || state == "dead") {
+      ranks.push_back(static_cast<int>(rank));
+    }
+  }
+  return ranks;
+}
+
+}  // namespace
+
 MissingReport report_missing(std::span<const RankStatus> statuses, const AwaitedCall& awaited) {
   std::vector<int> missing;
   std::vector<int> elsewhere;
@@ -166,14 +182,15 @@ MissingReport report_missing(std::span<const RankStatus> statuses, const Awaited
   }
   MissingReport report;
   report.ranks_disagree = missing.empty() && !elsewhere.empty();
+  std::string_view what = report.ranks_disagree ? "wait in another call" : "did not arrive";
+  if (missing.empty() && elsewhere.empty()) {
+    missing = ranks_that_do_not_run(statuses);
+    what = "arrived, but do not run";
+  }
   const std::vector<int>& named = report.ranks_disagree ? elsewhere : missing;
   report.missing = missing;
-  report.text = report.ranks_disagree
-                    ? fmt::format("ranks {} wait in another call:", describe_ranks(named))
-                    : fmt::format("ranks {} did not arrive:", describe_ranks(named));
-  if (named.empty()) {
-    report.text = "all ranks arrived, but messages between them are missing";
-  }
+  report.text = named.empty() ? "all ranks arrived, but messages between them are missing"
+                              : fmt::format("ranks {} {}:", describe_ranks(named), what);
   for (const int rank : named) {
     report.text += "\n  " + describe_missing(rank, statuses[static_cast<std::size_t>(rank)]);
   }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
 #include <utility>
 
 #include "base/check.h"
@@ -11,6 +12,25 @@ namespace superstep::bsp {
 namespace {
 
 using PieceMap = std::map<std::pair<int, int>, Location>;
+
+// What can be read of one shard: pieces of a node, where the shard begins in each, and sums that
+// arrived from other nodes.
+struct Readable {
+  const PieceMap& of_node;
+  const PieceMap& arrived;
+  std::int64_t begin = 0;
+
+  std::optional<Location> find(SlotRange range) const {
+    const std::pair<int, int> key{range.begin, range.end};
+    if (const auto found = arrived.find(key); found != arrived.end()) {
+      return found->second;
+    }
+    if (const auto found = of_node.find(key); found != of_node.end()) {
+      return Location{found->second.rank, found->second.offset + begin};
+    }
+    return std::nullopt;
+  }
+};
 
 class Planner {
  public:
@@ -23,14 +43,13 @@ class Planner {
   TreeReducePlan plan() {
     const bool many_nodes = node_ranks_.size() > 1;
     rounds_.resize(many_nodes ? 2 : 1);
-    std::vector<PieceMap> pieces;
-    pieces.reserve(static_cast<std::size_t>(num_ranks_));
+    std::vector<PieceMap> arrived(static_cast<std::size_t>(num_ranks_));
     for (int owner = 0; owner < num_ranks_; ++owner) {
-      pieces.push_back(plan_move(owner));
+      plan_move(owner, arrived[static_cast<std::size_t>(owner)]);
     }
     std::vector<std::int64_t> moved_extent = extents_;
     for (int owner = 0; owner < num_ranks_; ++owner) {
-      results_.push_back(plan_sum(owner, pieces[static_cast<std::size_t>(owner)]));
+      results_.push_back(plan_sum(owner, arrived[static_cast<std::size_t>(owner)]));
     }
     return {.schedule = {.num_ranks = num_ranks_,
                          .extents = std::move(extents_),
@@ -72,24 +91,34 @@ class Planner {
       pieces_extent_.push_back(extent);
     }
     extents_ = pieces_extent_;
+    for (std::size_t node = 0; node < node_ranks_.size(); ++node) {
+      node_subtrees_.push_back(maximal_subtrees(input_.num_slots, slots_of_node(node)));
+    }
+  }
+
+  bool takes_part(int rank) const {
+    return input_.planning_rank == kEveryRank || input_.planning_rank == rank;
   }
 
   std::size_t node_index(int rank) const {
     return static_cast<std::size_t>(input_.node_of_rank[static_cast<std::size_t>(rank)]);
   }
 
-  // Sums the subtree `range` of the shard at `begin`, executed by `at`; appends to `combines`.
-  Location evaluate(SlotRange range, const PieceMap& pieces, int at, std::int64_t begin,
-                    std::int64_t count, std::vector<Combine>& combines) {
-    if (const auto found = pieces.find({range.begin, range.end}); found != pieces.end()) {
-      return found->second;
+  // Sums the subtree `range` of a shard of `count` elements, executed by `at`; appends to
+  // `combines`.
+  Location evaluate(SlotRange range, const Readable& pieces, int at, std::int64_t count,
+                    std::vector<Combine>& combines) {
+    if (const std::optional<Location> found = pieces.find(range)) {
+      return *found;
     }
     SUPERSTEP_CHECK(range.length() > 1, "no rank holds slot", range.begin);
     const int middle = split_point(range);
-    const Location left = evaluate({range.begin, middle}, pieces, at, begin, count, combines);
-    const Location right = evaluate({middle, range.end}, pieces, at, begin, count, combines);
+    const Location left = evaluate({range.begin, middle}, pieces, at, count, combines);
+    const Location right = evaluate({middle, range.end}, pieces, at, count, combines);
     const Location target = scratch(at, count);
-    combines.push_back({.target = target, .left = left, .right = right, .count = count});
+    if (takes_part(at)) {
+      combines.push_back({.target = target, .left = left, .right = right, .count = count});
+    }
     return target;
   }
 
@@ -98,14 +127,6 @@ class Planner {
     const Location location{rank, extent};
     extent += count;
     return location;
-  }
-
-  static PieceMap shifted(const PieceMap& pieces, std::int64_t begin) {
-    PieceMap moved = pieces;
-    for (auto& [range, location] : moved) {
-      location.offset += begin;
-    }
-    return moved;
   }
 
   // Slots of all ranks of a node, ascending.
@@ -122,35 +143,39 @@ class Planner {
   std::int64_t begin_of(int owner) const { return input_.cuts[static_cast<std::size_t>(owner)]; }
   std::int64_t count_of(int owner) const { return begin_of(owner + 1) - begin_of(owner); }
 
-  // Returns what the owner can read when its shard has been moved.
-  PieceMap plan_move(int owner) {
-    PieceMap pieces = shifted(node_pieces_[node_index(owner)], begin_of(owner));
+  // `arrived`: sums of other nodes that the owner can read when its shard has been moved.
+  void plan_move(int owner, PieceMap& arrived) {
     for (std::size_t node = 0; node < node_ranks_.size() && count_of(owner) > 0; ++node) {
       if (node != node_index(owner)) {
-        send_node_sums(node, owner, begin_of(owner), count_of(owner), pieces);
+        send_node_sums(node, owner, arrived);
       }
     }
-    return pieces;
   }
 
-  Location plan_sum(int owner, const PieceMap& pieces) {
-    if (count_of(owner) == 0) {
+  Location plan_sum(int owner, const PieceMap& arrived) {
+    if (count_of(owner) == 0 || !takes_part(owner)) {
       return {owner, 0};
     }
-    return evaluate({0, input_.num_slots}, pieces, owner, begin_of(owner), count_of(owner),
-                    rounds_.back().combines);
+    return evaluate({0, input_.num_slots},
+                    {node_pieces_[node_index(owner)], arrived, begin_of(owner)}, owner,
+                    count_of(owner), rounds_.back().combines);
   }
 
-  void send_node_sums(std::size_t node, int owner, std::int64_t begin, std::int64_t count,
-                      PieceMap& pieces) {
+  void send_node_sums(std::size_t node, int owner, PieceMap& arrived) {
     const std::vector<int>& ranks = node_ranks_[node];
     const int worker = ranks[static_cast<std::size_t>(owner) % ranks.size()];
-    const PieceMap local = shifted(node_pieces_[node], begin);
-    for (const SlotRange range : maximal_subtrees(input_.num_slots, slots_of_node(node))) {
-      const Location sum = evaluate(range, local, worker, begin, count, rounds_.front().combines);
+    const PieceMap nothing;
+    const Readable pieces{node_pieces_[node], nothing, begin_of(owner)};
+    const std::int64_t count = count_of(owner);
+    for (const SlotRange range : node_subtrees_[node]) {
+      const Location sum = evaluate(range, pieces, worker, count, rounds_.front().combines);
       const Location arrival = scratch(owner, count);
-      rounds_.back().transfers.push_back({.from = sum, .to = arrival, .count = count});
-      pieces[{range.begin, range.end}] = arrival;
+      if (takes_part(sum.rank) || takes_part(owner)) {
+        rounds_.back().transfers.push_back({.from = sum, .to = arrival, .count = count});
+      }
+      if (takes_part(owner)) {
+        arrived[{range.begin, range.end}] = arrival;
+      }
     }
   }
 
@@ -158,7 +183,8 @@ class Planner {
   int num_ranks_;
   std::vector<std::vector<int>> node_ranks_;
   std::vector<std::vector<int>> slots_;
-  std::vector<PieceMap> node_pieces_;
+  std::vector<PieceMap> node_pieces_;                  // by node, without a shard's offset
+  std::vector<std::vector<SlotRange>> node_subtrees_;  // by node
   std::vector<std::int64_t> pieces_extent_;
   std::vector<std::int64_t> extents_;
   std::vector<Round> rounds_;

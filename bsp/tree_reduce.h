@@ -19,6 +19,8 @@
 
 namespace superstep::bsp {
 
+inline constexpr int kEveryRank = -1;
+
 struct TreeReduceInput {
   std::int64_t num_elements = 0;       // n
   int num_slots = 0;                   // M
@@ -28,6 +30,9 @@ struct TreeReduceInput {
   // A piece lies at buffer_of_slot[its first slot] * n of its rank; looked at for ranks of the
   // planning rank's node only. Empty: piece k of a rank lies at k * n.
   std::span<const int> buffer_of_slot = {};
+  // Who executes the plan: what others combine, send and receive among themselves is left out, and
+  // results[r] stands for this rank alone. A plan for every rank has M * p combines.
+  int planning_rank = kEveryRank;
 };
 
 struct TreeReducePlan {

@@ -34,10 +34,10 @@ OpInfo conversion(std::string_view name, KernelEntry kernel) {
 }
 
 const OpInfo& conversion_to(Layout layout) {
-  static const std::array<OpInfo, 2> kOps = {
+  static const std::array<OpInfo, 2> ops = {
       conversion("to_plain", function_kernel<run_to_plain>()),
       conversion("to_channel_blocks", function_kernel<run_to_blocks>())};
-  return kOps[layout == Layout::kPlain ? 0 : 1];
+  return ops[layout == Layout::kPlain ? 0 : 1];
 }
 
 // ---- the plan ----

@@ -4,8 +4,7 @@
 #include <vector>
 
 #include "base/checked_cast.h"
-#include "kernels/panel_gemm.h"
-#include "kernels/rounded_operands.h"
+#include "kernels/panel_kernel.h"
 #include "kernels/signature_checks.h"
 #include "kernels/threads.h"
 
@@ -29,32 +28,6 @@ std::vector<TensorType> infer(const OpSignature& signature) {
   return {{signature.inputs[0].dtype, Shape{shape.m, shape.n}}};
 }
 
-class SlotsKernel final : public Kernel {
- public:
-  explicit SlotsKernel(PanelGemm product) : product_(std::move(product)) {}
-
-  std::int64_t workspace_bytes() const override { return product_.workspace_bytes(); }
-  void run(std::span<const Tensor> inputs, std::span<Tensor> outputs,
-           std::span<std::byte> workspace) const override {
-    product_.run(inputs[0].data<float>().data(), inputs[1].data<float>().data(),
-                 outputs[0].mutable_data<float>().data(), workspace);
-  }
-
- private:
-  PanelGemm product_;
-};
-
-// In the way of one slot's kernel: pairs where there are instructions for them.
-std::unique_ptr<Kernel> make_slots_kernel(const OpSignature& signature, std::vector<int> folds) {
-  const GemmShape shape = product_of(signature);
-  const Precision precision = precision_of(signature.attributes);
-  if (PanelGemm::supports(shape, static_cast<std::int64_t>(folds.size()), precision)) {
-    return std::make_unique<SlotsKernel>(PanelGemm(shape, std::move(folds), precision));
-  }
-  return with_rounded_operands(signature,
-                               std::make_unique<SlotsKernel>(PanelGemm(shape, std::move(folds))));
-}
-
 OpInfo make_op() {
   OpInfo op;
   op.name = kName;
@@ -65,7 +38,7 @@ OpInfo make_op() {
          for (const std::int64_t count : signature.attributes.integers("folds")) {
            folds.push_back(checked_cast<int>(count));
          }
-         return make_slots_kernel(signature, std::move(folds));
+         return panel_kernel(signature, product_of(signature), std::move(folds));
        }}};
   op.why_not_differentiable = "a sum within a program that is recorded already";
   op.flops = [](const OpSignature& signature) {

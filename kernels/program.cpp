@@ -10,6 +10,7 @@
 #include "base/checked_cast.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "kernels/bound_handles.h"
 #include "kernels/layout_plan.h"
 #include "kernels/memory_plan.h"
 #include "kernels/precision.h"
@@ -19,7 +20,10 @@
 namespace superstep::kernels {
 namespace {
 
+using internal::Binding;
+using internal::BoundHandles;
 using internal::kNoCall;
+using internal::Place;
 using internal::RecordedCall;
 using internal::RecordedOperand;
 using internal::RecordedValue;
@@ -32,20 +36,6 @@ struct Instruction {
   std::vector<Tensor> inputs;
   std::vector<Tensor> outputs;
   std::span<std::byte> workspace;
-};
-
-// Where a value lives during run().
-struct Place {
-  enum class Kind : std::uint8_t { kNowhere, kInput, kOutput, kArena };
-  Kind kind = Kind::kNowhere;
-  int index = 0;  // of the input, the output, or the buffer in the arena
-};
-
-// A handle of the plan that shows the caller's memory during run().
-struct Binding {
-  Tensor* handle = nullptr;
-  Place place;
-  std::int64_t offset = 0;  // bytes
 };
 
 // An output that no kernel writes directly: an input, a constant, or a value that is an output
@@ -293,35 +283,6 @@ void expect_types(std::string_view role, std::span<const Tensor> tensors,
     }
   }
 }
-
-// Shows the caller's memory to the plan's handles for one run, also when a kernel throws.
-class BoundHandles {
- public:
-  BoundHandles(std::span<const Binding> bindings, std::span<const Tensor> inputs,
-               std::span<const Tensor> outputs)
-      : bindings_(bindings) {
-    for (const Binding& binding : bindings_) {
-      const std::span<const Tensor> tensors =
-          binding.place.kind == Place::Kind::kInput ? inputs : outputs;
-      const Tensor& tensor = tensors[as_size(binding.place.index)];
-      if (tensor.num_elements() == binding.handle->num_elements()) {
-        binding.handle->rebind(tensor);
-      } else {
-        binding.handle->rebind(tensor, binding.offset);
-      }
-    }
-  }
-  BoundHandles(const BoundHandles&) = delete;
-  BoundHandles& operator=(const BoundHandles&) = delete;
-  ~BoundHandles() {
-    for (const Binding& binding : bindings_) {
-      binding.handle->unbind();
-    }
-  }
-
- private:
-  std::span<const Binding> bindings_;
-};
 
 OpTiming timing_of(const Instruction& instruction, const Attributes& attributes,
                    std::vector<double> seconds) {

@@ -126,7 +126,8 @@ void SlotGradients::plan(std::span<const int> computed_by, std::span<const int> 
                                                           .placement = computed_by,
                                                           .node_of_rank = nodes_,
                                                           .cuts = cuts,
-                                                          .buffer_of_slot = buffer_of_slot});
+                                                          .buffer_of_slot = buffer_of_slot,
+                                                          .planning_rank = world_.rank()});
   scratch_ = exchange_scratch(plan);
   exchange_ = std::make_unique<TreeExchange>(world_, plan, bases_,
                                              layout_.shard(world_.rank(), world_.size()));

@@ -45,31 +45,42 @@ const float* TreeExchange::address(bsp::Location location) const {
   return base + location.offset;
 }
 
-TreeExchange::Operand TreeExchange::operand(bsp::Location location,
-                                            std::span<const std::int64_t> tile_offsets) const {
+TreeExchange::Operand TreeExchange::operand(bsp::Location location, LiveTiles& live) const {
   if (location.rank == rank_) {
-    const auto found = std::find(tile_offsets.begin(), tile_offsets.end(), location.offset);
-    if (found != tile_offsets.end()) {
-      return {.base = nullptr, .tile = static_cast<int>(found - tile_offsets.begin())};
+    if (const auto found = live.by_offset.find(location.offset); found != live.by_offset.end()) {
+      const int tile = found->second;
+      live.by_offset.erase(found);
+      live.free.push_back(tile);
+      return {.base = nullptr, .tile = tile};
     }
   }
   return {.base = address(location), .tile = -1};
 }
 
+// A sum is read once, by the one above it: its tile is free from then on, so that as many live at a
+// time as the tree has levels. The target's is taken before those of its operands are given back,
+// since no two of a sum may be the same memory.
 void TreeExchange::plan_tiles(const bsp::TreeReducePlan& plan) {
-  std::vector<std::int64_t> tile_offsets;
+  LiveTiles live;
+  int num_tiles = 0;
   for (const bsp::Combine& combine : plan.schedule.rounds.back().combines) {
     if (combine.target.rank != rank_) {
       continue;
     }
-    TileSum sum{.left = operand(combine.left, tile_offsets),
-                .right = operand(combine.right, tile_offsets)};
-    sum.target = static_cast<int>(tile_offsets.size());
-    tile_offsets.push_back(combine.target.offset);
-    tile_sums_.push_back(sum);
+    int target = num_tiles;
+    if (live.free.empty()) {
+      ++num_tiles;
+    } else {
+      target = live.free.back();
+      live.free.pop_back();
+    }
+    tile_sums_.push_back({.left = operand(combine.left, live),
+                          .right = operand(combine.right, live),
+                          .target = target});
+    live.by_offset[combine.target.offset] = target;
   }
-  result_ = operand(plan.results[static_cast<std::size_t>(rank_)], tile_offsets);
-  tiles_ = AlignedBuffer<float>(static_cast<std::int64_t>(tile_offsets.size()) * kBlockElements);
+  result_ = operand(plan.results[static_cast<std::size_t>(rank_)], live);
+  tiles_ = AlignedBuffer<float>(std::int64_t{num_tiles} * kBlockElements);
 }
 
 void TreeExchange::plan_messages(const bsp::TreeReducePlan& plan) {

@@ -1,15 +1,18 @@
 // Executes a bsp::TreeReducePlan over the partial sums that ranks of a node share.
 //
-//   TreeExchange exchange(world, plan, pieces);      // pieces[rank]: base of that rank's pieces,
-//   null on other nodes exchange.move_between_nodes(also_out, also_in);  // collective; nothing
-//   happens on one node std::span<const float> sums = exchange.sum_tile(begin, count);   // part of
-//   this rank's shard
+//   TreeExchange exchange(world, plan, pieces, shard);
+//   exchange.move_between_nodes(also_out, also_in);    // collective; nothing happens on one node
+//   std::span<const float> sums = exchange.sum_tile(begin, count);   // part of this rank's shard
+//
+// pieces[rank] is the base of that rank's pieces, null on other nodes.
 //
 // Tiles are summed in caller order while they are in cache; intermediate sums live in small tile
-// buffers, so within a node a shard's reduction reads each piece once and writes nothing to memory.
+// buffers, one more than the levels of the tree, so within a node a shard's reduction reads each
+// piece once and writes nothing to memory.
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <span>
 #include <vector>
 
@@ -48,6 +51,10 @@ class TreeExchange {
     Operand right;
     int target = 0;
   };
+  struct LiveTiles {                        // while tiles are planned
+    std::map<std::int64_t, int> by_offset;  // sums that were not read yet
+    std::vector<int> free;
+  };
   struct MemorySum {  // between nodes: a whole sum in memory, to be sent
     float* target = nullptr;
     const float* left = nullptr;
@@ -56,7 +63,7 @@ class TreeExchange {
   };
 
   const float* address(bsp::Location location) const;
-  Operand operand(bsp::Location location, std::span<const std::int64_t> tile_offsets) const;
+  Operand operand(bsp::Location location, LiveTiles& live) const;
   void plan_tiles(const bsp::TreeReducePlan& plan);
   void plan_messages(const bsp::TreeReducePlan& plan);
   const float* resolve(const Operand& operand, std::int64_t begin) const;

@@ -74,9 +74,7 @@ void Trainer::State::push_slot(const SlotBatch& batch, std::int64_t epoch) {
 void Trainer::State::push_buckets(int slot, std::span<const float> gradient) {
   int bucket = 0;
   for (const paramserver::ElementRange range : server.buckets()) {
-    server.push(slot, bucket++,
-                gradient.subspan(static_cast<std::size_t>(range.begin),
-                                 static_cast<std::size_t>(range.length())));
+    server.push(slot, bucket++, gradient.subspan(as_size(range.begin), as_size(range.length())));
   }
 }
 

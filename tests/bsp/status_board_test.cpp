@@ -1,10 +1,13 @@
 #include "bsp/status_board.h"
 
+#include <csignal>
 #include <string>
 #include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 namespace superstep::bsp::internal {
 namespace {
@@ -72,6 +75,44 @@ TEST(MissingReport, NamesRanksThatWaitInAnotherCall) {
   EXPECT_TRUE(report.ranks_disagree);
   EXPECT_THAT(report.text, HasSubstr("ranks {1} wait in another call"));
   EXPECT_THAT(report.text, HasSubstr("rank 1: waits in broadcast at worker/trainer.cpp:40"));
+}
+
+// A child process that a signal has stopped.
+class StoppedProcess {
+ public:
+  StoppedProcess() : id_(::fork()) {
+    if (id_ == 0) {
+      ::raise(SIGSTOP);
+      ::_exit(0);
+    }
+    int state = 0;
+    ::waitpid(id_, &state, WUNTRACED);
+  }
+  StoppedProcess(const StoppedProcess&) = delete;
+  StoppedProcess& operator=(const StoppedProcess&) = delete;
+  ~StoppedProcess() {
+    ::kill(id_, SIGKILL);
+    ::waitpid(id_, nullptr, 0);
+  }
+  pid_t id() const { return id_; }
+
+ private:
+  pid_t id_;
+};
+
+TEST(MissingReport, NamesRanksThatWereStoppedInTheCallThatAllArrivedAt) {
+  std::vector<RankStatus> statuses(2, status(RankState::kInCall, CallKind::kSync, 9));
+  EXPECT_THAT(report_missing(statuses, kAwaited).text,
+              HasSubstr("all ranks arrived, but messages between them are missing"));
+  const StoppedProcess stopped;
+  statuses[1].process_id = stopped.id();
+  statuses[1].thread_id = stopped.id();
+  const MissingReport report = report_missing(statuses, kAwaited);
+  EXPECT_FALSE(report.ranks_disagree);
+  EXPECT_EQ(report.missing, std::vector<int>{1});
+  EXPECT_THAT(report.text,
+              HasSubstr("ranks {1} arrived, but do not run:\n  rank 1: waits in sync"));
+  EXPECT_THAT(report.text, HasSubstr("(stopped by a signal)"));
 }
 
 TEST(MissingReport, NamesRanksOfSilentNodes) {

@@ -25,7 +25,13 @@ struct Case {
   std::vector<std::int64_t> cuts;
 
   int num_ranks() const { return static_cast<int>(nodes.size()); }
-  TreeReduceInput input() const { return {n, num_slots, placement, nodes, cuts}; }
+  TreeReduceInput input() const {
+    return {.num_elements = n,
+            .num_slots = num_slots,
+            .placement = placement,
+            .node_of_rank = nodes,
+            .cuts = cuts};
+  }
 };
 
 int draw(std::mt19937& random, int low, int high) {
@@ -115,6 +121,63 @@ TEST(TreeReduce, HasTheBitsOfTheSerialTreeForRandomPlacements) {
       const Case c = random_case(random, num_ranks);
       ASSERT_NO_FATAL_FAILURE(expect_tree_sums(c))
           << "seed " << kSeed << ", p " << num_ranks << ", repetition " << repetition;
+    }
+  }
+}
+
+std::vector<std::int64_t> numbers_of(const Combine& c) {
+  return {c.target.rank, c.target.offset, c.left.rank, c.left.offset,
+          c.right.rank,  c.right.offset,  c.count};
+}
+std::vector<std::int64_t> numbers_of(const Transfer& t) {
+  return {t.from.rank, t.from.offset, t.to.rank, t.to.offset, t.count};
+}
+
+using Numbers = std::vector<std::vector<std::int64_t>>;
+
+// Combines, then transfers, of every round that `rank` has to do with.
+Numbers part_of(const TreeReducePlan& plan, int rank) {
+  Numbers all;
+  for (const Round& round : plan.schedule.rounds) {
+    for (const Combine& combine : round.combines) {
+      if (combine.target.rank == rank) {
+        all.push_back(numbers_of(combine));
+      }
+    }
+    for (const Transfer& transfer : round.transfers) {
+      if (transfer.from.rank == rank || transfer.to.rank == rank) {
+        all.push_back(numbers_of(transfer));
+      }
+    }
+  }
+  return all;
+}
+
+std::size_t size_of(const TreeReducePlan& plan) {
+  std::size_t size = 0;
+  for (const Round& round : plan.schedule.rounds) {
+    size += round.combines.size() + round.transfers.size();
+  }
+  return size;
+}
+
+TEST(TreeReduce, PlansForOneRankWhatItDoesInThePlanForAll) {
+  std::mt19937 random(kSeed);
+  for (int repetition = 0; repetition < 200; ++repetition) {
+    const Case c = random_case(random, 1 + repetition % 12);
+    const TreeReducePlan all = plan_tree_reduce(c.input());
+    for (int rank = 0; rank < c.num_ranks(); ++rank) {
+      TreeReduceInput input = c.input();
+      input.planning_rank = rank;
+      const TreeReducePlan own = plan_tree_reduce(input);
+      const Numbers expected = part_of(all, rank);
+      ASSERT_EQ(part_of(own, rank), expected) << "repetition " << repetition << ", rank " << rank;
+      EXPECT_EQ(size_of(own), expected.size());
+      EXPECT_EQ(own.pieces_extent, all.pieces_extent);
+      EXPECT_EQ(own.moved_extent, all.moved_extent);
+      const auto r = static_cast<std::size_t>(rank);
+      EXPECT_EQ(own.results[r].rank, all.results[r].rank);
+      EXPECT_EQ(own.results[r].offset, all.results[r].offset);
     }
   }
 }

@@ -43,7 +43,7 @@ class StoppedRank(Row):
         expect(victim in ranks, "the job ended before the fault")
         os.kill(ranks[victim], signal.SIGSTOP)
         begin = time.monotonic()
-        pattern = re.compile(r"ranks \{(\d+)\} did not arrive:\n\s+rank (\d+): .*(phase \"[^\"]+\"|waits in)")
+        pattern = re.compile(r"ranks \{(\d+)\} (?:did not arrive|arrived, but do not run):\n\s+rank (\d+): .*(phase \"[^\"]+\"|waits in)")
         while not pattern.search(job.text()):
             expect(time.monotonic() - begin < self.deadline + 2, "not named in time:\n" + job.text())
             time.sleep(0.01)
@@ -68,7 +68,7 @@ class FalseAlarms(Row):
                        extra=("--set", "bsp.sync_deadline_seconds=2", "--set", "train.log_every_supersteps=1000"))
         job.launch(3)
         expect(job.wait(600) == 0, job.text())
-        expect("did not arrive" not in job.text(), job.text())
+        expect("did not arrive" not in job.text() and "do not run" not in job.text(), job.text())
         return {"supersteps": job.supersteps}
 
 

@@ -74,7 +74,8 @@ inline paramserver::CollocatedOptions server_options() {
 
 inline Outcome train_with(bsp::World& world, const TrainOptions& options,
                           const paramserver::CollocatedOptions& for_server,
-                          const std::filesystem::path& resume_from = {}) {
+                          const std::filesystem::path& resume_from = {},
+                          const TrainingData& training_data = tiny_data()) {
   kernels::set_team_size(1);
   const Model model = tiny_model();
   paramserver::CollocatedServer server(world, model.layout(), for_server);
@@ -87,7 +88,7 @@ inline Outcome train_with(bsp::World& world, const TrainOptions& options,
   if (!resume_from.empty()) {
     trainer.restore(paramserver::CheckpointReader(resume_from));
   }
-  outcome.result = trainer.fit(tiny_data());
+  outcome.result = trainer.fit(training_data);
   return outcome;
 }
 

@@ -31,20 +31,11 @@ TrainOptions even_options(SlotPasses passes, kernels::Precision precision) {
 
 Outcome train_even(bsp::World& world, const TrainOptions& options,
                    paramserver::SlotDealing dealing = paramserver::SlotDealing::kAsPlaced) {
-  kernels::set_team_size(1);
-  const Model model = tiny_model();
   paramserver::CollocatedOptions for_server = server_options();
   for_server.dealing = dealing;
-  paramserver::CollocatedServer server(world, model.layout(), for_server);
-  std::vector<float> parameters(static_cast<std::size_t>(model.layout().size()));
-  model.initialize(options.batch.seed, parameters);
-  server.load_parameters(parameters);
-  Outcome outcome;
-  LossRecorder recorder(outcome.losses);
-  Trainer trainer(world, model, server, options, &recorder);
-  outcome.result =
-      trainer.fit({.train = data(2 * 8 * kSlots + 31, 1), .validation = nullptr, .test = nullptr});
-  return outcome;
+  return train_with(
+      world, options, for_server, {},
+      {.train = data(2 * 8 * kSlots + 31, 1), .validation = nullptr, .test = nullptr});
 }
 
 void expect_same_bits_in_one_pass(bsp::World& world, kernels::Precision precision) {

@@ -33,6 +33,8 @@ struct BatchOptions {
 struct BatchPosition {
   std::int64_t epoch = 0;
   std::int64_t step_in_epoch = 0;
+  // clang-tidy 14 takes the comparison with 0 in it for a null pointer.
+  // NOLINTNEXTLINE(modernize-use-nullptr)
   friend auto operator<=>(const BatchPosition&, const BatchPosition&) = default;
 };
 

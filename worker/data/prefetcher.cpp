@@ -49,7 +49,7 @@ void check_slots(std::span<const int> slots, int microbatches) {
 struct Prefetcher::State {
   State(std::shared_ptr<const Dataset> source, Normalization normalize, BatchPlan batch_plan,
         std::vector<int> my_slots, BatchPosition first, int depth, std::int64_t steps)
-      : plan(std::move(batch_plan)),
+      : plan(batch_plan),
         reader(std::move(source), normalize, plan),
         slots(std::move(my_slots)),
         next_wanted(first),
@@ -298,8 +298,8 @@ Prefetcher::Prefetcher(std::shared_ptr<const Dataset> dataset, Normalization nor
                           fmt::format("samples of the plan: got {}, expected {} as in the dataset",
                                       plan.num_samples(), dataset->size()));
   }
-  state_ = std::make_unique<State>(std::move(dataset), normalization, std::move(plan),
-                                   std::move(my_slots), first, depth, num_steps);
+  state_ = std::make_unique<State>(std::move(dataset), normalization, plan, std::move(my_slots),
+                                   first, depth, num_steps);
   state_->thread = std::thread([state = state_.get()] { state->run(); });
 }
 
