@@ -31,8 +31,7 @@ std::string describe_missing(int rank, const RankStatus& status) {
     return fmt::format("rank {}: no answer from its node, last seen at superstep {}", rank,
                        status.superstep);
   }
-  const std::string doing = system_state(status.process_id, status.thread_id);
-  const std::string system = doing.empty() ? "" : fmt::format(" ({})", doing);
+  const std::string system = status.doing.empty() ? "" : fmt::format(" ({})", status.doing);
   const std::string phase = status.phase.empty() ? "" : fmt::format(", phase \"{}\"", status.phase);
   switch (status.state) {
     case RankState::kNotStarted:
@@ -116,6 +115,12 @@ RankStatus StatusBoard::read(int rank) const {
   return status;
 }
 
+RankStatus StatusBoard::observe(int rank) const {
+  RankStatus status = read(rank);
+  status.doing = system_state(status.process_id, status.thread_id);
+  return status;
+}
+
 void StatusWriter::enter_call(CallKind kind, std::uint32_t context, std::uint64_t calls,
                               CallSite site) {
   slot_->kind.store(static_cast<std::uint32_t>(kind), std::memory_order_relaxed);
@@ -159,8 +164,8 @@ namespace {
 std::vector<int> ranks_that_do_not_run(std::span<const RankStatus> statuses) {
   std::vector<int> ranks;
   for (std::size_t rank = 0; rank < statuses.size(); ++rank) {
-    const std::string state = system_state(statuses[rank].process_id, statuses[rank].thread_id);
-    if (state.starts_with("stopped") || state == "dead") {
+    const std::string& doing = statuses[rank].doing;
+    if (doing.starts_with("stopped") || doing == "dead") {
       ranks.push_back(static_cast<int>(rank));
     }
   }

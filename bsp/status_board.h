@@ -56,6 +56,8 @@ struct RankStatus {
   std::string phase;
   std::int32_t process_id = 0;  // 0: unknown, or on another machine
   std::int32_t thread_id = 0;
+  std::string doing =
+      {};  // system_state() of its thread, asked on its machine; see StatusBoard::observe
 };
 
 class StatusBoard {
@@ -68,6 +70,8 @@ class StatusBoard {
 
   StatusSlot& slot(int rank) const;
   RankStatus read(int rank) const;
+  // Also asks the system, which takes far longer.
+  RankStatus observe(int rank) const;
   int num_ranks() const { return static_cast<int>(visible_.size()); }
 
  private:

@@ -23,7 +23,8 @@ nlohmann::json to_json(int rank, const RankStatus& status) {
           status.calls,
           status.superstep,
           status.site,
-          status.phase};
+          status.phase,
+          status.doing};
 }
 
 std::pair<int, RankStatus> from_json(const nlohmann::json& json) {
@@ -36,6 +37,7 @@ std::pair<int, RankStatus> from_json(const nlohmann::json& json) {
   json.at(5).get_to(status.superstep);
   json.at(6).get_to(status.site);
   json.at(7).get_to(status.phase);
+  json.at(8).get_to(status.doing);
   return {json.at(0).get<int>(), status};
 }
 
@@ -48,7 +50,7 @@ StatusService::StatusService(Transport& transport, const StatusBoard& board,
 std::string StatusService::my_statuses() const {
   nlohmann::json statuses = nlohmann::json::array();
   for (int rank = 0; rank < board_.num_ranks(); ++rank) {
-    const RankStatus status = board_.read(rank);
+    const RankStatus status = board_.observe(rank);
     if (status.visible) {
       statuses.push_back(to_json(rank, status));
     }
@@ -110,7 +112,7 @@ std::vector<RankStatus> StatusService::ask(std::span<const int> ranks) {
   const std::lock_guard lock(mutex_);
   for (const int rank : ranks) {
     const auto answer = answers_.find(rank);
-    statuses.push_back(answer != answers_.end() ? answer->second : board_.read(rank));
+    statuses.push_back(answer != answers_.end() ? answer->second : board_.observe(rank));
   }
   return statuses;
 }

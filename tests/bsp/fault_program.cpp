@@ -11,6 +11,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/error.h"
@@ -58,6 +59,25 @@ void stopped(World& world, int culprit) {
   if (world.rank() == culprit) {
     std::raise(SIGSTOP);
   }
+  world.sync();
+}
+
+// The culprit's process stops when it waits in the call, before the others arrive.
+void stopped_in_call(World& world, int culprit) {
+  some_supersteps(world, 3);
+  world.set_phase("exchange");
+  std::jthread stops;
+  if (world.rank() == culprit) {
+    stops = std::jthread([] {
+      std::this_thread::sleep_for(std::chrono::milliseconds(200));
+      std::raise(SIGSTOP);
+    });
+  } else {
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  }
+  const std::vector<float> terms(100'000);
+  std::vector<float> sums(terms.size());
+  world.allreduce(std::span<const float>(terms), std::span(sums), ReduceOp::kSum);
   world.sync();
 }
 
@@ -152,6 +172,7 @@ void healthy(World& world, int /*culprit*/) {
 int main(int argc, char** argv) {
   const std::map<std::string, Scenario> scenarios = {{"endless", endless},
                                                      {"stopped", stopped},
+                                                     {"stopped_in_call", stopped_in_call},
                                                      {"throws", throws},
                                                      {"returns_early", returns_early},
                                                      {"other_count", other_count},

@@ -17,6 +17,7 @@ MPIRUN = []
 LANES = ("lanes", 0, 3)
 PROCESSES = ("processes", 3, 1)
 MIXED = ("mixed", 2, 2)
+FOUR = ("four processes", 4, 1)
 ALL = (LANES, PROCESSES, MIXED)
 
 
@@ -127,6 +128,12 @@ class Error(FaultTest):
 
     def test_all_ranks_of_a_stopped_process_are_named(self):
         self.check(run(MIXED, "stopped", 2), 75, r"ranks \{2(, 3)?\} did not arrive", r'phase "input"')
+
+    def test_a_process_stopped_in_a_call_is_named_on_its_node_and_on_others(self):
+        for ranks_per_node in (0, 2):
+            with self.subTest(ranks_per_node=ranks_per_node):
+                self.check(run(FOUR, "stopped_in_call", 3, ranks_per_node=ranks_per_node), 75,
+                           r"ranks \{3\} (arrived, but do not run|did not arrive):\n +rank 3: .*stopped by a signal")
 
     def test_a_rank_that_throws_ends_the_job_with_its_message_and_code(self):
         for topology, culprit in ((LANES, 0), (LANES, 1), (PROCESSES, 1), (MIXED, 0)):

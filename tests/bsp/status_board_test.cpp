@@ -105,8 +105,11 @@ TEST(MissingReport, NamesRanksThatWereStoppedInTheCallThatAllArrivedAt) {
   EXPECT_THAT(report_missing(statuses, kAwaited).text,
               HasSubstr("all ranks arrived, but messages between them are missing"));
   const StoppedProcess stopped;
-  statuses[1].process_id = stopped.id();
-  statuses[1].thread_id = stopped.id();
+  StatusBoard board(SharedMapping::anonymous(StatusBoard::bytes_for(1)), {true});
+  board.slot(0).process_id = stopped.id();
+  board.slot(0).thread_id = stopped.id();
+  EXPECT_EQ(board.read(0).doing, "");
+  statuses[1].doing = board.observe(0).doing;
   const MissingReport report = report_missing(statuses, kAwaited);
   EXPECT_FALSE(report.ranks_disagree);
   EXPECT_EQ(report.missing, std::vector<int>{1});
