@@ -129,6 +129,9 @@ PathStatus look_at(const fs::path& path) {
 void fsync_directory(const fs::path& directory) {
   const internal::FileDescriptor handle(
       ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!handle.is_open() && errno == EACCES) {
+    return;  // names may be made in it but not read, and what cannot be opened cannot be synced
+  }
   if (!handle.is_open()) {
     internal::throw_write_error("fsync_directory", directory, "open the directory", errno);
   }

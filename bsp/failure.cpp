@@ -4,6 +4,14 @@
 
 namespace superstep::bsp::internal {
 
+MessageMismatch::MessageMismatch(std::string_view where, int rank, int peer,
+                                 std::optional<std::size_t> got_bytes, std::size_t expected_bytes)
+    : CommunicationError(
+          where,
+          fmt::format("rank {} and rank {} disagree about a message: got {} bytes, expected {}",
+                      rank, peer, got_bytes ? fmt::to_string(*got_bytes) : "more", expected_bytes),
+          ExitCode::kRanksDisagree) {}
+
 bool Failure::raise(int rank, const std::string& what, ExitCode exit_code) {
   const std::lock_guard lock(mutex_);
   if (raised_.load(std::memory_order_relaxed)) {

@@ -5,8 +5,11 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <mutex>
+#include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/error.h"
 
@@ -17,6 +20,14 @@ namespace superstep::bsp::internal {
 class PeerFailure : public CommunicationError {
  public:
   using CommunicationError::CommunicationError;
+};
+
+// Two ranks that disagree about a message's length: seen by the receiver alone, whereas other
+// disagreements are thrown by every rank. No `got_bytes`: more than expected.
+class MessageMismatch : public CommunicationError {
+ public:
+  MessageMismatch(std::string_view where, int rank, int peer, std::optional<std::size_t> got_bytes,
+                  std::size_t expected_bytes);
 };
 
 class Failure {

@@ -143,10 +143,8 @@ void Team::copy_from_lanes(int lane) const {
         mine.incoming.begin(), mine.incoming.begin() + static_cast<std::ptrdiff_t>(i), same_sender);
     const std::span<const std::byte> source = find_message(message.from, me, static_cast<int>(nth));
     if (source.size() != message.bytes.size()) {
-      throw CommunicationError(
-          "World::exchange",
-          fmt::format("rank {} and rank {} disagree about a message: got {} bytes, expected {}", me,
-                      message.from, source.size(), message.bytes.size()));
+      throw MessageMismatch("World::exchange", me, message.from, source.size(),
+                            message.bytes.size());
     }
     if (!source.empty()) {
       std::memmove(message.bytes.data(), source.data(), source.size());

@@ -75,8 +75,10 @@ class Launcher {
       if (decision.verdict != Verdict::kRestart) {
         return finish(decision);
       }
-      say(fmt::format("restart {} of at most {} in {}, from {}", policy_.restarts(),
-                      arguments_.max_restarts, format_duration(decision.delay),
+      const std::string when =
+          decision.delay.count() == 0 ? "now" : "in " + format_duration(decision.delay);
+      say(fmt::format("restart {} of at most {} {}, from {}", policy_.restarts(),
+                      arguments_.max_restarts, when,
                       newest_ ? newest_->filename().string() : "the start"));
       if (signals.stopped_within(decision.delay)) {
         return finish({.verdict = Verdict::kGiveUp,

@@ -55,7 +55,11 @@ std::string Diagnosis::feed(std::string_view bytes) {
 
 std::string Diagnosis::finish() {
   std::string rest = std::exchange(unfinished_, {});
-  return is_for_people(rest) ? rest : std::string();
+  const bool is_shown = is_for_people(rest);
+  if (!named_) {
+    named_ = std::move(unreachable_);
+  }
+  return is_shown ? rest : std::string();
 }
 
 bool Diagnosis::is_for_people(std::string_view line) {
@@ -70,6 +74,8 @@ bool Diagnosis::is_for_people(std::string_view line) {
   if (!named_) {
     look_for_culprit(line);
     look_for_lost_node(line);
+  }
+  if (!unreachable_) {
     look_for_unreachable_node(line);
   }
   return true;
@@ -114,9 +120,12 @@ void Diagnosis::look_for_lost_node(std::string_view line) {
 // "ssh: Could not resolve hostname b: Name or service not known"
 void Diagnosis::look_for_unreachable_node(std::string_view line) {
   constexpr std::string_view kColon = ": ";
-  std::optional<std::string_view> rest = after(line, "ssh: connect to host ");
+  if (!line.starts_with("ssh: ")) {
+    return;
+  }
+  std::optional<std::string_view> rest = after(line, "connect to host ");
   if (!rest) {
-    rest = after(line, "ssh: Could not resolve hostname ");
+    rest = after(line, "Could not resolve hostname ");
   }
   if (!rest) {
     return;
@@ -125,9 +134,9 @@ void Diagnosis::look_for_unreachable_node(std::string_view line) {
   host = host.ends_with(':') ? host.substr(0, host.size() - 1) : host;
   std::string_view why = after(*rest, kColon).value_or("an unknown reason");
   why = why.substr(0, why.find('\r'));
-  named_ = {.rank = -1,
-            .host = std::string(host),
-            .what = fmt::format("{} cannot be reached: {}", host, why)};
+  unreachable_ = {.rank = -1,
+                  .host = std::string(host),
+                  .what = fmt::format("{} cannot be reached: {}", host, why)};
 }
 
 }  // namespace superstep::cluster

@@ -29,7 +29,8 @@ class Diagnosis {
   // The rest of an unfinished line, at the end of the stream.
   std::string finish();
 
-  // The first that was named.
+  // The first rank or node that mpirun named; else, from finish() on, the first host that ssh could
+  // not reach: a rank may print such a line, too, and mpirun then goes on.
   const std::optional<NamedCulprit>& named() const { return named_; }
   // Open MPI's number of the job of mpirun's daemons; the ranks' job is the next number.
   const std::optional<std::uint32_t>& daemon_job() const { return daemon_job_; }
@@ -42,6 +43,7 @@ class Diagnosis {
 
   std::string unfinished_;
   std::optional<NamedCulprit> named_;
+  std::optional<NamedCulprit> unreachable_;
   std::optional<std::uint32_t> daemon_job_;
   bool lost_daemon_ = false;  // the next line with a node names it
 };

@@ -99,7 +99,8 @@ template <ConvolutionPass kPass>
 std::unique_ptr<Kernel> onednn_kernel(const OpSignature& signature,
                                       const onednn::ImageLayouts& layouts) {
   const Convolution convolution = convolution_of<kPass>(signature);
-  if (precision_of(signature.attributes) == Precision::kBfloat16) {
+  // Without the instructions oneDNN would emulate them, far slower than float32.
+  if (has_bf16_instructions() && precision_of(signature.attributes) == Precision::kBfloat16) {
     if (std::unique_ptr<Kernel> kernel =
             onednn::make_convolution_kernel(kPass, convolution, layouts, Precision::kBfloat16)) {
       return kernel;

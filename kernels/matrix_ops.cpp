@@ -96,7 +96,7 @@ bool is_thin(const OpSignature& signature) {
 
 // Panels of bf16 pairs serve every shape: they convert operands in the copy they make anyway.
 bool multiplies_pairs(const OpSignature& signature) {
-  return precision_of(signature.attributes) == Precision::kBfloat16 &&
+  return precision_of(signature.attributes) == Precision::kBfloat16 && team_size() == 1 &&
          PanelGemm::supports(gemm_shape(signature), 1, Precision::kBfloat16);
 }
 

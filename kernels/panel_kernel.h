@@ -9,8 +9,8 @@
 
 namespace superstep::kernels {
 
-// In the precision that the call asks for: on pairs of bf16 where PanelGemm has instructions for the
-// shape, else on operands rounded beforehand. `folds`: as of PanelGemm.
+// In the precision that the call asks for: on pairs of bf16 where PanelGemm has instructions for
+// the shape, else on operands rounded beforehand. `folds`: as of PanelGemm.
 std::unique_ptr<Kernel> panel_kernel(const OpSignature& signature, const GemmShape& shape,
                                      std::vector<int> folds = {0});
 

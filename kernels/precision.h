@@ -2,7 +2,8 @@
 //
 //   kFloat32    as their operands are
 //   kBfloat16   operands are rounded to bf16 (8 bits of significand, the exponents of float32), to
-//               nearest, ties to even; their products are exact in float32 and added in float32
+//               nearest, ties to even; their products, exact within float32's range, are added in
+//               float32
 //
 // It is the attribute "precision" of matmul, conv2d and its adjoints, "bf16" or none. Operands and
 // results stay float32 tensors: the rounding is part of the copy that kernels make of their

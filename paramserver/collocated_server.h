@@ -74,7 +74,7 @@ class CollocatedServer : public Server {
   // state is reset.
   void load_parameters(std::span<const float> buffer);
   // Collective. This rank's shard of parameters and state, and how to restore them. What is guarded
-  // is verified first: flipped bits never become a checkpoint.
+  // is verified first, so that bits that flipped before do not become a checkpoint.
   std::vector<ArrayPart> parts();
   void restore(const CheckpointReader& reader, std::int64_t step);
 

@@ -140,10 +140,10 @@ std::span<float> GradientStack::reserve(bsp::SlotRange subtree) {
   if (num_pushed_ == 0) {
     pieces_.clear();
   }
-  const auto holds_slot = [&](const Piece& piece) {
-    return piece.range.begin <= slot && slot < piece.range.end;
+  const auto overlaps = [&](const Piece& piece) {
+    return piece.range.begin < subtree.end && subtree.begin < piece.range.end;
   };
-  SUPERSTEP_CHECK(std::none_of(pieces_.begin(), pieces_.end(), holds_slot), "slot", slot,
+  SUPERSTEP_CHECK(std::none_of(pieces_.begin(), pieces_.end(), overlaps), "slot", slot,
                   "was pushed before in this step");
   open_buffer_ = free_buffer();
   SUPERSTEP_CHECK(open_buffer_ >= 0, "no buffer is left for slot", slot);

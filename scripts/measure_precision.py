@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 
-from benchmark_report import ENVIRONMENT, PROGRAM, ROOT, bench, machine_lines, spread, steps_for, write_section
+from benchmark_report import ENVIRONMENT, PROGRAM, ROOT, bench, command_line, machine_lines, spread, steps_for, write_section
 
 PRECISIONS = ("float32", "bf16")
 EXAMPLES = {"2NN": "fashion_mnist_mlp.toml", "CNN": "fashion_mnist_cnn.toml"}
@@ -95,7 +95,7 @@ def main():
         "[Decision 11](decisions/0011-products-in-bf16.md) says what is rounded.", "",
         "| model | ranks | float32 | bf16 | bf16 / float32 |", "|---|---|---|---|---|", *rows,
         *accuracy_rows(arguments.epochs), "",
-        f"Command: `./scripts/measure_precision.py {' '.join(sys.argv[1:])}`".replace(" `", "`")])
+        command_line("measure_precision.py")])
 
 
 if __name__ == "__main__":

@@ -11,13 +11,16 @@
 The tree (what git has, as it is now) is copied to build/mutation/tree, built there, and rebuilt for each mutation: a
 text that occurs once in a file is replaced by another. A mutation is caught when a named test fails; one that does not
 compile, or whose text is not there, proves nothing and counts as a failure. Results are kept in
-build/mutation/results.json. Processes that the tests leave behind are ended.
+build/mutation/results.json, and hold until the mutation or its file changes. Processes that the tests leave behind are
+ended.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
@@ -39,6 +42,16 @@ class Mutation:
         self.new = new
         self.tests = tests        # ctest -R
         self.targets = targets    # what these tests run
+
+    def content(self, root):
+        """Of its file in that tree; a file that is not there has no text to replace."""
+        path = root / self.file
+        return path.read_text() if path.is_file() else ""
+
+    def judged(self, content):
+        """A hash of what a verdict is about."""
+        words = [self.old, self.new, self.tests, content]
+        return hashlib.sha256(json.dumps(words).encode()).hexdigest()
 
 
 BSP = ("bsp_fault_program",)
@@ -99,8 +112,8 @@ MUTATIONS = (
     Mutation("a stop is agreed on", "worker/trainer.cpp", "  if ((server.flags() & kSignalFlag) != 0) {\n",
              "  if (stop_requested()) {\n", "^worker.world.mpi.np2$", WORKER_WORLD),
     # --- numbers and memory ---
-    Mutation("bad numbers are told to all ranks", "worker/trainer_step.cpp", "    server.raise_flags(kBadNumbersFlag);\n",
-             "", "^worker.world.lanes2$", WORKER_WORLD),
+    Mutation("bad numbers are told to all ranks", "worker/trainer_slots.cpp",
+             "    server.raise_flags(kBadNumbersFlag);\n", "", "^worker.world.lanes2$", WORKER_WORLD),
     Mutation("gradients are looked at", "worker/number_check.cpp", "  if (largest_magnitude(gradient) <= limit) {\n",
              "  if (largest_magnitude(gradient) <= limit || !gradient.empty()) {\n", "^worker.world.lanes2$", WORKER_WORLD),
     Mutation("a superstep with bad numbers is left out", "paramserver/collocated_server.cpp",
@@ -146,6 +159,11 @@ class Results:
     def __init__(self):
         self.path = WORK / "results.json"
         self.rows = json.loads(self.path.read_text()) if self.path.exists() else {}
+
+    def of(self, mutation):
+        """What was found of the mutation and its file as they are now; None: nothing."""
+        row = self.rows.get(mutation.name)
+        return row if row and row.get("judged") == mutation.judged(mutation.content(SOURCE)) else None
 
     def put(self, name, row):
         self.rows[name] = row
@@ -206,29 +224,31 @@ def build(targets, jobs):
 
 
 def test(tests):
-    """(ctest's exit code, names of tests that failed, number of tests)."""
+    """(ctest's exit code, names of tests that failed, whichever way, and its output)."""
     code, text = run("ctest", "--test-dir", BUILD, "-R", tests, "--no-tests=error")
-    failed = [line.split("-", 1)[1].split("(")[0].strip() for line in text.splitlines() if line.endswith("(Failed)") or
-              line.endswith("(Timeout)")]
+    failed = re.findall(r"^\s*\d+ - (\S+) \((?!Not Run|Disabled|Skipped)", text, re.M)
     return code, failed, text
 
 
 def judge(mutation, jobs):
     begin = time.monotonic()
     path = TREE / mutation.file
-    usual = path.read_text()
+    usual = mutation.content(TREE)
+    judged = mutation.judged(usual)
     if usual.count(mutation.old) != 1:
-        return {"verdict": "not there", "what": f"the text occurs {usual.count(mutation.old)} times in {mutation.file}"}
+        return {"verdict": "not there", "what": f"the text occurs {usual.count(mutation.old)} times in {mutation.file}",
+                "judged": judged}
     try:
         path.write_text(usual.replace(mutation.old, mutation.new))
         code, text = build(mutation.targets, jobs)
         if code != 0:
-            return {"verdict": "does not compile", "what": text[-2000:]}
+            return {"verdict": "does not compile", "what": text[-2000:], "judged": judged}
         code, failed, text = test(mutation.tests)
     finally:
         path.write_text(usual)
     row = {"verdict": "caught" if failed else "SURVIVED", "what": ", ".join(failed) or text[-2000:],
-           "seconds": round(time.monotonic() - begin), "date": time.strftime("%Y-%m-%d", time.gmtime())}
+           "seconds": round(time.monotonic() - begin), "date": time.strftime("%Y-%m-%d", time.gmtime()),
+           "judged": judged}
     return row
 
 
@@ -252,15 +272,16 @@ def expect_health(mutation, jobs):
 
 def table(results):
     width = max(len(mutation.name) for mutation in MUTATIONS)
+    num_caught = 0
     for mutation in MUTATIONS:
-        row = results.rows.get(mutation.name)
+        row = results.of(mutation)
         if row is None:
             print(f"{mutation.name:{width}}  not judged")
             continue
         what = row["what"] if row["verdict"] == "caught" else row["what"].strip().splitlines()[-1:]
         print(f"{mutation.name:{width}}  {row['verdict']:16}  {what}")
-    judged = [row for row in results.rows.values() if row["verdict"] == "caught"]
-    print(f"{len(judged)} of {len(MUTATIONS)} caught")
+        num_caught += row["verdict"] == "caught"
+    print(f"{num_caught} of {len(MUTATIONS)} caught")
 
 
 def main():
@@ -281,7 +302,7 @@ def main():
         table(results)
         return 0
     chosen = [mutation for mutation in MUTATIONS if mutation.name in (arguments.only or names) and
-              (arguments.only or mutation.name not in results.rows)]
+              (arguments.only or results.of(mutation) is None)]
     begin = time.monotonic()
     if chosen or arguments.prepare:
         prepare(MUTATIONS if arguments.prepare else chosen, arguments.jobs)
@@ -298,7 +319,8 @@ def main():
         results.put(mutation.name, row)
         print(f"{mutation.name}: {row['verdict']}", flush=True)
     table(results)
-    bad = [name for name in names if results.rows.get(name, {"verdict": "caught"})["verdict"] != "caught"]
+    rows = [results.of(mutation) for mutation in MUTATIONS]
+    bad = [row for row in rows if row is not None and row["verdict"] != "caught"]
     return 1 if bad else 0
 
 

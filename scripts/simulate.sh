@@ -13,7 +13,7 @@ begin=${1:-0}
 end=${2:-10000}
 build=${SUPERSTEP_SIMULATION_BUILD:-build/release}
 if [ ! -f "$build/build.ninja" ]; then
-  cmake --preset release -DSUPERSTEP_BUILD_TESTS=ON
+  cmake --preset release -B "$build" -DSUPERSTEP_BUILD_TESTS=ON
 fi
 cmake --build "$build" --parallel "$(nproc)" --target simulation_tests
 exec "$build/tests/simulation/simulation_tests" --seeds "$begin" "$end" "${@:3}"

@@ -128,10 +128,8 @@ void MpiTransport::check_completed() {
     int count = 0;
     check_mpi(MPI_Get_count(&statuses_[i], MPI_BYTE, &count), "MPI_Get_count", pending.peers);
     if (std::cmp_not_equal(count, pending.num_bytes)) {
-      throw CommunicationError(
-          "MPI_Irecv",
-          fmt::format("rank {} and rank {} disagree about a message: got {} bytes, expected {}",
-                      pending.peers.rank, pending.peers.peer, count, pending.num_bytes));
+      throw MessageMismatch("MPI_Irecv", pending.peers.rank, pending.peers.peer,
+                            checked_cast<std::size_t>(count), pending.num_bytes);
     }
   }
 }
@@ -143,6 +141,10 @@ bool MpiTransport::test_all() {
       MPI_Testall(static_cast<int>(requests_.size()), requests_.data(), &done, statuses_.data());
   if (code == MPI_ERR_IN_STATUS) {
     for (std::size_t i = 0; i < pending_.size(); ++i) {
+      if (statuses_[i].MPI_ERROR == MPI_ERR_TRUNCATE) {
+        throw MessageMismatch("MPI_Irecv", pending_[i].peers.rank, pending_[i].peers.peer, {},
+                              pending_[i].num_bytes);
+      }
       if (statuses_[i].MPI_ERROR != MPI_ERR_PENDING) {
         check_mpi(statuses_[i].MPI_ERROR,
                   pending_[i].kind == Pending::Kind::kReceive ? "MPI_Irecv" : "MPI_Isend",

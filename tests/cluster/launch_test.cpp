@@ -190,6 +190,8 @@ TEST(Diagnosis, NamesANodeThatCannotBeReached) {
                   "node-b cannot be reached: Name or service not known")}) {
     Diagnosis diagnosis;
     EXPECT_EQ(diagnosis.feed(line), line);
+    EXPECT_FALSE(diagnosis.named()) << "mpirun has not given up";
+    EXPECT_EQ(diagnosis.finish(), "");
     ASSERT_TRUE(diagnosis.named()) << line;
     EXPECT_EQ(diagnosis.named()->rank, -1);
     EXPECT_EQ(diagnosis.named()->what, what);
@@ -197,13 +199,25 @@ TEST(Diagnosis, NamesANodeThatCannotBeReached) {
   }
 }
 
+TEST(Diagnosis, WhatMpirunNamesComesBeforeAHostThatSshDidNotReach) {
+  Diagnosis diagnosis;
+  diagnosis.feed("ssh: connect to host b port 22: Connection timed out\n");
+  diagnosis.feed(
+      "mpirun noticed that process rank 1 with PID 0 on node a exited on signal 9 (Killed).\n");
+  diagnosis.finish();
+  ASSERT_TRUE(diagnosis.named());
+  EXPECT_EQ(diagnosis.named()->host, "a");
+}
+
 TEST(Diagnosis, OtherTextNamesNobody) {
   Diagnosis diagnosis;
   for (const char* text :
        {"mpirun noticed that process rank x with\n", "mpirun noticed that process rank 1 died\n",
-        "\n", "12.0;udp\n", "Remote daemon: [[1,0],1] on node b\n"}) {
+        "\n", "12.0;udp\n", "Remote daemon: [[1,0],1] on node b\n",
+        "[rank 1] data: ssh: connect to host b port 22: refused\n"}) {
     EXPECT_EQ(diagnosis.feed(text), text);
   }
+  diagnosis.finish();
   EXPECT_FALSE(diagnosis.named());
   EXPECT_FALSE(diagnosis.daemon_job());
 }

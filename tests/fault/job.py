@@ -241,7 +241,9 @@ class Job:
         return found
 
     def expect_result(self, expected):
-        expect(hash_in(self.text()) == expected, f"another result: {hash_in(self.text())}, expected {expected}")
+        found = self.hash()
+        expect(found is not None, "no hash:\n" + self.text())
+        expect(found == expected, f"another result: {found}, expected {expected}")
         done = self.supersteps_in_log()
         expect(done == list(range(1, self.supersteps + 1)), "supersteps are missing or there twice")
 

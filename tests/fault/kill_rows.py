@@ -133,33 +133,44 @@ class Goodput(Row):
     fault = "a random rank of 2 is killed once a minute on average, for 20 minutes (compared with a run in peace)"
     promise = "at least 0.90 of the undisturbed supersteps per second; same bits"
     trials = 1
-    seconds = 2400.0
+    seconds = 3600.0
+    healthy_seconds = 1200
+    least_goodput = 0.90
 
     def trial(self, seed):
         chance = random.Random(seed)
-        epochs = 120_000
-        rate = self.healthy_rate(epochs)
-        supersteps = int(rate * 1200)
-        job = self.job("trial", epochs=epochs, every=max(4, int(rate * 2)),
+        rate = self.healthy_rate()
+        supersteps = int(rate * self.healthy_seconds)
+        job = self.job("trial", epochs=self.long_epochs, every=max(4, int(rate * 2)),
                        extra=("--set", f"train.max_supersteps={supersteps}", "--set",
                               "train.log_every_supersteps=100"))
         begin = time.monotonic()
         job.launch(2)
+        below = set()
         kills = 0
         due = begin + chance.expovariate(1 / 60)
         while job.process.poll() is None:
+            expect(time.monotonic() - begin < 2 * self.healthy_seconds, "no end in twice the time:\n" +
+                   job.text()[-4000:])
             time.sleep(0.2)
-            ranks = job.ranks()
-            if time.monotonic() >= due and len(ranks) == 2:
+            below |= set(descendants(job.process.pid))
+            ranks = job.ranks() if time.monotonic() >= due else {}
+            if len(ranks) == 2:
                 os.kill(ranks[chance.randrange(2)], signal.SIGKILL)
                 kills += 1
                 due = time.monotonic() + chance.expovariate(1 / 60)
-        expect(job.process.returncode == 0, job.text())
-        goodput = supersteps / rate / (time.monotonic() - begin)
+        took = time.monotonic() - begin
+        expect(job.process.returncode == 0, f"exit code {job.process.returncode}\n{job.text()[-4000:]}")
+        expect(kills > 0, "nobody was killed")
+        goodput = supersteps / rate / took
+        job.expect_clean(below, 5.0)
+        result = job.hash()
+        expect(result is not None and result == self.long_result(supersteps), job.text()[-4000:])
+        expect(goodput >= self.least_goodput, f"goodput {goodput:.3f}")
         return {"goodput": goodput, "kills": kills}
 
-    def healthy_rate(self, epochs):
-        job = self.job("healthy", epochs=epochs, every=1000,
+    def healthy_rate(self):
+        job = self.job("healthy", epochs=self.long_epochs, every=1000,
                        extra=("--set", "train.max_supersteps=20000", "--set", "train.log_every_supersteps=100"))
         begin = time.monotonic()
         job.launch(2)

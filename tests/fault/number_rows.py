@@ -1,14 +1,27 @@
-"""The row in which a gradient of one rank is no number, or is far too large."""
+"""The row in which a gradient of one rank is no number, or is far too large.
+
+Slots are computed in one pass where they can be (docs/decisions/0010-slots-of-a-rank-in-one-pass.md), and the fault is
+then in the sum of two slots. A limit on gradients has them computed one by one: spikes are found by one, and the run on
+one rank needs one, so that the fault can be in a slot of its choice."""
 
 import itertools
 import random
 import re
 
-from job import expect
+from job import CONFIG, expect
 from row import Row
 
 LAYERS = {"first": "conv1/weight", "last": "dense1/bias"}
-FIRST_SLOTS = (0, 2, 5)  # of three ranks, eight slots
+# Of three ranks with eight slots: the first slot of a pair that is computed in one pass, and which hit of the rank's
+# failpoint it is, in one pass (0 1 | 2 3, 4 | 5, 6 7) as well as one by one.
+SLOTS = (0, 2, 6)
+HITS = (1, 1, 2)
+# Above the gradients of healthy slots and below spikes; and above everything but infinity and NaN.
+SPIKE_LIMIT = 100
+HUGE_LIMIT = 1e30
+# Says on rank 0 whether its two slots are computed one by one, in a superstep without a fault.
+PROBE = "point=gradient,rank=0,superstep=0,nth=2,action=delay:0"
+PROBE_SAYS = "failpoint gradient on rank 0 at superstep 0: delay"
 
 
 class BadNumbers(Row):
@@ -22,6 +35,10 @@ class BadNumbers(Row):
     needs_failpoints = True
     kinds = ("nan", "inf", "spike")
     policies = ("skip", "stop", "in a row")
+    # Four samples a slot and four classes, so that slots begin on 64 bytes and can be computed in one pass; in the last
+    # of the four steps of an epoch slots differ in size, and cannot.
+    config = CONFIG.replace("num_train = 75", "num_train = 116").replace("global_batch = 20", "global_batch = 32")
+    config = config.replace("num_classes = 3", "num_classes = 4").replace("units = 3", "units = 4")
     epochs = 8
     most_skipped = 3
 
@@ -33,15 +50,18 @@ class BadNumbers(Row):
         place = self.places()[LAYERS[layer]]
         element = chance.randrange(place[1])
         count = self.most_skipped + 1 if policy == "in a row" else 1
-        job = self.broken_job("trial", policy, [
-            f"point=gradient,rank={rank},superstep={superstep + i},element={place[0] + element},action={kind}"
-            for i in range(count)])
+        limit = SPIKE_LIMIT if kind == "spike" else 0
+        job = self.broken_job("trial", policy, limit, [PROBE, *(
+            f"point=gradient,rank={rank},superstep={superstep + i},nth={HITS[rank]},element={place[0] + element},"
+            f"action={kind}" for i in range(count))])
         job.launch(3)
         code = job.wait()
         text = job.text()
+        way = "one by one" if limit > 0 else "in one pass"
+        expect((PROBE_SAYS in text) == (limit > 0), f"slots were not computed {way}:\n{text}")
         value = {"nan": "-?nan", "inf": "inf", "spike": r"-?[0-9.e+]+"}[kind]
         finding = re.search(rf"is no number at superstep {superstep + 1} \(epoch \d+\): rank {rank}, (slot "
-                            rf"{FIRST_SLOTS[rank]}: gradient of {LAYERS[layer]}\[{element}\] is {value} "
+                            rf"{SLOTS[rank]}: gradient of {LAYERS[layer]}\[{element}\] is {value} "
                             r"\(samples \d+(, \d+)*\))", text)
         expect(finding is not None, f"not named: {policy}, {kind} in {layer} layer on rank {rank}, {superstep}\n{text}")
         expect(code == (0 if policy == "skip" else 6), f"{policy}: exit code {code}\n{text}")
@@ -58,10 +78,10 @@ class BadNumbers(Row):
             self.expect_goes_on(job, superstep, policy)
         return {policy: 1}
 
-    def broken_job(self, name, policy, faults):
+    def broken_job(self, name, policy, limit, faults):
         job = self.job(name, epochs=self.epochs, every=1, extra=(
             "--set", f"check.bad_numbers={'stop' if policy == 'stop' else 'skip'}",
-            "--set", f"check.max_skipped={self.most_skipped}", "--set", "check.gradient_limit=50",
+            "--set", f"check.max_skipped={self.most_skipped}", "--set", f"check.gradient_limit={limit}",
             "--set", "checkpoint.asynchronous=false", "--set", "checkpoint.keep=100"))
         job.environment["SUPERSTEP_FAULT"] = ";".join(faults)
         return job
@@ -76,8 +96,9 @@ class BadNumbers(Row):
         return self.found_places
 
     def expect_one_rank_agrees(self, job, finding, superstep, rank, element, kind):
-        single = self.broken_job("single", "skip", [f"point=gradient,superstep={superstep},nth={FIRST_SLOTS[rank] + 1},"
-                                                    f"element={element},action={kind}"])
+        limit = SPIKE_LIMIT if kind == "spike" else HUGE_LIMIT  # one hit for every slot
+        single = self.broken_job("single", "skip", limit, [
+            f"point=gradient,superstep={superstep},nth={SLOTS[rank] + 1},element={element},action={kind}"])
         single.plain(1)
         expect(single.wait() == 0, single.text())
         expect(finding in single.text(), f"3 ranks: {finding}\n1 rank: {single.text()}")

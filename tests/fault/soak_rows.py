@@ -40,6 +40,8 @@ class Soak(Row):
         took = time.monotonic() - begin
         expected = self.long_result(supersteps)
         expect(job.hash() == expected, f"another result: {job.hash()}, expected {expected}")
+        expect(sum(faults.values()) >= self.minutes and len(job.attempts()) > 1,
+               f"too few faults: {faults}, {len(job.attempts())} attempts in {took / 60:.1f} minutes")
         done = job.supersteps_in_log()
         expect(done == sorted(set(done)) and done[-1] == supersteps, "supersteps are there twice, or the last is not")
         job.expect_clean(below, 5.0)
@@ -69,7 +71,7 @@ class Soak(Row):
         return True
 
     def long_job(self, name, supersteps):
-        return self.job(name, epochs=1_000_000, every=500, extra=(
+        return self.job(name, epochs=self.long_epochs, every=500, extra=(
             "--set", f"train.max_supersteps={supersteps}", "--set", "train.log_every_supersteps=100",
             "--set", f"bsp.sync_deadline_seconds={self.deadline}"))
 
@@ -80,10 +82,3 @@ class Soak(Row):
         job.launch(3)
         expect(job.wait(600) == 0, job.text())
         return max(500, int(4000 / (time.monotonic() - begin) * 60 * self.minutes * 2 / 3) // 100 * 100)
-
-    def long_result(self, supersteps):
-        job = self.job("reference", epochs=1_000_000, every=1_000_000, extra=(
-            "--set", f"train.max_supersteps={supersteps}", "--set", "train.log_every_supersteps=100"))
-        job.plain(1)
-        expect(job.wait(3600) == 0, job.text())
-        return job.hash()

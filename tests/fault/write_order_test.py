@@ -71,6 +71,6 @@ class WriteOrder(unittest.TestCase):
 if __name__ == "__main__":
     PROGRAM = str(pathlib.Path(sys.argv.pop(1)).resolve())
     if not can_trace():
-        print("strace cannot be used here: nothing was checked")
+        print("[  SKIPPED ] strace cannot be used here")  # the CI looks for the mark
         sys.exit(0)
     unittest.main(verbosity=2)

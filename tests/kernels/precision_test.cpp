@@ -6,7 +6,9 @@
 #include <cmath>
 #include <limits>
 #include <optional>
+#include <span>
 #include <string>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -158,7 +160,9 @@ TEST(Bf16, OpsAddUpTheProductsOfRoundedOperandsOnEveryBackend) {
     const ReferenceTensor want =
         heavy_reference(call.op)(to_reference(exact_operands), call.attributes)[0];
     const double tolerance = rounding_of_sum(DType::kFloat32, call.terms);
-    for (const Backend backend : backends_of(op, operands, attributes)) {
+    const std::vector<Backend> backends = backends_of(op, operands, attributes);
+    ASSERT_FALSE(backends.empty());
+    for (const Backend backend : backends) {
       const Tensor got = kernels::apply_with(backend, op, operands, attributes)[0];
       EXPECT_LE(largest_difference(got, want), tolerance)
           << call.op << " on " << kernels::name_of(backend) << ", "
@@ -197,6 +201,44 @@ TEST(Bf16, ChangesWhatOpsCompute) {
         kernels::apply(call.op, operands, with_precision(call.attributes, Precision::kBfloat16))[0];
     EXPECT_GT(largest_difference(found, exact), rounding_of_sum(DType::kFloat32, call.terms))
         << call.op;
+  }
+}
+
+// The instructions take a product below the smallest normal number for zero, float32 does not: that
+// tells which of the two multiplied.
+TEST(Bf16, MultipliesWithTheProcessorsInstructionsWhereThereAreAny) {
+  const auto tiny = [](const Shape& shape) {
+    return Tensor::full(shape, DType::kFloat32, std::ldexp(1.0, -70));
+  };
+  const bool expect_zero = kernels::has_bf16_instructions();
+  const Tensor product =
+      kernels::matmul(tiny({8, 40}), tiny({40, 16}), {.precision = Precision::kBfloat16});
+  EXPECT_THAT(product.data<float>(),
+              ::testing::Each(expect_zero ? 0.0F : 40 * std::ldexp(1.0F, -140)));
+  const std::vector<Tensor> operands = {tiny({2, 32, 7, 7}), tiny({64, 32, 5, 5})};
+  const Attributes attributes = {{"padding", Sizes{2, 2, 2, 2}}, {"precision", "bf16"}};
+  const kernels::OpInfo& op = kernels::find_op("conv2d");
+  for (const Backend backend : backends_of(op, operands, attributes)) {
+    const Tensor images = kernels::apply_with(backend, op, operands, attributes)[0];
+    if (expect_zero && backend == Backend::kOneDnn) {
+      EXPECT_THAT(images.data<float>(), ::testing::Each(0.0F));
+    } else {
+      EXPECT_THAT(images.data<float>(), ::testing::Each(::testing::Gt(0.0F)));
+    }
+  }
+}
+
+TEST(Bf16, LetsInfinitiesAndNansThrough) {
+  Tensor a = random_tensor({DType::kFloat32, Shape{3, 40}}, 1);
+  const Tensor b = Tensor::full(Shape{40, 17}, DType::kFloat32, 1.0);
+  a.mutable_data<float>()[5] = kInfinity;
+  a.mutable_data<float>()[40 + 39] = std::numeric_limits<float>::quiet_NaN();
+  const Tensor product = kernels::matmul(a, b, {.precision = Precision::kBfloat16});
+  const std::span<const float> found = product.data<float>();
+  for (std::size_t column = 0; column < 17; ++column) {
+    EXPECT_EQ(found[column], kInfinity);
+    EXPECT_TRUE(std::isnan(found[17 + column]));
+    EXPECT_TRUE(std::isfinite(found[34 + column]));
   }
 }
 

@@ -180,7 +180,8 @@ TEST(GradientStack, RefusesASlotThatIsComputedTwice) {
     stack.push(slot, 0, stack.reserve(slot));
     EXPECT_THROW(stack.reserve(slot), CheckFailure);
   }
-  EXPECT_THROW(stack.reserve(3), CheckFailure);  // within a sum by now
+  EXPECT_THROW(stack.reserve(3), CheckFailure);                     // within a sum by now
+  EXPECT_THROW(stack.reserve(bsp::SlotRange{0, 4}), CheckFailure);  // around it
   stack.finish_step();
   EXPECT_NO_THROW(stack.reserve(3));
 }

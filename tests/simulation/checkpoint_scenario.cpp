@@ -157,6 +157,8 @@ Hash128 write_flawed(bsp::World& world, const fs::path& root, int keep, Protocol
   }
   if (is_root && !sealed) {
     paramserver::seal(temporary, target, manifest);
+  }
+  if (is_root) {
     paramserver::prune_checkpoints(root, keep, {});
   }
   world.sync();
@@ -265,7 +267,6 @@ ReferenceRun make_checkpointing_reference() {
 Problem run_flawed_checkpoint_seed(std::uint64_t seed, const CheckpointFlaws& flaws) {
   static const ReferenceRun reference = make_checkpointing_reference();
   Simulation simulation(seed);
-  simulation.disk().set_flaw(flaws.disk);
   PhiloxStream& random = simulation.random();
   const RunOptions options{.every = 1 + static_cast<std::int64_t>(random.below(3)),
                            .run = random.below(3) == 0 ? CheckpointWriter::Run::kHere
@@ -274,6 +275,7 @@ Problem run_flawed_checkpoint_seed(std::uint64_t seed, const CheckpointFlaws& fl
   SupervisedRun run = make_checkpointing_run(options, 1 + static_cast<int>(random.below(3)));
   compare_with(reference, options.every, run);
   make_run_directory(simulation, run.checkpoints.parent_path());
+  simulation.disk().set_flaw(flaws.disk);  // what was made until here lasts
   return supervise(simulation, run);
 }
 

@@ -6,6 +6,8 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 
+#include "base/checked_cast.h"
+#include "base/error.h"
 #include "base/file.h"
 #include "cluster/launch_policy.h"
 
@@ -24,17 +26,22 @@ std::int64_t draw(Simulation& simulation, std::int64_t least, std::int64_t most)
   return least + static_cast<std::int64_t>(simulation.random().below(count));
 }
 
+struct Attempt {
+  Job job;
+  bool is_left_alone = false;  // nothing happens to it while it runs
+};
+
 // Of ten attempts, seven die (four of them at a call to the disk), two meet an error of the disk,
 // and one is left alone.
-Job draw_job(Simulation& simulation, const SupervisedRun& run, int attempt) {
+Attempt draw_attempt(Simulation& simulation, const SupervisedRun& run, int number) {
   PhiloxStream& random = simulation.random();
   Job job{.lanes = static_cast<int>(draw(simulation, 1, run.max_ranks)),
           .ranks_per_node = static_cast<int>(random.below(3)),
           .interruption = {},
           .aftermath = Aftermath::kNothing};
   simulation.disk().fail_after(-1, 0);
-  if (attempt >= kAttemptsWithFaults) {
-    return job;
+  if (number >= kAttemptsWithFaults) {
+    return {.job = job, .is_left_alone = true};
   }
   const std::uint64_t kind = random.below(10);
   if (kind < 4) {
@@ -49,7 +56,13 @@ Job draw_job(Simulation& simulation, const SupervisedRun& run, int attempt) {
     job.interruption.others_live_on = static_cast<std::int64_t>(random.below(kLongestAfterlife));
   }
   job.aftermath = random.below(2) == 0 ? Aftermath::kPowerLoss : Aftermath::kNothing;
-  return job;
+  return {.job = job, .is_left_alone = kind == 9};
+}
+
+// Dying ranks and errors of the disk are no reason for these.
+bool is_never_right(int exit_code) {
+  return exit_code >= static_cast<int>(ExitCode::kRanksDisagree) &&
+         exit_code <= static_cast<int>(ExitCode::kCorruption);
 }
 
 cluster::RankVerdict verdict_of(const RunRecord& record, int lanes) {
@@ -61,7 +74,7 @@ cluster::RankVerdict verdict_of(const RunRecord& record, int lanes) {
   return all_same ? cluster::RankVerdict::kFinished : cluster::RankVerdict::kDisagree;
 }
 
-Problem examine_disk(const SupervisedRun& run, const RunRecord& record, std::int64_t newest) {
+Problem examine_disk(const SupervisedRun& run, RunRecord& record, std::int64_t newest) {
   const std::vector<paramserver::ExaminedCheckpoint> all =
       paramserver::examine_checkpoints(run.checkpoints);
   for (const paramserver::ExaminedCheckpoint& checkpoint : all) {
@@ -77,8 +90,10 @@ Problem examine_disk(const SupervisedRun& run, const RunRecord& record, std::int
                        record.written);
   }
   // One more: whoever was stopped between sealing the newest and pruning the oldest.
-  if (std::cmp_greater(all.size(), run.keep + 1)) {
-    return fmt::format("{} checkpoints are left, expected at most {}", all.size(), run.keep + 1);
+  const int most = std::max(run.keep, record.left) + 1;
+  record.left = checked_cast<int>(all.size());
+  if (record.left > most) {
+    return fmt::format("{} checkpoints are left, expected at most {}", all.size(), most);
   }
   return std::nullopt;
 }
@@ -112,8 +127,8 @@ Problem supervise(Simulation& simulation, const SupervisedRun& run) {
   RunRecord record;
   cluster::RestartPolicy policy({.max_restarts = 100});
   std::int64_t newest_before = -1;
-  for (int attempt = 0; attempt <= kAttemptsWithFaults; ++attempt) {
-    const Job job = draw_job(simulation, run, attempt);
+  for (int attempt = 0;; ++attempt) {
+    const auto [job, is_left_alone] = draw_attempt(simulation, run, attempt);
     const JobEnd end = run_attempt(simulation, run, job, record);
     const std::string where =
         fmt::format("attempt {} ({} ranks, {} per node, exit code {}): ", attempt, job.lanes,
@@ -137,6 +152,12 @@ Problem supervise(Simulation& simulation, const SupervisedRun& run) {
                  : where + fmt::format("ended with {}, the undisturbed run with {}", record.ends[0],
                                        run.right_end);
     }
+    if (is_left_alone) {
+      return where + "failed without a fault: " + decision.reason;
+    }
+    if (is_never_right(end.exit_code)) {
+      return where + decision.reason;
+    }
     if (decision.verdict == cluster::Verdict::kGiveUp) {
       if (verdict == cluster::RankVerdict::kDisagree || superstep > newest_before) {
         return where + "given up: " + decision.reason;
@@ -145,7 +166,6 @@ Problem supervise(Simulation& simulation, const SupervisedRun& run) {
     }
     newest_before = superstep;
   }
-  return "it is not done after an attempt without faults";
 }
 
 }  // namespace superstep::simulation

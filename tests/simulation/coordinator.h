@@ -5,7 +5,9 @@
 // After every attempt:
 // - whatever is named like a checkpoint verifies, and is the undisturbed run's at that superstep;
 // - the newest one is not older than the last one that any rank was told is written;
-// - of finished ones there are no more than are to be kept, and the one before the last was pruned.
+// - of finished ones there are no more than are to be kept, and the one before the last was pruned;
+// - an attempt that no fault met is done, and none ended because ranks disagreed, because of
+//   numbers or because of changed bytes (exit codes 5 to 7).
 // At the end every rank has the hash of the undisturbed run.
 #pragma once
 
@@ -27,6 +29,7 @@ namespace superstep::simulation {
 // What survives a job: it is known to whoever watches.
 struct RunRecord {
   std::int64_t written = -1;      // superstep of the newest checkpoint that was said to be written
+  int left = 0;                   // checkpoints on disk after the attempt before
   std::vector<std::string> ends;  // hashes of the ranks that are done, in this attempt
 
   void note_written(std::int64_t superstep) { written = std::max(written, superstep); }

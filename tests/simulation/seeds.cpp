@@ -91,7 +91,8 @@ std::uint64_t add_events(const std::string& text, std::uint64_t begin, SeedRepor
   return next;
 }
 
-// Some seeds from `begin` on, in a process of their own; returns where to go on.
+// Some seeds from `begin` on, in a process of their own; returns where to go on: at least one seed
+// further, also when the process died before it began one.
 std::uint64_t run_some(const Scenario& scenario, std::uint64_t begin, std::uint64_t end,
                        bool is_quiet, SeedReport& report) {
   std::array<int, 2> pipe{};
@@ -104,7 +105,7 @@ std::uint64_t run_some(const Scenario& scenario, std::uint64_t begin, std::uint6
     run_in_child(scenario, begin, end, pipe[1], is_quiet);
   }
   ::close(pipe[1]);
-  const std::uint64_t next = add_events(read_all(pipe[0]), begin, report);
+  const std::uint64_t next = std::max(add_events(read_all(pipe[0]), begin, report), begin + 1);
   ::close(pipe[0]);
   int status = 0;
   SUPERSTEP_CHECK(::waitpid(child, &status, 0) == child);
