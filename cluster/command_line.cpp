@@ -276,7 +276,7 @@ std::string usage_problem(const Grammar& grammar, const CLI::ParseError& error) 
   const std::vector<CLI::App*> chosen = grammar.app.get_subcommands();
   const CLI::App& app = chosen.empty() ? grammar.app : *chosen.front();
   if (chosen.empty()) {
-    if (const std::string complaint = unknown_command(grammar); !complaint.empty()) {
+    if (std::string complaint = unknown_command(grammar); !complaint.empty()) {
       return complaint;
     }
   }
@@ -346,10 +346,9 @@ Grammar::Grammar() {
 
 // Any command line but that of launch, which mixes its options with those of mpirun.
 Command parse_program(const std::vector<std::string>& words) {
-  std::vector<const char*> argv;
-  for (const std::string& word : words) {
-    argv.push_back(word.c_str());
-  }
+  std::vector<const char*> argv(words.size());
+  std::transform(words.begin(), words.end(), argv.begin(),
+                 [](const std::string& word) { return word.c_str(); });
   Grammar grammar;
   try {
     grammar.app.parse(static_cast<int>(argv.size()), argv.data());

@@ -4,6 +4,7 @@
 
 #include <fmt/format.h>
 
+#include "base/as_size.h"
 #include "base/error.h"
 #include "kernels/op_table.h"
 #include "kernels/ops.h"
@@ -50,7 +51,7 @@ class Pass {
 
  private:
   const Tensor& parameter(const Model::Node& node, int index) const {
-    return inputs_.parameters[static_cast<std::size_t>(node.first_entry + index)];
+    return inputs_.parameters[as_size(node.first_entry + index)];
   }
 
   Tensor with_bias(bool bias, const Model::Node& node, const Tensor& x) const {

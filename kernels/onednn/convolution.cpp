@@ -58,12 +58,13 @@ struct Primitive {
 };
 
 template <typename Descriptor>
-std::optional<Primitive> finish(const Descriptor& descriptor, std::array<memory::desc, 3> descs,
+std::optional<Primitive> finish(const Descriptor& descriptor,
+                                const std::array<memory::desc, 3>& descs,
                                 std::array<int, 3> arguments) {
   if (std::string_view(descriptor.impl_info_str()).substr(0, 3) == "ref") {
     return std::nullopt;
   }
-  return Primitive{dnnl::primitive(descriptor.get()), std::move(descs), arguments,
+  return Primitive{dnnl::primitive(descriptor.get()), descs, arguments,
                    descriptor.scratchpad_desc()};
 }
 

@@ -36,6 +36,7 @@ std::string hash_of_results() {
   const auto add_one = [&](const char* op, const std::vector<Shape>& shapes,
                            const kernels::Attributes& attributes) {
     std::vector<Tensor> inputs;
+    inputs.reserve(shapes.size());
     for (const Shape& shape : shapes) {
       inputs.push_back(random_tensor({DType::kFloat32, shape}, inputs.size() + 1));
     }

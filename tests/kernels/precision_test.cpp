@@ -121,16 +121,18 @@ std::vector<Call> calls() {
     const auto sizes = [](const Shape& shape) {
       return Sizes(shape.sizes().begin(), shape.sizes().end());
     };
-    const auto patch = static_cast<double>(filter.num_elements() / filter[0]);
-    all.push_back({"conv2d", {x, filter}, window, patch});
+    const std::int64_t patch = filter.num_elements() / filter[0];
+    const std::int64_t inputs = filter.num_elements() / filter[1];
+    const std::int64_t places = y.num_elements() / y[1];
+    all.push_back({"conv2d", {x, filter}, window, static_cast<double>(patch)});
     all.push_back({"conv2d_backward_input",
                    {y, filter},
                    Attributes(window).with("input_shape", sizes(x)),
-                   static_cast<double>(filter.num_elements() / filter[1])});
+                   static_cast<double>(inputs)});
     all.push_back({"conv2d_backward_filter",
                    {x, y},
                    Attributes(window).with("filter_shape", sizes(filter)),
-                   static_cast<double>(y.num_elements() / y[1])});
+                   static_cast<double>(places)});
   };
   convolution({3, 1, 12, 12}, {32, 1, 5, 5}, {3, 32, 12, 12}, {{"padding", same5}});
   convolution({2, 32, 7, 7}, {64, 32, 5, 5}, {2, 64, 7, 7}, {{"padding", same5}});

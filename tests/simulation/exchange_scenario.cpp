@@ -47,9 +47,9 @@ ExchangeOptions draw_options(std::uint64_t seed, PhiloxStream& random) {
 // A table that any rank draws alike.
 std::vector<int> draw_placement(const ExchangeOptions& options, int num_ranks, int step) {
   PhiloxStream random(options.seed, stream_id("simulation/placement"), step);
-  std::vector<int> placement;
-  for (int slot = 0; slot < options.num_slots; ++slot) {
-    placement.push_back(static_cast<int>(random.below(static_cast<std::uint64_t>(num_ranks))));
+  std::vector<int> placement(static_cast<std::size_t>(options.num_slots));
+  for (int& rank : placement) {
+    rank = static_cast<int>(random.below(static_cast<std::uint64_t>(num_ranks)));
   }
   return placement;
 }

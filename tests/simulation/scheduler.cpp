@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cstring>
 #include <system_error>
 #include <utility>
@@ -88,7 +89,7 @@ std::unique_ptr<Scheduler::Stack> Scheduler::take_stack() {
 
 // makecontext passes integers only.
 void Scheduler::enter_task(unsigned high, unsigned low) {
-  auto* task = reinterpret_cast<Task*>(std::uintptr_t{high} << 32 | low);
+  auto* task = std::bit_cast<Task*>(std::uintptr_t{high} << 32 | low);
   task->body();
   task->has_ended = true;
   task->scheduler->switch_away();

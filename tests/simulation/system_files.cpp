@@ -26,7 +26,7 @@ namespace {
 
 using superstep::simulation::Disk;
 using superstep::simulation::kRoot;
-using superstep::simulation::real_function;
+using superstep::simulation::RealFunction;
 using superstep::simulation::Simulation;
 
 bool is_below_root(std::string_view path) {
@@ -124,7 +124,7 @@ int open_on(Disk& disk, int directory, const char* path, int flags) {
 extern "C" {
 
 int open(const char* path, int flags, ...) {
-  static auto* const real = real_function<decltype(open)>("open");
+  static const RealFunction<decltype(open)> real("open");
   va_list list;
   va_start(list, flags);
   const mode_t mode = mode_argument(flags, list);
@@ -134,7 +134,7 @@ int open(const char* path, int flags, ...) {
 }
 
 int openat(int directory, const char* path, int flags, ...) {
-  static auto* const real = real_function<decltype(openat)>("openat");
+  static const RealFunction<decltype(openat)> real("openat");
   va_list list;
   va_start(list, flags);
   const mode_t mode = mode_argument(flags, list);
@@ -145,13 +145,13 @@ int openat(int directory, const char* path, int flags, ...) {
 }
 
 int close(int descriptor) {
-  static auto* const real = real_function<decltype(close)>("close");
+  static const RealFunction<decltype(close)> real("close");
   Disk* disk = disk_of(descriptor);
   return disk == nullptr ? real(descriptor) : result_of(disk->close(descriptor));
 }
 
 ssize_t pread(int descriptor, void* bytes, size_t count, off_t offset) {
-  static auto* const real = real_function<decltype(pread)>("pread");
+  static const RealFunction<decltype(pread)> real("pread");
   Disk* disk = disk_of(descriptor);
   return disk == nullptr ? real(descriptor, bytes, count, offset)
                          : result_of<ssize_t>(disk->read(descriptor, offset,
@@ -159,7 +159,7 @@ ssize_t pread(int descriptor, void* bytes, size_t count, off_t offset) {
 }
 
 ssize_t pwrite(int descriptor, const void* bytes, size_t count, off_t offset) {
-  static auto* const real = real_function<decltype(pwrite)>("pwrite");
+  static const RealFunction<decltype(pwrite)> real("pwrite");
   Disk* disk = disk_of(descriptor);
   return disk == nullptr ? real(descriptor, bytes, count, offset)
                          : result_of<ssize_t>(changing(*disk).write(
@@ -167,7 +167,7 @@ ssize_t pwrite(int descriptor, const void* bytes, size_t count, off_t offset) {
 }
 
 ssize_t read(int descriptor, void* bytes, size_t count) {
-  static auto* const real = real_function<decltype(read)>("read");
+  static const RealFunction<decltype(read)> real("read");
   const int behind = behind_stream(descriptor);
   Disk* disk = disk_of(behind);
   return disk == nullptr
@@ -176,7 +176,7 @@ ssize_t read(int descriptor, void* bytes, size_t count) {
 }
 
 ssize_t write(int descriptor, const void* bytes, size_t count) {
-  static auto* const real = real_function<decltype(write)>("write");
+  static const RealFunction<decltype(write)> real("write");
   const int behind = behind_stream(descriptor);
   Disk* disk = disk_of(behind);
   return disk == nullptr ? real(descriptor, bytes, count)
@@ -186,7 +186,7 @@ ssize_t write(int descriptor, const void* bytes, size_t count) {
 
 // One piece at a time, as the system may.
 ssize_t writev(int descriptor, const iovec* pieces, int count) {
-  static auto* const real = real_function<decltype(writev)>("writev");
+  static const RealFunction<decltype(writev)> real("writev");
   if (disk_of(behind_stream(descriptor)) == nullptr) {
     return real(descriptor, pieces, count);
   }
@@ -197,7 +197,7 @@ ssize_t writev(int descriptor, const iovec* pieces, int count) {
 }
 
 FILE* fopen64(const char* path, const char* mode) {
-  static auto* const real = real_function<decltype(fopen64)>("fopen64");
+  static const RealFunction<decltype(fopen64)> real("fopen64");
   Disk* disk = disk_of(path);
   if (disk == nullptr) {
     return real(path, mode);
@@ -212,7 +212,7 @@ FILE* fopen64(const char* path, const char* mode) {
 }
 
 int fclose(FILE* stream) {
-  static auto* const real = real_function<decltype(fclose)>("fclose");
+  static const RealFunction<decltype(fclose)> real("fclose");
   if (const auto found = stream_descriptors().find(fileno(stream));
       found != stream_descriptors().end()) {
     disk_of(found->second)->close(found->second);
@@ -222,7 +222,7 @@ int fclose(FILE* stream) {
 }
 
 int ftruncate(int descriptor, off_t length) noexcept {
-  static auto* const real = real_function<decltype(ftruncate)>("ftruncate");
+  static const RealFunction<decltype(ftruncate)> real("ftruncate");
   Disk* disk = disk_of(descriptor);
   return disk == nullptr ? real(descriptor, length)
                          : result_of(changing(*disk).resize(descriptor, length));
@@ -230,39 +230,39 @@ int ftruncate(int descriptor, off_t length) noexcept {
 
 // Returns the error.
 int posix_fallocate(int descriptor, off_t offset, off_t length) {
-  static auto* const real = real_function<decltype(posix_fallocate)>("posix_fallocate");
+  static const RealFunction<decltype(posix_fallocate)> real("posix_fallocate");
   Disk* disk = disk_of(descriptor);
   return disk == nullptr ? real(descriptor, offset, length)
                          : -changing(*disk).reserve(descriptor, offset + length);
 }
 
 int fsync(int descriptor) {
-  static auto* const real = real_function<decltype(fsync)>("fsync");
+  static const RealFunction<decltype(fsync)> real("fsync");
   Disk* disk = disk_of(descriptor);
   return disk == nullptr ? real(descriptor) : result_of(changing(*disk).sync(descriptor));
 }
 
 int mkdir(const char* path, mode_t mode) noexcept {
-  static auto* const real = real_function<decltype(mkdir)>("mkdir");
+  static const RealFunction<decltype(mkdir)> real("mkdir");
   Disk* disk = disk_of(path);
   return disk == nullptr ? real(path, mode) : result_of(changing(*disk).make_directory(path));
 }
 
 int rename(const char* from, const char* to) noexcept {
-  static auto* const real = real_function<int(const char*, const char*)>("rename");
+  static const RealFunction<int(const char*, const char*)> real("rename");
   Disk* disk = disk_of(from);
   return disk == nullptr ? real(from, to) : result_of(changing(*disk).rename(from, to));
 }
 
 int unlinkat(int directory, const char* path, int flags) noexcept {
-  static auto* const real = real_function<decltype(unlinkat)>("unlinkat");
+  static const RealFunction<decltype(unlinkat)> real("unlinkat");
   Disk* disk = disk_of(directory, path);
   return disk == nullptr ? real(directory, path, flags)
                          : result_of(changing(*disk).unlink(directory, path, flags));
 }
 
 int remove(const char* path) noexcept {
-  static auto* const real = real_function<int(const char*)>("remove");
+  static const RealFunction<int(const char*)> real("remove");
   Disk* disk = disk_of(path);
   if (disk == nullptr) {
     return real(path);
@@ -272,26 +272,26 @@ int remove(const char* path) noexcept {
 }
 
 int stat(const char* path, struct stat* status) noexcept {
-  static auto* const real = real_function<int(const char*, struct stat*)>("stat");
+  static const RealFunction<int(const char*, struct stat*)> real("stat");
   Disk* disk = disk_of(path);
   return disk == nullptr ? real(path, status) : result_of(disk->status(AT_FDCWD, path, status));
 }
 
 // The disk has no links.
 int lstat(const char* path, struct stat* status) noexcept {
-  static auto* const real = real_function<int(const char*, struct stat*)>("lstat");
+  static const RealFunction<int(const char*, struct stat*)> real("lstat");
   Disk* disk = disk_of(path);
   return disk == nullptr ? real(path, status) : result_of(disk->status(AT_FDCWD, path, status));
 }
 
 int fstat(int descriptor, struct stat* status) noexcept {
-  static auto* const real = real_function<int(int, struct stat*)>("fstat");
+  static const RealFunction<int(int, struct stat*)> real("fstat");
   Disk* disk = disk_of(descriptor);
   return disk == nullptr ? real(descriptor, status) : result_of(disk->status(descriptor, status));
 }
 
 int statvfs(const char* path, struct statvfs* status) noexcept {
-  static auto* const real = real_function<int(const char*, struct statvfs*)>("statvfs");
+  static const RealFunction<int(const char*, struct statvfs*)> real("statvfs");
   Disk* disk = disk_of(path);
   if (disk == nullptr) {
     return real(path, status);
@@ -304,7 +304,7 @@ int statvfs(const char* path, struct statvfs* status) noexcept {
 }
 
 DIR* fdopendir(int descriptor) {
-  static auto* const real = real_function<decltype(fdopendir)>("fdopendir");
+  static const RealFunction<decltype(fdopendir)> real("fdopendir");
   Disk* disk = disk_of(descriptor);
   if (disk == nullptr) {
     return real(descriptor);
@@ -316,7 +316,7 @@ DIR* fdopendir(int descriptor) {
 }
 
 dirent* readdir(DIR* directory) {
-  static auto* const real = real_function<decltype(readdir)>("readdir");
+  static const RealFunction<decltype(readdir)> real("readdir");
   Listing* listing = listing_of(directory);
   if (listing == nullptr) {
     return real(directory);
@@ -334,13 +334,13 @@ dirent* readdir(DIR* directory) {
 }
 
 int dirfd(DIR* directory) noexcept {
-  static auto* const real = real_function<decltype(dirfd)>("dirfd");
+  static const RealFunction<decltype(dirfd)> real("dirfd");
   const Listing* listing = listing_of(directory);
   return listing == nullptr ? real(directory) : listing->descriptor;
 }
 
 int closedir(DIR* directory) {
-  static auto* const real = real_function<decltype(closedir)>("closedir");
+  static const RealFunction<decltype(closedir)> real("closedir");
   const Listing* listing = listing_of(directory);
   if (listing == nullptr) {
     return real(directory);

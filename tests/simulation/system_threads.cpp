@@ -1,6 +1,7 @@
 // The system calls that start threads, wait and tell the time, for tasks of a simulation. Whoever
 // is none gets the system's own.
 
+#include <bit>
 #include <cerrno>
 #include <chrono>
 #include <cstdarg>
@@ -21,7 +22,7 @@
 
 namespace {
 
-using superstep::simulation::real_function;
+using superstep::simulation::RealFunction;
 using superstep::simulation::Scheduler;
 using superstep::simulation::Simulation;
 
@@ -58,7 +59,7 @@ extern "C" {
 
 int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*start)(void*),
                    void* argument) noexcept {
-  static auto* const real = real_function<decltype(pthread_create)>("pthread_create");
+  static const RealFunction<decltype(pthread_create)> real("pthread_create");
   Scheduler* scheduler = scheduler_of_task();
   if (scheduler == nullptr) {
     return real(thread, attributes, start, argument);
@@ -69,7 +70,7 @@ int pthread_create(pthread_t* thread, const pthread_attr_t* attributes, void* (*
 }
 
 int pthread_join(pthread_t thread, void** result) {
-  static auto* const real = real_function<decltype(pthread_join)>("pthread_join");
+  static const RealFunction<decltype(pthread_join)> real("pthread_join");
   Scheduler* scheduler = scheduler_of_task();
   if (scheduler == nullptr) {
     return real(thread, result);
@@ -81,7 +82,7 @@ int pthread_join(pthread_t thread, void** result) {
 }
 
 int pthread_mutex_lock(pthread_mutex_t* mutex) noexcept {
-  static auto* const real = real_function<decltype(pthread_mutex_lock)>("pthread_mutex_lock");
+  static const RealFunction<decltype(pthread_mutex_lock)> real("pthread_mutex_lock");
   Scheduler* scheduler = scheduler_of_task();
   if (scheduler == nullptr) {
     return real(mutex);
@@ -95,7 +96,7 @@ int pthread_mutex_lock(pthread_mutex_t* mutex) noexcept {
 }
 
 int pthread_cond_wait(pthread_cond_t* condition, pthread_mutex_t* mutex) {
-  static auto* const real = real_function<decltype(pthread_cond_wait)>("pthread_cond_wait");
+  static const RealFunction<decltype(pthread_cond_wait)> real("pthread_cond_wait");
   Scheduler* scheduler = scheduler_of_task();
   return scheduler == nullptr ? real(condition, mutex)
                               : wait_on_condition(*scheduler, mutex, nullptr);
@@ -103,8 +104,7 @@ int pthread_cond_wait(pthread_cond_t* condition, pthread_mutex_t* mutex) {
 
 int pthread_cond_timedwait(pthread_cond_t* condition, pthread_mutex_t* mutex,
                            const timespec* until) {
-  static auto* const real =
-      real_function<decltype(pthread_cond_timedwait)>("pthread_cond_timedwait");
+  static const RealFunction<decltype(pthread_cond_timedwait)> real("pthread_cond_timedwait");
   Scheduler* scheduler = scheduler_of_task();
   return scheduler == nullptr ? real(condition, mutex, until)
                               : wait_on_condition(*scheduler, mutex, until);
@@ -112,15 +112,14 @@ int pthread_cond_timedwait(pthread_cond_t* condition, pthread_mutex_t* mutex,
 
 int pthread_cond_clockwait(pthread_cond_t* condition, pthread_mutex_t* mutex, clockid_t clock,
                            const timespec* until) {
-  static auto* const real =
-      real_function<decltype(pthread_cond_clockwait)>("pthread_cond_clockwait");
+  static const RealFunction<decltype(pthread_cond_clockwait)> real("pthread_cond_clockwait");
   Scheduler* scheduler = scheduler_of_task();
   return scheduler == nullptr ? real(condition, mutex, clock, until)
                               : wait_on_condition(*scheduler, mutex, until);
 }
 
 int sched_yield() noexcept {
-  static auto* const real = real_function<decltype(sched_yield)>("sched_yield");
+  static const RealFunction<decltype(sched_yield)> real("sched_yield");
   Scheduler* scheduler = scheduler_of_task();
   if (scheduler == nullptr) {
     return real();
@@ -130,7 +129,7 @@ int sched_yield() noexcept {
 }
 
 int nanosleep(const timespec* duration, timespec* rest) {
-  static auto* const real = real_function<decltype(nanosleep)>("nanosleep");
+  static const RealFunction<decltype(nanosleep)> real("nanosleep");
   Scheduler* scheduler = scheduler_of_task();
   if (scheduler == nullptr) {
     return real(duration, rest);
@@ -140,7 +139,7 @@ int nanosleep(const timespec* duration, timespec* rest) {
 }
 
 int clock_gettime(clockid_t clock, timespec* time) noexcept {
-  static auto* const real = real_function<decltype(clock_gettime)>("clock_gettime");
+  static const RealFunction<decltype(clock_gettime)> real("clock_gettime");
   Scheduler* scheduler = scheduler_of_task();
   if (scheduler == nullptr) {
     return real(clock, time);
@@ -152,7 +151,7 @@ int clock_gettime(clockid_t clock, timespec* time) noexcept {
 
 // Of all system calls only waiting for a word of memory is another one here.
 long syscall(long number, ...) noexcept {
-  static auto* const real = real_function<decltype(syscall)>("syscall");
+  static const RealFunction<decltype(syscall)> real("syscall");
   va_list list;
   va_start(list, number);
   long arguments[6];
@@ -165,7 +164,7 @@ long syscall(long number, ...) noexcept {
     return real(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4],
                 arguments[5]);
   }
-  const auto* word = reinterpret_cast<const std::uint32_t*>(arguments[0]);
+  const auto* word = std::bit_cast<const std::uint32_t*>(arguments[0]);
   const long operation = arguments[1] & FUTEX_CMD_MASK;
   if (operation != FUTEX_WAIT && operation != FUTEX_WAIT_BITSET) {
     return 0;  // nobody sleeps whom it could wake
@@ -180,17 +179,17 @@ long syscall(long number, ...) noexcept {
 
 // Everybody shares one processor, on every machine.
 int get_nprocs() noexcept {
-  static auto* const real = real_function<decltype(get_nprocs)>("get_nprocs");
+  static const RealFunction<decltype(get_nprocs)> real("get_nprocs");
   return scheduler_of_task() == nullptr ? real() : 1;
 }
 
 long sysconf(int name) noexcept {
-  static auto* const real = real_function<decltype(sysconf)>("sysconf");
+  static const RealFunction<decltype(sysconf)> real("sysconf");
   return name == _SC_NPROCESSORS_ONLN && scheduler_of_task() != nullptr ? 1 : real(name);
 }
 
 ssize_t getrandom(void* bytes, size_t count, unsigned flags) {
-  static auto* const real = real_function<decltype(getrandom)>("getrandom");
+  static const RealFunction<decltype(getrandom)> real("getrandom");
   Scheduler* scheduler = scheduler_of_task();
   if (scheduler == nullptr) {
     return real(bytes, count, flags);
