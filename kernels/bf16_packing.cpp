@@ -58,19 +58,33 @@ void transpose_pairs(const __m256* from, __m256* to) {
   }
 }
 
+// One step of one copy; upper is null behind an odd k.
+void pack_step(const float* lower, const float* upper, std::int64_t columns, std::int64_t width,
+               float* to) {
+  for (std::int64_t j = 0; j < width; j += kPairLanes) {
+    if (upper != nullptr && columns - j >= kPairLanes && width - j >= kPairLanes) {
+      _mm512_storeu_ps(to + j, paired(_mm512_loadu_ps(lower + j), _mm512_loadu_ps(upper + j)));
+      continue;
+    }
+    const __mmask16 exists = first_of_16(std::min(columns, width) - j);
+    const __m512 zero = _mm512_setzero_ps();
+    _mm512_mask_storeu_ps(
+        to + j, first_of_16(width - j),
+        paired(_mm512_maskz_loadu_ps(exists, lower + j),
+               upper == nullptr ? zero : _mm512_maskz_loadu_ps(exists, upper + j)));
+  }
+}
+
 }  // namespace
 
-void pack_row_pairs(const PairStrip& strip, std::int64_t width, float* to) {
+void pack_row_pairs(const PairStrip& strip, std::int64_t width, std::int64_t panel_stride,
+                    float* to) {
   for (std::int64_t k = 0; k < strip.num_k; k += 2, to += width) {
-    const float* const lower = strip.from + k * strip.stride;
-    const bool has_upper = k + 1 < strip.num_k;
-    const float* const upper = has_upper ? lower + strip.stride : lower;
-    for (std::int64_t j = 0; j < width; j += kPairLanes) {
-      const __mmask16 columns = first_of_16(strip.columns - j);
-      const __mmask16 upper_columns = has_upper ? columns : __mmask16{0};
-      _mm512_mask_storeu_ps(to + j, first_of_16(width - j),
-                            paired(_mm512_maskz_loadu_ps(columns, lower + j),
-                                   _mm512_maskz_loadu_ps(upper_columns, upper + j)));
+    const float* lower = strip.from + k * strip.stride;
+    const float* upper = k + 1 < strip.num_k ? lower + strip.stride : nullptr;
+    float* panel = to;
+    for (std::int64_t j = 0; j < strip.columns; j += width, panel += panel_stride) {
+      pack_step(lower + j, upper == nullptr ? nullptr : upper + j, strip.columns - j, width, panel);
     }
   }
 }
@@ -100,7 +114,8 @@ void pack_column_pairs(const PairStrip& strip, std::int64_t width, float* to) {
 
 #else
 
-void pack_row_pairs(const PairStrip& /*strip*/, std::int64_t /*width*/, float* /*to*/) {
+void pack_row_pairs(const PairStrip& /*strip*/, std::int64_t /*width*/,
+                    std::int64_t /*panel_stride*/, float* /*to*/) {
   SUPERSTEP_CHECK(false, "pairs of bf16 numbers in a build without instructions for them");
 }
 

@@ -18,8 +18,10 @@ struct PairStrip {
   std::int64_t num_k = 0;
 };
 
-// Element k of vector j is from[k * stride + j].
-void pack_row_pairs(const PairStrip& strip, std::int64_t width, float* to);
+// Element k of vector j is from[k * stride + j]. Vectors beyond `width` go to further copies,
+// panel_stride floats apart: memory is read along its rows.
+void pack_row_pairs(const PairStrip& strip, std::int64_t width, std::int64_t panel_stride,
+                    float* to);
 // Element k of vector j is from[j * stride + k].
 void pack_column_pairs(const PairStrip& strip, std::int64_t width, float* to);
 

@@ -50,9 +50,11 @@ class PanelGemm {
   struct Block;
   struct Operand;
   std::int64_t steps_of(std::int64_t num_k) const;
-  void pack_pairs(const Operand& operand, std::int64_t num_k, std::int64_t width, float* to) const;
+  void pack_pairs(const Operand& operand, const Block& block, std::int64_t width, float* to) const;
   void pack_a(const float* a, const Block& block, float* packed) const;
   void pack_b_panel(const float* b, const Block& block, std::int64_t column, float* packed) const;
+  void pack_b_strip(const float* b, const Block& block, std::int64_t column, std::int64_t columns,
+                    float* packed) const;
   void multiply_panel(const Block& block, std::int64_t column, const float* packed_a,
                       const float* packed_b, float* c) const;
 
@@ -60,6 +62,7 @@ class PanelGemm {
   std::vector<int> folds_;
   Precision precision_;
   std::int64_t rows_per_block_ = 0;  // of C that share the copy of a panel
+  std::int64_t strip_ = 0;           // columns of B that are copied together
 };
 
 }  // namespace superstep::kernels

@@ -1,9 +1,11 @@
 // Pairs lie step by step, rounded as kernels/precision.h says; nothing beyond the copy is written.
 #include "kernels/bf16_packing.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cmath>
+#include <cstdint>
 #include <limits>
 #include <vector>
 
@@ -59,7 +61,7 @@ void expect_packed(Vectors vectors, std::int64_t columns, std::int64_t num_k, st
   if (in_rows) {
     kernels::pack_column_pairs(strip, width, to.data());
   } else {
-    kernels::pack_row_pairs(strip, width, to.data());
+    kernels::pack_row_pairs(strip, width, 0, to.data());
   }
   const auto element = [&](std::int64_t j, std::int64_t k) -> std::uint32_t {
     if (j >= columns || k >= num_k) {
@@ -91,12 +93,38 @@ TEST(Bf16Packing, LaysPairsOutStepByStep) {
   }
 }
 
+TEST(Bf16Packing, PutsVectorsBeyondTheWidthIntoFurtherCopies) {
+  constexpr std::int64_t kWidth = 8;
+  constexpr std::int64_t kDepth = 5;
+  constexpr std::int64_t kColumns = 19;  // two copies and a part of one
+  const Floats from = numbers(kColumns * kDepth);
+  const std::int64_t stride = 3 * kWidth;  // three steps each
+  Floats together(3 * 3 * kWidth);
+  kernels::pack_row_pairs(
+      {.from = from.data(), .stride = kColumns, .columns = kColumns, .num_k = kDepth}, kWidth,
+      stride, together.data());
+  for (std::int64_t copy = 0; copy < 3; ++copy) {
+    Floats alone(3 * kWidth);
+    kernels::pack_row_pairs({.from = from.data() + copy * kWidth,
+                             .stride = kColumns,
+                             .columns = std::min(kWidth, kColumns - copy * kWidth),
+                             .num_k = kDepth},
+                            kWidth, 0, alone.data());
+    // Pairs of bf16, which as floats may be NaN.
+    const auto same_bits = [](float a, float b) {
+      return std::bit_cast<std::uint32_t>(a) == std::bit_cast<std::uint32_t>(b);
+    };
+    EXPECT_TRUE(std::equal(alone.begin(), alone.end(), together.data() + copy * stride, same_bits))
+        << copy;
+  }
+}
+
 #else
 
 TEST(Bf16Packing, RefusesBuildsWithoutInstructions) {
   EXPECT_FALSE(kernels::has_bf16_instructions());
   float to = 0.0F;
-  EXPECT_ANY_THROW(kernels::pack_row_pairs({}, 1, &to));
+  EXPECT_ANY_THROW(kernels::pack_row_pairs({}, 1, 1, &to));
   EXPECT_ANY_THROW(kernels::pack_column_pairs({}, 1, &to));
 }
 
