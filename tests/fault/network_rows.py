@@ -187,5 +187,5 @@ class BrokenNetwork(Row):
             time.sleep(0.05)
         code = job.wait(120)
         expect(code == 0, f"did not go on by itself: exit code {code}\n{job.text()}")
-        expect(re.search(rf"{re.escape(LOST)} was named twice and is left out; 1 hosts remain for 2 processes", job.text()),
+        expect(re.search(rf"{re.escape(LOST)} was named twice and is left out; 1 hosts for 2 processes remain", job.text()),
                job.text())
