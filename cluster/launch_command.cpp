@@ -194,9 +194,9 @@ class Launcher {
   void blame(const std::string& host) {
     if (!host.empty() && hosts_.blame(host)) {
       const std::optional<int> processes = hosts_.num_processes();
-      say(fmt::format("{} was named twice and is left out; {} hosts{} remain", host,
+      say(fmt::format("{} was named twice and is left out; hosts left: {}{}", host,
                       hosts_.hosts().size(),
-                      processes ? fmt::format(" for {} processes", *processes) : ""));
+                      processes ? fmt::format(", processes: {}", *processes) : ""));
     }
   }
 

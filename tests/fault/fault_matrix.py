@@ -5,6 +5,7 @@ import argparse
 import json
 import pathlib
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -59,6 +60,8 @@ def run_row(row, results, most, budget):
             failure = str(fault)
         except Exception:  # the harness itself: a failure like any other
             failure = traceback.format_exc()
+        finally:
+            row.end_jobs()
         results.add(row.name, seed, figures, failure)
         failed += failure is not None
         if failure is not None:
@@ -123,6 +126,7 @@ def main():
         report(Results(pathlib.Path(arguments.results)), SOURCE / "docs/reliability.md")
         return 0
     failed = 0
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # jobs are ended on the way out
     with tempfile.TemporaryDirectory(prefix="superstep-faults-") as directory:
         quick_results = pathlib.Path(directory) / "results.json"
         results = Results(quick_results if arguments.quick else pathlib.Path(arguments.results))

@@ -1,5 +1,6 @@
 """One small training job, its faults, and what it may leave behind. Python's standard library only."""
 
+import contextlib
 import json
 import math
 import os
@@ -144,6 +145,14 @@ class Job:
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log,
                                             stderr=subprocess.STDOUT, env=self.environment)
+
+    def end(self):
+        """Of a trial that failed while it ran."""
+        if self.process is not None and self.process.poll() is None:
+            for pid in [self.process.pid, *descendants(self.process.pid)]:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self.process.wait()
 
     def launch(self, ranks, *more, options=()):
         self.start([self.program, "launch", *MPIRUN_OPTIONS, "-n", str(ranks), *options, "--",

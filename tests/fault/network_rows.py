@@ -187,5 +187,5 @@ class BrokenNetwork(Row):
             time.sleep(0.05)
         code = job.wait(120)
         expect(code == 0, f"did not go on by itself: exit code {code}\n{job.text()}")
-        expect(re.search(rf"{re.escape(LOST)} was named twice and is left out; 1 hosts for 2 processes remain", job.text()),
+        expect(re.search(rf"{re.escape(LOST)} was named twice and is left out; hosts left: 1, processes: 2", job.text()),
                job.text())

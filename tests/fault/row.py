@@ -23,6 +23,7 @@ class Row:
         self.program = program
         self.directory = directory
         self.references = {}
+        self.jobs = []
 
     def total(self):
         return self.trials
@@ -34,7 +35,13 @@ class Row:
     def job(self, name, **options):
         path = self.directory / name
         shutil.rmtree(path, ignore_errors=True)
-        return Job(self.program, path, **{"config": self.config, **options})
+        self.jobs.append(Job(self.program, path, **{"config": self.config, **options}))
+        return self.jobs[-1]
+
+    def end_jobs(self):
+        for job in self.jobs:
+            job.end()
+        self.jobs.clear()
 
     def reference(self, epochs=30):
         """The hash of an undisturbed run on one rank."""
