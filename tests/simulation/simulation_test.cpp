@@ -32,16 +32,16 @@ void expect_no_failure(const char* name, std::uint64_t num_seeds) {
 }
 
 TEST(SimulatedJobs, CheckpointsSurviveEveryCrash) {
-  expect_no_failure("checkpoint", 150);
+  expect_no_failure("checkpoint", 100);
 }
 TEST(SimulatedJobs, ScheduleOfTheExchangeChangesNoBit) {
-  expect_no_failure("exchange", 60);
+  expect_no_failure("exchange", 40);
 }
 TEST(SimulatedJobs, TrainingEndsWithTheBitsOfTheUndisturbedRun) {
-  expect_no_failure("training", 40);
+  expect_no_failure("training", 25);
 }
 TEST(SimulatedJobs, FederatedTrainingEndsWithTheBitsOfTheUndisturbedRun) {
-  expect_no_failure("federated", 60);
+  expect_no_failure("federated", 30);
 }
 
 // --- mistakes that are planted ---
