@@ -154,8 +154,8 @@ std::string MpiSession::library() {
   std::string text(MPI_MAX_LIBRARY_VERSION_STRING, '\0');
   int length = 0;
   check_mpi(MPI_Get_library_version(text.data(), &length), "MPI_Get_library_version");
-  text.resize(static_cast<std::size_t>(length));
-  return text.substr(0, text.find('\n'));
+  // Not by `length`: Open MPI counts the NUL, which would cut a message that quotes the text.
+  return text.substr(0, text.find_first_of(std::string_view("\n\0", 2)));
 }
 
 std::unique_ptr<Transport> MpiSession::transport(std::uint32_t context) {
