@@ -96,7 +96,8 @@ def table(results):
                          f"{figure_text(row['figures'])} | {row['date']} |")
     processor = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo", encoding="utf-8")
                       if line.startswith("model name")), platform.machine())
-    lines += ["", f"Machine: {processor}, Linux {platform.release().split("-")[0]}. Every trial is numbered, and the number is the "
+    kernel = platform.release().split("-")[0]
+    lines += ["", f"Machine: {processor}, Linux {kernel}. Every trial is numbered, and the number is the "
               "seed of its random choices: `scripts/fault_matrix.sh --rows NAME` repeats them. With no failure in N "
               "trials the failure rate is below 3/N with 95 % confidence, no more.", END]
     return "\n".join(lines)
