@@ -129,15 +129,19 @@ PathStatus look_at(const fs::path& path) {
 void fsync_directory(const fs::path& directory) {
   const internal::FileDescriptor handle(
       ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!handle.is_open() && errno == EACCES) {
-    return;  // names may be made in it but not read, and what cannot be opened cannot be synced
-  }
   if (!handle.is_open()) {
     internal::throw_write_error("fsync_directory", directory, "open the directory", errno);
   }
   // EINVAL: the file system cannot sync directories; it then orders names by itself or not at all.
   if (::fsync(handle.get()) != 0 && errno != EINVAL) {
     internal::throw_write_error("fsync_directory", directory, "sync the directory", errno);
+  }
+}
+
+void fsync_name(const fs::path& path) {
+  const fs::path holder = parent_of(path.has_filename() ? path : path.parent_path());
+  if (::access(holder.c_str(), R_OK) == 0 || errno != EACCES) {
+    fsync_directory(holder);
   }
 }
 
@@ -152,7 +156,7 @@ void make_directories(const fs::path& directory) {
     internal::throw_write_error("make_directories", directory, "create the directory",
                                 error.value());
   }
-  fsync_directory(parent_of(directory));
+  fsync_name(directory);
 }
 
 void rename_directory(const fs::path& from, const fs::path& to) {

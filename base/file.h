@@ -38,6 +38,10 @@ PathStatus look_at(const std::filesystem::path& path);
 // Makes names that were created, renamed or removed in the directory survive a loss of power.
 void fsync_directory(const std::filesystem::path& directory);
 
+// The same for one name, in the directory that holds it. Does nothing where that may be written to
+// but not be read, since what cannot be opened cannot be synced.
+void fsync_name(const std::filesystem::path& path);
+
 // Makes the directory and what is missing above it; every new name survives a loss of power.
 void make_directories(const std::filesystem::path& directory);
 

@@ -4,6 +4,9 @@
 
 namespace superstep::bsp::internal {
 
+CallMismatch::CallMismatch(std::string_view where, std::string_view what)
+    : CommunicationError(where, what, ExitCode::kRanksDisagree) {}
+
 MessageMismatch::MessageMismatch(std::string_view where, int rank, int peer,
                                  std::optional<std::size_t> got_bytes, std::size_t expected_bytes)
     : CommunicationError(

@@ -22,8 +22,14 @@ class PeerFailure : public CommunicationError {
   using CommunicationError::CommunicationError;
 };
 
-// Two ranks that disagree about a message's length: seen by the receiver alone, whereas other
-// disagreements are thrown by every rank. No `got_bytes`: more than expected.
+// Calls that differ between ranks. Thrown by every rank, so that nobody has to be released.
+class CallMismatch : public CommunicationError {
+ public:
+  CallMismatch(std::string_view where, std::string_view what);
+};
+
+// Two ranks that disagree about a message's length: seen by the receiver alone. No `got_bytes`:
+// more than expected.
 class MessageMismatch : public CommunicationError {
  public:
   MessageMismatch(std::string_view where, int rank, int peer, std::optional<std::size_t> got_bytes,

@@ -56,8 +56,8 @@ struct RankStatus {
   std::string phase;
   std::int32_t process_id = 0;  // 0: unknown, or on another machine
   std::int32_t thread_id = 0;
-  std::string doing =
-      {};  // system_state() of its thread, asked on its machine; see StatusBoard::observe
+  // system_state() of its thread, asked on its machine, by StatusBoard::observe() only.
+  std::string doing = {};
 };
 
 class StatusBoard {

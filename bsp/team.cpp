@@ -20,7 +20,7 @@ namespace {
 enum Word : std::size_t { kHash, kHashComplement, kPutsOrSends, kGets, kNumWords };
 
 [[noreturn]] void throw_disagreement(const std::string& text) {
-  throw CommunicationError("World::sync", text, ExitCode::kRanksDisagree);
+  throw CallMismatch("World::sync", text);
 }
 
 // Separates the logs of a process's ranks in one text.

@@ -249,11 +249,6 @@ void World::State::dump_stacks(std::span<const internal::RankStatus> statuses,
 }
 
 void World::State::record_failure(const Error& error) {
-  const bool is_known_to_all = error.exit_code() == ExitCode::kRanksDisagree &&
-                               dynamic_cast<const internal::MessageMismatch*>(&error) == nullptr;
-  if (is_known_to_all) {
-    return;
-  }
   rank_context->failure->raise(team->topology().root_rank_of[static_cast<std::size_t>(rank)],
                                error.what(), error.exit_code());
 }

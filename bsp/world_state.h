@@ -136,6 +136,8 @@ auto World::State::communicate(Operation&& operation) {
     fail_deadline(passed.waited);
   } catch (const internal::PeerFailure&) {
     throw;
+  } catch (const internal::CallMismatch&) {
+    throw;
   } catch (const Error& error) {
     record_failure(error);
     throw;

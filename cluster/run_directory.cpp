@@ -96,8 +96,8 @@ RunConfig RunDirectory::read_config() const {
 void RunDirectory::create() const {
   make_directories(checkpoints());
   // Also when they were there: whoever made them may have died before their names were on disk.
-  fsync_directory(root_);
-  fsync_directory(fs::absolute(root_ / "").parent_path().parent_path());
+  fsync_name(root_);
+  fsync_name(checkpoints());
 }
 
 std::string RunDirectory::resume_command(const Launch& launch) const {

@@ -10,6 +10,7 @@
 #endif
 
 #include "base/check.h"
+#include "kernels/transpose_8x8.h"
 
 namespace superstep::kernels {
 
@@ -36,26 +37,6 @@ __m512 paired(__m512 lower, __m512 upper) {
                                          8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
   const __m512i halves = __builtin_bit_cast(__m512i, _mm512_cvtne2ps_pbh(upper, lower));
   return _mm512_castsi512_ps(_mm512_permutexvar_epi16(order, halves));
-}
-
-// to[k] lane j = from[j] lane k.
-void transpose_pairs(const __m256* from, __m256* to) {
-  __m256 r[kPairSquare];
-  __m256 t[kPairSquare];
-  for (std::size_t i = 0; i < 8; i += 2) {
-    t[i] = _mm256_unpacklo_ps(from[i], from[i + 1]);
-    t[i + 1] = _mm256_unpackhi_ps(from[i], from[i + 1]);
-  }
-  for (std::size_t i = 0; i < 8; i += 4) {
-    r[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
-    r[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xEE);
-    r[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
-    r[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xEE);
-  }
-  for (std::size_t i = 0; i < 4; ++i) {
-    to[i] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x20);
-    to[i + 4] = _mm256_permute2f128_ps(r[i], r[i + 4], 0x31);
-  }
 }
 
 // One step of one copy; upper is null behind an odd k.
@@ -103,7 +84,7 @@ void pack_column_pairs(const PairStrip& strip, std::int64_t width, float* to) {
                                                  exists ? elements : __mmask16{0}, from)));
       }
       __m256 pairs[kPairSquare];
-      transpose_pairs(rows, pairs);
+      internal::transpose_8x8(rows, pairs);
       const std::int64_t count = std::min(kPairSquare, num_pairs - pair);
       for (std::int64_t i = 0; i < count; ++i) {
         _mm256_mask_storeu_ps(to + (pair + i) * width + j, columns, pairs[i]);

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "kernels/bf16_packing.h"
 #include "kernels/panel_registers.h"
+#include "kernels/transpose_8x8.h"
 
 namespace superstep::kernels {
 
@@ -162,32 +163,21 @@ void compute_tile_of(std::int64_t rows, const TileWork& work, std::span<const in
 
 #if defined(__AVX2__)
 // to[k][j] = from[j][k] for 8 x 8.
-void transpose_8x8(const float* from, std::int64_t from_stride, float* to, std::int64_t to_stride) {
-  __m256 r[8];
-  __m256 t[8];
+void transpose_square(const float* from, std::int64_t from_stride, float* to,
+                      std::int64_t to_stride) {
+  __m256 rows[8];
+  __m256 columns[8];
   for (std::size_t i = 0; i < 8; ++i) {
-    r[i] = _mm256_loadu_ps(from + static_cast<std::int64_t>(i) * from_stride);
+    rows[i] = _mm256_loadu_ps(from + static_cast<std::int64_t>(i) * from_stride);
   }
-  for (std::size_t i = 0; i < 8; i += 2) {
-    t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
-    t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
-  }
-  for (std::size_t i = 0; i < 8; i += 4) {
-    r[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
-    r[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xEE);
-    r[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
-    r[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xEE);
-  }
-  for (std::size_t i = 0; i < 4; ++i) {
-    _mm256_storeu_ps(to + static_cast<std::int64_t>(i) * to_stride,
-                     _mm256_permute2f128_ps(r[i], r[i + 4], 0x20));
-    _mm256_storeu_ps(to + static_cast<std::int64_t>(i + 4) * to_stride,
-                     _mm256_permute2f128_ps(r[i], r[i + 4], 0x31));
+  transpose_8x8(rows, columns);
+  for (std::size_t i = 0; i < 8; ++i) {
+    _mm256_storeu_ps(to + static_cast<std::int64_t>(i) * to_stride, columns[i]);
   }
 }
 constexpr std::int64_t kTransposed = 8;
 #else
-void transpose_8x8(const float*, std::int64_t, float*, std::int64_t) {}
+void transpose_square(const float*, std::int64_t, float*, std::int64_t) {}
 constexpr std::int64_t kTransposed = std::int64_t{1} << 40;
 #endif
 
@@ -198,7 +188,7 @@ void transpose(std::int64_t columns, std::int64_t num_k, const float* from,
   for (; j + kTransposed <= columns; j += kTransposed) {
     std::int64_t k = 0;
     for (; k + kTransposed <= num_k; k += kTransposed) {
-      transpose_8x8(from + j * from_stride + k, from_stride, to + k * to_stride + j, to_stride);
+      transpose_square(from + j * from_stride + k, from_stride, to + k * to_stride + j, to_stride);
     }
     for (; k < num_k; ++k) {
       for (std::int64_t i = j; i < j + kTransposed; ++i) {

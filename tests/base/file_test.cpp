@@ -109,6 +109,19 @@ TEST(MakeDirectories, MakesWhatIsMissing) {
               HasSubstr("cannot create the directory"));
 }
 
+// As root nothing is unreadable, and both are synced.
+TEST(FsyncName, LeavesOutADirectoryThatCannotBeRead) {
+  const TemporaryDirectory directory;
+  fs::create_directory(directory / "box");
+  fs::permissions(directory / "box", fs::perms::owner_write | fs::perms::owner_exec);
+  EXPECT_NO_THROW(make_directories(directory / "box" / "x"));
+  EXPECT_NO_THROW(fsync_name(directory / "box" / "x/"));
+  EXPECT_TRUE(fs::is_directory(directory / "box" / "x"));
+  EXPECT_THAT(data_error_of([&] { fsync_name(directory / "none" / "x"); }),
+              HasSubstr("cannot open the directory"));
+  fs::permissions(directory / "box", fs::perms::owner_all);
+}
+
 TEST(FsyncDirectory, WorksOnDirectoriesOnly) {
   const TemporaryDirectory directory;
   EXPECT_NO_THROW(fsync_directory(directory.path()));

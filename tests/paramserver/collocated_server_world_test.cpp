@@ -382,31 +382,6 @@ SUPERSTEP_WORLD_TEST_ON_NODES(CollocatedServer, FlagsOfOneRankReachAll) {
   EXPECT_EQ(server.flags(), 0U);
 }
 
-// A bit that flipped after the last update would otherwise be hashed as what was to be saved.
-SUPERSTEP_WORLD_TEST_ON_NODES(CollocatedServer, GivesNoFlippedBitToACheckpoint) {
-  const ParameterLayout layout = test_layout();
-  CollocatedOptions options = momentum_options();
-  options.verify_every = 1;
-  CollocatedServer server(world, layout, options);
-  push_slots(world, server);
-  server.apply_gradients();
-  EXPECT_NO_THROW(server.parts());
-  world.sync();
-  const std::span<const float> parameters = server.pull().buffer();
-  if (world.ranks_at(bsp::Level::kNode).front() == world.rank()) {
-    const_cast<float&>(parameters[0]) += 1.0F;
-  }
-  world.sync();
-  int found = 0;
-  try {
-    server.parts();
-  } catch (const DataError& error) {
-    EXPECT_EQ(error.exit_code(), ExitCode::kCorruption);
-    found = 1;
-  }
-  EXPECT_EQ(world.allreduce(found, bsp::ReduceOp::kSum), world.num_nodes());
-}
-
 SUPERSTEP_WORLD_TEST(CollocatedServer, RefusesMoreRanksThanSlots) {
   const ParameterLayout layout = test_layout();
   CollocatedOptions options = momentum_options();

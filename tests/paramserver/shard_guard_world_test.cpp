@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <bit>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "base/as_size.h"
 #include "base/error.h"
+#include "paramserver/collocated_server.h"
 #include "paramserver/shard_guard.h"
 #include "tests/support/spmd_fixture.h"
 
@@ -152,6 +155,42 @@ SUPERSTEP_WORLD_TEST(ShardGuard, GuardsEveryKthUpdateAndForgets) {
   std::fill(memory.parameters.begin(), memory.parameters.end(), 1.0F);
   guard.forget();
   EXPECT_EQ(finding(guard, memory), "");
+}
+
+// One that flipped after the last update would otherwise be hashed as what was to be saved.
+SUPERSTEP_WORLD_TEST_ON_NODES(CollocatedServer, GivesNoFlippedBitToACheckpoint) {
+  const ParameterLayout layout = seven_blocks();
+  CollocatedOptions options;
+  options.optimizer = {.kind = OptimizerKind::kMomentum, .learning_rate = 0.1};
+  options.num_slots = world.size();
+  options.verify_every = 1;
+  CollocatedServer server(world, layout, options);
+  const std::vector<float> gradient(static_cast<std::size_t>(layout.size()), 0.5F);
+  while (const std::optional<int> slot = server.claim_slot()) {
+    server.reserve(*slot);
+    int bucket = 0;
+    for (const ElementRange range : server.buckets()) {
+      server.push(*slot, bucket++,
+                  std::span(gradient).subspan(as_size(range.begin), as_size(range.length())));
+    }
+    server.push_summary(*slot, {.num_samples = 1});
+  }
+  server.apply_gradients();
+  EXPECT_NO_THROW(server.parts());
+  world.sync();
+  const std::span<const float> parameters = server.pull().buffer();
+  if (world.ranks_at(bsp::Level::kNode).front() == world.rank()) {
+    flip(const_cast<float&>(parameters[0]), 3);
+  }
+  world.sync();
+  int found = 0;
+  try {
+    server.parts();
+  } catch (const DataError& error) {
+    EXPECT_EQ(error.exit_code(), ExitCode::kCorruption);
+    found = 1;
+  }
+  EXPECT_EQ(world.allreduce(found, bsp::ReduceOp::kSum), world.num_nodes());
 }
 
 }  // namespace

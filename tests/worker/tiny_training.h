@@ -7,6 +7,8 @@
 #include <memory>
 #include <vector>
 
+#include <gtest/gtest.h>
+
 #include "bsp/world.h"
 #include "kernels/threads.h"
 #include "paramserver/collocated_server.h"
@@ -100,6 +102,14 @@ inline Outcome train(bsp::World& world, const TrainOptions& options,
 inline Outcome train_alone(bsp::World& world, const TrainOptions& options) {
   bsp::World alone = world.split(world.rank(), 0);
   return train(alone, options);
+}
+
+inline void expect_same_bits(const Outcome& outcome, const Outcome& oracle) {
+  EXPECT_EQ(to_text(outcome.result.parameters_hash), to_text(oracle.result.parameters_hash));
+  EXPECT_EQ(outcome.losses, oracle.losses);
+  ASSERT_TRUE(outcome.result.test.has_value() && oracle.result.test.has_value());
+  EXPECT_EQ(outcome.result.test->loss, oracle.result.test->loss);
+  EXPECT_EQ(outcome.result.test->accuracy, oracle.result.test->accuracy);
 }
 
 }  // namespace superstep::worker::tiny

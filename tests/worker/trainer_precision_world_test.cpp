@@ -22,10 +22,7 @@ TrainOptions bf16_options() {
 SUPERSTEP_WORLD_TEST_ON_NODES(TrainerPrecision, EveryWorldGivesTheBitsOfOneRankInBf16) {
   const Outcome oracle = train_alone(world, bf16_options());
   const Outcome outcome = train(world, bf16_options());
-  EXPECT_EQ(to_text(outcome.result.parameters_hash), to_text(oracle.result.parameters_hash));
-  EXPECT_EQ(outcome.losses, oracle.losses);
-  ASSERT_TRUE(outcome.result.test.has_value() && oracle.result.test.has_value());
-  EXPECT_EQ(outcome.result.test->loss, oracle.result.test->loss);
+  expect_same_bits(outcome, oracle);
 }
 
 SUPERSTEP_WORLD_TEST_ON_NODES(TrainerPrecision, PlacementKeepsTheBitsInBf16) {

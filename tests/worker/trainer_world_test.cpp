@@ -24,11 +24,7 @@ constexpr float kSomeLimit = 7.0F;
 SUPERSTEP_WORLD_TEST_ON_NODES(Trainer, EveryWorldGivesTheBitsOfOneRank) {
   const Outcome oracle = train_alone(world, tiny_options());
   const Outcome outcome = train(world, tiny_options());
-  EXPECT_EQ(to_text(outcome.result.parameters_hash), to_text(oracle.result.parameters_hash));
-  EXPECT_EQ(outcome.losses, oracle.losses);
-  ASSERT_TRUE(outcome.result.test.has_value() && oracle.result.test.has_value());
-  EXPECT_EQ(outcome.result.test->loss, oracle.result.test->loss);
-  EXPECT_EQ(outcome.result.test->accuracy, oracle.result.test->accuracy);
+  expect_same_bits(outcome, oracle);
   EXPECT_EQ(outcome.result.supersteps, 9);
 }
 
