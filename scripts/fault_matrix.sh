@@ -11,8 +11,8 @@
 # Rows whose faults are the program's own (F8, F18) run another build of it, when it is there:
 #   cmake --preset failpoints && cmake --build --preset failpoints
 #
-# Results are kept in build/fault_matrix/results.json and added to: a row may be run in pieces. Trials
-# are numbered, and the number is the seed of everything random in a trial.
+# Results are kept in tests/fault/results.json and added to: a row may be run in pieces, on several days.
+# Trials are numbered, and the number is the seed of everything random in a trial.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 program=${SUPERSTEP_PROGRAM:-build/release/superstep}

@@ -2,10 +2,13 @@
 """Runs the rows of the fault matrix and writes their table; scripts/fault_matrix.sh says how."""
 
 import argparse
+import fcntl
 import json
+import os
 import pathlib
 import platform
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -23,9 +26,13 @@ END = "<!-- fault matrix: end -->"
 class Results:
     """What was run so far, by row; kept after every trial."""
 
-    def __init__(self, path):
+    def __init__(self, path, program=""):
         self.path = path
-        self.rows = json.loads(path.read_text()) if path.exists() else {}
+        self.program = program  # its version, noted with the rows that it ran
+        self.rows = self.read()
+
+    def read(self):
+        return json.loads(self.path.read_text()) if self.path.exists() else {}
 
     def of(self, name):
         return self.rows.setdefault(name, {"done": 0, "kept": 0, "failures": [], "figures": {}})
@@ -34,16 +41,27 @@ class Results:
         row = self.of(name)
         row["done"] += 1
         row["date"] = time.strftime("%Y-%m-%d", time.gmtime())
+        row["programs"] = sorted({*row.get("programs", []), self.program})
         if failure is None:
             row["kept"] += 1
             for figure, value in figures.items():
                 row["figures"].setdefault(figure, []).append(value)
         else:
             row["failures"].append({"seed": seed, "what": failure[-4000:]})
+        self.store(name)
+
+    def store(self, name):
+        """One row. Others may be at work on other rows at the same time."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self.rows, indent=1))
-        temporary.replace(self.path)
+        directory = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX)
+            rows = {**self.read(), name: self.rows[name]}
+            temporary = self.path.with_suffix(".tmp")
+            temporary.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n")
+            temporary.replace(self.path)
+        finally:
+            os.close(directory)
 
 
 def run_row(row, results, most, budget):
@@ -119,7 +137,7 @@ def main():
     parser.add_argument("--minutes", type=float, help="how long a trial of the soak lasts")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--report", action="store_true")
-    parser.add_argument("--results", default=str(SOURCE / "build/fault_matrix/results.json"))
+    parser.add_argument("--results", default=str(SOURCE / "tests/fault/results.json"))
     arguments = parser.parse_args()
     program = str(pathlib.Path(arguments.program).resolve())
     failpoint_program = str(pathlib.Path(arguments.failpoint_program or program).resolve())
@@ -127,10 +145,11 @@ def main():
         report(Results(pathlib.Path(arguments.results)), SOURCE / "docs/reliability.md")
         return 0
     failed = 0
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.split("\n")[0]
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # jobs are ended on the way out
     with tempfile.TemporaryDirectory(prefix="superstep-faults-") as directory:
         quick_results = pathlib.Path(directory) / "results.json"
-        results = Results(quick_results if arguments.quick else pathlib.Path(arguments.results))
+        results = Results(quick_results if arguments.quick else pathlib.Path(arguments.results), version)
         for kind in ROWS:
             most = kind.quick if arguments.quick else arguments.trials
             if (arguments.rows and kind.name not in arguments.rows) or most == 0:

@@ -137,6 +137,7 @@ class Job:
         self.jobs = set()
         self.log = self.directory / "output.txt"
         self.process = None
+        self.processes_elsewhere = list  # pids of the job that are no descendants of the process here
 
     def train_words(self, *more):
         return ["train", str(self.config), "--out", str(self.out), *self.extra, *more]
@@ -199,7 +200,7 @@ class Job:
     def ranks(self):
         """rank -> pid of the processes that train now."""
         found = {}
-        for pid in descendants(self.process.pid):
+        for pid in {*descendants(self.process.pid), *self.processes_elsewhere()}:
             rank = variable_of(pid, "OMPI_COMM_WORLD_RANK")
             if rank is not None:
                 found[int(rank)] = pid

@@ -1,11 +1,13 @@
 """Rows in which processes of a job die: ranks, mpirun, the launcher."""
 
+import contextlib
 import os
 import random
 import signal
 import time
 
 from job import STEPS_PER_EPOCH, descendants, expect
+from network import Network, can_make_networks
 from row import Row
 
 EXIT_RESUMABLE = 75
@@ -13,25 +15,43 @@ EXIT_RESUMABLE = 75
 
 class RandomKill(Row):
     name = "F1"
-    fault = "SIGKILL of a random rank at a random moment; 4 ranks, with node boundaries none, 1 or 2 ranks apart"
+    fault = ("SIGKILL of a random rank at a random moment; 4 ranks on one node, on one with node boundaries 1 or 2 ranks "
+             "apart, and on two nodes (network namespaces) over TCP")
     promise = "same bits as an undisturbed run; rank named; no orphans, no leftovers; restart at once"
     trials = 300
     quick = 2
     seconds = 4.0
     epochs = 30
+    most_seconds = 5.0  # from the kill to the first new superstep
+    worlds = ("one node", "boundaries 2 apart", "boundaries 1 apart", "two nodes")
+
+    def __init__(self, program, directory):
+        super().__init__(program, directory)
+        self.networks = can_make_networks()
 
     def trial(self, seed):
         chance = random.Random(seed)
         expected = self.reference(self.epochs)
-        per_node = chance.choice((0, 1, 2))
-        job = self.job("trial", epochs=self.epochs, extra=("--set", f"bsp.ranks_per_node={per_node}"))
-        job.launch(4)
+        world = self.worlds[seed % len(self.worlds) if self.networks else seed % (len(self.worlds) - 1)]
+        with contextlib.ExitStack() as stack:
+            if world == "two nodes":
+                job = self.job("trial", epochs=self.epochs)
+                network = stack.enter_context(Network())
+                network.launch(job)
+            else:
+                per_node = {"one node": 0, "boundaries 2 apart": 2, "boundaries 1 apart": 1}[world]
+                job = self.job("trial", epochs=self.epochs, extra=("--set", f"bsp.ranks_per_node={per_node}"))
+                job.launch(4)
+            figures = self.kill_and_watch(job, chance, expected, patience=1.0 if world == "two nodes" else 0.0)
+        return {**figures, f"killed: {world}": 1}
+
+    def kill_and_watch(self, job, chance, expected, patience):
         expect(job.wait_for_superstep(chance.randrange(0, self.epochs * STEPS_PER_EPOCH - 20)), job.text())
         time.sleep(chance.uniform(0, 0.02))
         ranks = job.ranks()
         victim = chance.randrange(4)
-        below = descendants(job.process.pid)
         expect(victim in ranks, "the job ended before the fault")
+        below = {*descendants(job.process.pid), *job.processes_elsewhere()}
         os.kill(ranks[victim], signal.SIGKILL)
         killed = time.monotonic()
         before = job.last_superstep()
@@ -45,11 +65,12 @@ class RandomKill(Row):
         recovery = time.monotonic() - killed
         expect(job.wait() == 0, job.text())
         job.expect_result(expected)
-        job.expect_clean(below)
+        job.expect_clean(below, patience)
         first = job.attempts()[0]
         expect(first["named_rank"] == victim, f"named rank {first['named_rank']}, killed {victim}")
         lost = before - first["checkpoint_superstep"]
         expect(lost <= 8, f"{lost} supersteps were lost")
+        expect(recovery <= self.most_seconds, f"{recovery:.1f} s to the first new superstep\n{job.text()}")
         return {"seconds to the first new superstep": recovery, "supersteps lost": max(lost, 0)}
 
 
