@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "cluster/commands.h"
+#include "cluster/launch_caretaker.h"
 #include "cluster/launch_hosts.h"
 #include "cluster/launch_leftovers.h"
 #include "cluster/launch_network.h"
@@ -25,6 +26,7 @@
 #include "cluster/launcher_check.h"
 #include "cluster/provenance.h"
 #include "cluster/run_directory.h"
+#include "cluster/signal_inbox.h"
 #include "paramserver/checkpoint.h"
 
 namespace superstep::cluster {
@@ -95,10 +97,6 @@ class Launcher {
     return fs::exists(run_.config(), error);
   }
 
-  fs::path hostfile() const {
-    return fs::temp_directory_path() / fmt::format("superstep-hosts-{}-{}", ::getpid(), attempt_);
-  }
-
   // Where all hosts meet, unless the user says so.
   void add_network(std::vector<std::string>& words) const {
     std::vector<std::string> names;
@@ -133,7 +131,7 @@ class Launcher {
     if (!names_interfaces) {
       add_network(words);
     }
-    for (const std::string& word : hosts_.options(hostfile())) {
+    for (const std::string& word : hosts_.options(hostfile_of(::getpid(), attempt_))) {
       words.push_back(word);
     }
     words.insert(words.end(),
@@ -165,13 +163,13 @@ class Launcher {
     HangWatch watch(run_.launch_records(), milliseconds_of(arguments_.hang_seconds));
     std::optional<WatchedRank> culprit;
     const ProcessEnd end =
-        run_mpirun(command(), signals, limits, [&]() -> std::optional<std::string> {
+        run_mpirun(command(), signals, caretaker_, limits, [&]() -> std::optional<std::string> {
           culprit = arguments_.hang_seconds > 0.0 ? watch.look() : std::nullopt;
           return culprit ? std::optional(culprit->to_text()) : std::nullopt;
         });
-    std::error_code ignored;
-    fs::remove(hostfile(), ignored);
+    remove_hostfiles(::getpid());
     const std::vector<std::string> removed = remove_leftovers(end.diagnosis.daemon_job(), end.pid);
+    caretaker_.forget();
     const JointOutcome outcome =
         read_outcomes(run_.launch_records(), {.id = id_, .attempt = attempt_});
     AttemptResult result{.exit_code = end.exit_code,
@@ -273,6 +271,7 @@ class Launcher {
   HostPlan hosts_;
   RestartPolicy policy_;
   RunDirectory run_;
+  Caretaker caretaker_;
   std::int64_t attempt_ = 0;
   std::optional<fs::path> newest_;
 };

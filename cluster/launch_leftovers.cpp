@@ -70,7 +70,23 @@ void remove_session(pid_t mpirun, std::vector<std::string>& removed) {
   }
 }
 
+std::string hostfile_prefix(pid_t launcher) {
+  return fmt::format("superstep-hosts-{}-", launcher);
+}
+
 }  // namespace
+
+std::filesystem::path hostfile_of(pid_t launcher, std::int64_t attempt) {
+  return temporary_directory() / fmt::format("{}{}", hostfile_prefix(launcher), attempt);
+}
+
+void remove_hostfiles(pid_t launcher) {
+  const std::string prefix = hostfile_prefix(launcher);
+  std::vector<std::string> removed;
+  remove_in(
+      temporary_directory(), [&](const std::string& name) { return name.starts_with(prefix); },
+      removed);
+}
 
 std::vector<std::string> remove_leftovers(std::optional<std::uint32_t> daemon_job, pid_t mpirun) {
   std::vector<std::string> removed;

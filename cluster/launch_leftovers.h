@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <optional>
 #include <string>
 #include <vector>
@@ -18,5 +19,9 @@ namespace superstep::cluster {
 
 // After all processes of the job have ended. Returns what was removed. Throws nothing.
 std::vector<std::string> remove_leftovers(std::optional<std::uint32_t> daemon_job, pid_t mpirun);
+
+// The host file that this launcher writes for an attempt, and all of a launcher's.
+std::filesystem::path hostfile_of(pid_t launcher, std::int64_t attempt);
+void remove_hostfiles(pid_t launcher);
 
 }  // namespace superstep::cluster

@@ -6,13 +6,13 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "cluster/launch_text.h"
 
 namespace superstep::cluster {
 
 namespace {
 
 constexpr int kMostRestartsWithoutProgress = 2;
-constexpr int kSignalBase = 128;
 // Of mpirun itself.
 constexpr int kTimedOut = 110;
 constexpr int kLostDaemon = 205;

@@ -33,23 +33,6 @@ using std::chrono::milliseconds;
 constexpr milliseconds kLook{200};          // between two looks at the deadlines
 constexpr milliseconds kOrphanGrace{3000};  // ranks end by themselves when they lose mpirun
 constexpr milliseconds kOrphanLimit{10'000};
-constexpr int kSignalBase = 128;
-
-constexpr std::array kStopSignals = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
-
-sigset_t inbox_signals() {
-  sigset_t set;
-  sigemptyset(&set);
-  for (const int signal : kStopSignals) {
-    sigaddset(&set, signal);
-  }
-  sigaddset(&set, SIGCHLD);
-  return set;
-}
-
-bool is_stop(int signal) {
-  return std::find(kStopSignals.begin(), kStopSignals.end(), signal) != kStopSignals.end();
-}
 
 [[noreturn]] void fail(const std::string& what) {
   const int error = errno;
@@ -119,8 +102,9 @@ std::vector<pid_t> children() {
 
 class Supervision {
  public:
-  Supervision(SignalInbox& signals, const ProcessLimits& limits, const HangCheck& hangs)
-      : signals_(signals), limits_(limits), hangs_(hangs) {}
+  Supervision(SignalInbox& signals, Caretaker& caretaker, const ProcessLimits& limits,
+              const HangCheck& hangs)
+      : signals_(signals), caretaker_(caretaker), limits_(limits), hangs_(hangs) {}
 
   ProcessEnd run(const std::vector<std::string>& command) {
     start(command);
@@ -153,6 +137,7 @@ class Supervision {
     if (end_.pid == 0) {
       become(arguments.data(), error_pipe.writer.get(), failure_pipe.writer.get());
     }
+    caretaker_.watch(end_.pid, std::nullopt);
     errors_ = std::move(error_pipe.reader);
     ::fcntl(errors_.get(), F_SETFL, O_NONBLOCK);
     error_pipe.writer.reset();
@@ -188,6 +173,10 @@ class Supervision {
       const std::string shown =
           end_.diagnosis.feed({bytes.data(), static_cast<std::size_t>(count)});
       std::fwrite(shown.data(), 1, shown.size(), stderr);
+      if (!caretaker_knows_job_ && end_.diagnosis.daemon_job()) {
+        caretaker_knows_job_ = true;
+        caretaker_.watch(end_.pid, end_.diagnosis.daemon_job());
+      }
       return true;
     }
     if (count == 0) {
@@ -296,6 +285,8 @@ class Supervision {
   }
 
   SignalInbox& signals_;
+  Caretaker& caretaker_;
+  bool caretaker_knows_job_ = false;
   const ProcessLimits& limits_;
   const HangCheck& hangs_;
   ProcessEnd end_;
@@ -313,48 +304,9 @@ class Supervision {
 
 }  // namespace
 
-SignalInbox::SignalInbox() {
-  const sigset_t set = inbox_signals();
-  ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
-  file_ = internal::FileDescriptor(::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC));
-  if (!file_.is_open()) {
-    fail("cannot listen for signals");
-  }
-}
-
-SignalInbox::~SignalInbox() {
-  const sigset_t set = inbox_signals();
-  ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
-}
-
-std::optional<int> SignalInbox::next() {
-  signalfd_siginfo info{};
-  if (::read(file_.get(), &info, sizeof info) != static_cast<ssize_t>(sizeof info)) {
-    return std::nullopt;
-  }
-  return static_cast<int>(info.ssi_signo);
-}
-
-bool SignalInbox::stopped_within(milliseconds duration) {
-  const Stopwatch watch;
-  while (true) {
-    while (const std::optional<int> signal = next()) {
-      if (is_stop(*signal)) {
-        return true;
-      }
-    }
-    const auto left = std::chrono::duration_cast<milliseconds>(duration - watch.elapsed());
-    if (left.count() <= 0) {
-      return false;
-    }
-    pollfd file{file_.get(), POLLIN, 0};
-    ::poll(&file, 1, static_cast<int>(left.count()));
-  }
-}
-
 ProcessEnd run_mpirun(const std::vector<std::string>& command, SignalInbox& signals,
-                      const ProcessLimits& limits, const HangCheck& hangs) {
-  return Supervision(signals, limits, hangs).run(command);
+                      Caretaker& caretaker, const ProcessLimits& limits, const HangCheck& hangs) {
+  return Supervision(signals, caretaker, limits, hangs).run(command);
 }
 
 }  // namespace superstep::cluster

@@ -1,10 +1,9 @@
 // One mpirun as a child: started, listened to, asked to stop, ended for certain.
 //
 // - mpirun has a process group of its own, so that Ctrl-C reaches the launcher alone, and gets
-//   SIGTERM when the launcher dies however it dies.
+//   SIGTERM when the launcher dies however it dies; the caretaker sees to the rest.
 // - SIGTERM, SIGINT, SIGHUP and SIGUSR1 to the launcher become SIGUSR1 to mpirun, which passes it
-// to
-//   all ranks at once: they write a checkpoint at the same superstep and end. (On SIGTERM mpirun
+//   to all ranks at once: they write a checkpoint at the same superstep and end. (On SIGTERM mpirun
 //   would leave them one second.) When that takes longer than `grace`, or a second signal comes,
 //   everything is killed.
 // - Processes that mpirun leaves behind become children of the launcher and are killed; also when
@@ -22,28 +21,11 @@
 
 #include <sys/types.h>
 
-#include "base/file_descriptor.h"
+#include "cluster/launch_caretaker.h"
 #include "cluster/launch_diagnosis.h"
+#include "cluster/signal_inbox.h"
 
 namespace superstep::cluster {
-
-// Blocks the launcher's signals and hands them out one by one; the former mask comes back with its
-// destruction.
-class SignalInbox {
- public:
-  SignalInbox();
-  SignalInbox(const SignalInbox&) = delete;
-  SignalInbox& operator=(const SignalInbox&) = delete;
-  ~SignalInbox();
-
-  int descriptor() const { return file_.get(); }
-  std::optional<int> next();  // the number of a signal that has come
-  // Waits for at most `duration`; true when a stop signal came.
-  bool stopped_within(std::chrono::milliseconds duration);
-
- private:
-  internal::FileDescriptor file_;
-};
 
 struct ProcessLimits {
   std::chrono::milliseconds grace{30'000};  // from the stop signal to the end of all ranks
@@ -68,6 +50,6 @@ using HangCheck = std::function<std::optional<std::string>()>;
 // Runs to the end. `command[0]` is looked up in PATH. Throws InvalidArgument when it cannot be
 // started.
 ProcessEnd run_mpirun(const std::vector<std::string>& command, SignalInbox& signals,
-                      const ProcessLimits& limits, const HangCheck& hangs);
+                      Caretaker& caretaker, const ProcessLimits& limits, const HangCheck& hangs);
 
 }  // namespace superstep::cluster

@@ -1,4 +1,4 @@
-// How `superstep launch` names itself, in its errors and on the terminal.
+// What `superstep launch` says and how it names itself.
 #pragma once
 
 #include <string>
@@ -9,6 +9,9 @@
 namespace superstep::cluster {
 
 inline constexpr std::string_view kLaunch = "superstep launch";
+
+// Exit code of a process that signal n ended: kSignalBase + n.
+inline constexpr int kSignalBase = 128;
 
 // One line to standard error.
 inline void say(const std::string& text) {

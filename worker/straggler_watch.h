@@ -27,7 +27,7 @@ class StragglerWatch {
  public:
   static constexpr std::int64_t kWindow = 6;
   static constexpr int kConfirmations = 2;
-  static constexpr double kFactor = 1.75;
+  static constexpr double kFactor = 1.6;
 
   // After every superstep: what this rank's compute phase took, input included.
   void note(double seconds, std::int64_t num_samples);

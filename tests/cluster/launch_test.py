@@ -110,6 +110,15 @@ class LaunchTest(ResumeTest):
             time.sleep(0.02)
         self.assertEqual([pid for pid in pids if is_alive(pid)], [])
 
+    def expect_leftovers_removed(self, seconds=5.0):
+        """By a process that outlives the launcher."""
+        deadline = time.monotonic() + seconds
+        left = [None]
+        while left and time.monotonic() < deadline:
+            left = [*shared_memory_of(self.jobs), *(path.name for path in self.sessions.iterdir())]
+            time.sleep(0.02)
+        self.assertEqual(left, [])
+
 
 class Supervision(LaunchTest):
     """Real jobs."""
@@ -180,9 +189,7 @@ class Supervision(LaunchTest):
         process.kill()
         process.communicate()
         self.expect_all_gone(below)
-        self.assertEqual(shared_memory_of(self.jobs), [])
-        # Nobody is left to see to it that mpirun and its ranks, removing folders at the same time, remove all of them.
-        self.assertEqual([str(path) for path in self.sessions.rglob("*") if not path.is_dir()], [])
+        self.expect_leftovers_removed()
 
     def test_signals_stop_with_a_checkpoint_at_one_superstep(self):
         expected = self.train(*self.LONG).hash()

@@ -204,7 +204,9 @@ class Job:
             rank = variable_of(pid, "OMPI_COMM_WORLD_RANK")
             if rank is not None:
                 found[int(rank)] = pid
-                self.jobs.add(int(variable_of(pid, "PMIX_NAMESPACE") or 0))
+                job = variable_of(pid, "PMIX_NAMESPACE")
+                if job is not None:  # the process may end between the two looks
+                    self.jobs.add(int(job))
         return found
 
     def mpirun(self):

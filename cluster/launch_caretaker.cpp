@@ -1,0 +1,166 @@
+#include "cluster/launch_caretaker.h"
+
+#include <array>
+#include <charconv>
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "cluster/launch_leftovers.h"
+
+namespace superstep::cluster {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kGrace{8000};  // for mpirun, and then for its ranks, to end by themselves
+constexpr milliseconds kLimit{20'000};
+constexpr int kLookMilliseconds = 50;
+
+// What the caretaker knows of an attempt.
+struct Watched {
+  pid_t mpirun = 0;  // 0: nothing to watch
+  std::int64_t daemon_job = -1;
+};
+
+bool is_alive(pid_t pid) {
+  std::ifstream file(fmt::format("/proc/{}/stat", pid));
+  std::string text;
+  std::getline(file, text);
+  const std::size_t name_end = text.rfind(") ");  // "17 (name) S 1 ..."
+  return name_end != std::string::npos && text.compare(name_end + 2, 1, "Z") != 0;
+}
+
+// Of this machine and user, by the variable that Open MPI gives every rank.
+std::vector<pid_t> ranks_of(std::int64_t daemon_job) {
+  std::vector<pid_t> pids;
+  if (daemon_job < 0) {
+    return pids;
+  }
+  const std::string wanted = '\0' + fmt::format("PMIX_NAMESPACE={}", daemon_job + 1) + '\0';
+  std::error_code error;
+  for (std::filesystem::directory_iterator entry("/proc", error), end; !error && entry != end;
+       entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    pid_t pid = 0;
+    const auto [stop, failure] = std::from_chars(name.data(), name.data() + name.size(), pid);
+    if (failure != std::errc() || stop != name.data() + name.size()) {
+      continue;
+    }
+    std::ifstream file(entry->path() / "environ", std::ios::binary);
+    const std::string environment = '\0' + std::string{std::istreambuf_iterator<char>(file), {}};
+    if (environment.find(wanted) != std::string::npos && is_alive(pid)) {
+      pids.push_back(pid);
+    }
+  }
+  return pids;
+}
+
+// Waits until `left()` is empty; kills what is left after kGrace.
+template <typename Left>
+void end_all(const Left& left) {
+  const Stopwatch watch;
+  for (std::vector<pid_t> pids = left(); !pids.empty() && watch.elapsed() < kLimit; pids = left()) {
+    for (const pid_t pid : pids) {
+      if (watch.elapsed() > kGrace) {
+        ::kill(pid, SIGKILL);
+      }
+    }
+    ::poll(nullptr, 0, kLookMilliseconds);
+  }
+}
+
+void clean_up(const Watched& watched, pid_t launcher) {
+  end_all([&] {
+    return is_alive(watched.mpirun) ? std::vector<pid_t>{watched.mpirun} : std::vector<pid_t>{};
+  });
+  end_all([&] { return ranks_of(watched.daemon_job); });
+  remove_leftovers(watched.daemon_job < 0
+                       ? std::nullopt
+                       : std::optional(static_cast<std::uint32_t>(watched.daemon_job)),
+                   watched.mpirun);
+  remove_hostfiles(launcher);
+}
+
+// Nothing of the launcher's terminal and files: whoever reads its output sees it end.
+void stand_aside(int news) {
+  ::setsid();
+  const int nothing = ::open("/dev/null", O_RDWR | O_CLOEXEC);
+  for (const int standard : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
+    ::dup2(nothing, standard);
+  }
+  constexpr int kMostDescriptors = 1024;  // of a process that has just begun
+  for (int descriptor = STDERR_FILENO + 1; descriptor < kMostDescriptors; ++descriptor) {
+    if (descriptor != news) {
+      ::close(descriptor);
+    }
+  }
+}
+
+[[noreturn]] void take_care(int news, pid_t launcher) {
+  stand_aside(news);
+  Watched watched;
+  Watched newer;
+  while (::read(news, &newer, sizeof newer) == static_cast<ssize_t>(sizeof newer)) {
+    watched = newer;
+  }
+  if (watched.mpirun > 0) {
+    clean_up(watched, launcher);
+  }
+  ::_exit(0);
+}
+
+}  // namespace
+
+Caretaker::Caretaker() {
+  std::array<int, 2> ends{};
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) != 0) {
+    return;
+  }
+  internal::FileDescriptor reader(ends[0]);
+  internal::FileDescriptor writer(ends[1]);
+  // A grandchild: no child of the launcher, which ends whatever children it finds.
+  const pid_t launcher = ::getpid();
+  const pid_t child = ::fork();
+  if (child == 0) {
+    writer.reset();
+    if (::fork() == 0) {
+      take_care(reader.get(), launcher);
+    }
+    ::_exit(0);
+  }
+  if (child > 0) {
+    ::waitpid(child, nullptr, 0);
+    launcher_ = std::move(writer);
+  }
+}
+
+void Caretaker::watch(pid_t mpirun, std::optional<std::uint32_t> daemon_job) {
+  const Watched watched{.mpirun = mpirun,
+                        .daemon_job = daemon_job ? std::int64_t{*daemon_job} : -1};
+  if (launcher_.is_open() && ::send(launcher_.get(), &watched, sizeof watched, MSG_NOSIGNAL) < 0) {
+    launcher_.reset();  // it is gone
+  }
+}
+
+void Caretaker::forget() {
+  watch(0, std::nullopt);
+}
+
+}  // namespace superstep::cluster
