@@ -6,6 +6,7 @@
 #include <bit>
 #include <charconv>
 #include <chrono>
+#include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -28,6 +29,14 @@ constexpr std::string_view kWhere = "SUPERSTEP_FAULT";
 constexpr float kSpike = 1e6F;
 constexpr std::array<std::string_view, 9> kActions = {"kill", "stop", "exit",  "throw", "delay",
                                                       "nan",  "inf",  "spike", "flip"};
+
+float largest_magnitude(std::span<const float> data) {
+  float largest = 0.0F;
+  for (const float value : data) {
+    largest = std::max(largest, std::abs(value));
+  }
+  return largest;
+}
 
 std::int64_t integer(std::string_view key, std::string_view value) {
   std::int64_t number = 0;
@@ -190,7 +199,7 @@ void spoil(const FailpointFault& fault, std::span<float> data) {
   } else if (fault.action == "inf") {
     value = std::numeric_limits<float>::infinity();
   } else if (fault.action == "spike") {
-    value = (value == 0.0F ? 1.0F : value) * kSpike;
+    value = std::copysign(largest_magnitude(data), value) * kSpike;
   } else if (fault.action == "flip") {
     value =
         std::bit_cast<float>(std::bit_cast<std::uint32_t>(value) ^ (1U << (fault.argument % 32)));

@@ -12,7 +12,7 @@
 //   nth               only the n-th time that the rest matches in this process, from 1 (default 1;
 //                     0: every time)
 //   action            kill, stop (SIGSTOP), exit:N, throw, delay:MILLISECONDS; at points with data
-//                     also nan, inf, spike (1e6 times), flip:BIT
+//                     also nan, inf, spike (1e6 times the largest of them), flip:BIT
 //   element           of the data, from 0; one that is not there is left alone. Not given: an
 //                     element chosen by `seed`
 //   seed, probability instead of nth: at every match with this probability, drawn from the seed,

@@ -6,8 +6,9 @@
 
 #include "base/check.h"
 #include "kernels/bf16_packing.h"
-#include "kernels/panel_registers.h"
-#include "kernels/transpose_8x8.h"
+#include "kernels/panel_tile.h"
+#include "kernels/thin_gemm.h"
+#include "kernels/transpose.h"
 
 namespace superstep::kernels {
 
@@ -31,176 +32,21 @@ namespace {
 
 using namespace internal;  // NOLINT(google-build-using-namespace): registers
 
-constexpr std::int64_t kPanel = 2 * kWidth;   // columns of a tile
-constexpr std::int64_t kBlockK = 256;         // a panel of so many rows stays in first-level cache
-constexpr std::int64_t kBlockRows = 96;       // rows that share a panel's copy when m is large
+constexpr std::int64_t kBlockK = 256;  // a panel of so many rows stays in first-level cache
+// Rows that share a panel's copy when m is large. Few, since C is written along their rows: with 96
+// rows the outer product of 2048 x 64 x 2048 takes 1.3 times as long, for want of pages in the
+// buffer of translations.
+constexpr std::int64_t kBlockRows = 4 * kTileRows;
 constexpr std::int64_t kMostBlockRows = 256;  // up to so many, all of them do
-constexpr std::size_t kDeepestStack = 16;     // 2^15 slots
-constexpr std::int64_t kTileElements = kTileRows * kPanel;
 
 // In bf16 the copy of B takes longer than the arithmetic: it is read along its rows, so many
 // columns at a time (measured: a product of 64 rows takes 0.7 of the time; in float32 it gains
 // nothing).
 constexpr std::int64_t kStrip = 8 * kPanel;
 
-std::int64_t rounded_up(std::int64_t value, std::int64_t multiple) {
-  return (value + multiple - 1) / multiple * multiple;
-}
-
 std::int64_t strip_of(const GemmShape& shape, Precision precision) {
   const bool along_rows = precision == Precision::kBfloat16 && !shape.transpose_b;
   return along_rows ? std::min(kStrip, rounded_up(shape.n, kPanel)) : kPanel;
-}
-
-// A tile of C: rows x kPanel, in registers.
-template <std::int64_t kRows>
-struct Tile {
-  Register left[static_cast<std::size_t>(kRows)];
-  Register right[static_cast<std::size_t>(kRows)];
-
-  void clear() {
-    for (std::size_t r = 0; r < kRows; ++r) {
-      left[r] = repeat(0.0F);
-      right[r] = repeat(0.0F);
-    }
-  }
-  void load_from(const float* c, std::int64_t row_stride) {
-    for (std::size_t r = 0; r < kRows; ++r) {
-      const float* row = c + static_cast<std::int64_t>(r) * row_stride;
-      left[r] = load(row);
-      right[r] = load(row + kWidth);
-    }
-  }
-  void store_to(float* c, std::int64_t row_stride) const {
-    for (std::size_t r = 0; r < kRows; ++r) {
-      float* row = c + static_cast<std::int64_t>(r) * row_stride;
-      store(row, left[r]);
-      store(row + kWidth, right[r]);
-    }
-  }
-  // packed_a: (steps, kTileRows), packed_b: (steps, kPanel).
-  template <Precision kPrecision>
-  void accumulate(std::int64_t num_steps, const float* packed_a, const float* packed_b) {
-    for (std::int64_t step = 0; step < num_steps; ++step) {
-      const Register b0 = load(packed_b);
-      const Register b1 = load(packed_b + kWidth);
-#pragma GCC unroll 8
-      for (std::size_t r = 0; r < kRows; ++r) {
-        const Register a = repeat(packed_a[r]);
-        left[r] = multiply_step<kPrecision>(a, b0, left[r]);
-        right[r] = multiply_step<kPrecision>(a, b1, right[r]);
-      }
-      packed_a += kTileRows;
-      packed_b += kPanel;
-    }
-  }
-  // other + this, as the tree has it.
-  void add_to_left(const float* other) {
-    for (std::size_t r = 0; r < kRows; ++r) {
-      const float* row = other + static_cast<std::int64_t>(r) * kPanel;
-      left[r] = add(load(row), left[r]);
-      right[r] = add(load(row + kWidth), right[r]);
-    }
-  }
-};
-
-// What a tile is made of and where it goes.
-struct TileWork {
-  std::int64_t num_steps = 0;
-  const float* packed_a = nullptr;
-  const float* packed_b = nullptr;
-  float* c = nullptr;
-  std::int64_t row_stride = 0;
-  bool continues = false;  // C holds the sums of the k before these
-};
-
-template <std::int64_t kRows, Precision kPrecision>
-void compute_tile(const TileWork& work, std::span<const int> folds) {
-  Tile<kRows> tile;
-  if (folds.size() == 1) {
-    if (work.continues) {
-      tile.load_from(work.c, work.row_stride);
-    } else {
-      tile.clear();
-    }
-    tile.template accumulate<kPrecision>(work.num_steps, work.packed_a, work.packed_b);
-    tile.store_to(work.c, work.row_stride);
-    return;
-  }
-  alignas(64) std::array<float, kDeepestStack * kTileElements> stack;
-  std::int64_t depth = 0;
-  const std::int64_t run = work.num_steps / static_cast<std::int64_t>(folds.size());
-  for (std::size_t slot = 0; slot < folds.size(); ++slot) {
-    const std::int64_t first = static_cast<std::int64_t>(slot) * run;
-    tile.clear();
-    tile.template accumulate<kPrecision>(run, work.packed_a + first * kTileRows,
-                                         work.packed_b + first * kPanel);
-    for (int fold = 0; fold < folds[slot]; ++fold) {
-      --depth;
-      tile.add_to_left(stack.data() + depth * kTileElements);
-    }
-    if (slot + 1 < folds.size()) {
-      tile.store_to(stack.data() + depth * kTileElements, kPanel);
-      ++depth;
-    }
-  }
-  tile.store_to(work.c, work.row_stride);
-}
-
-template <std::int64_t kRows>
-void compute_tile_of(std::int64_t rows, const TileWork& work, std::span<const int> folds,
-                     Precision precision) {
-  if constexpr (kRows > 0) {
-    if (rows != kRows) {
-      compute_tile_of<kRows - 1>(rows, work, folds, precision);
-    } else if (precision == Precision::kBfloat16) {
-      compute_tile<kRows, Precision::kBfloat16>(work, folds);
-    } else {
-      compute_tile<kRows, Precision::kFloat32>(work, folds);
-    }
-  }
-}
-
-#if defined(__AVX2__)
-// to[k][j] = from[j][k] for 8 x 8.
-void transpose_square(const float* from, std::int64_t from_stride, float* to,
-                      std::int64_t to_stride) {
-  __m256 rows[8];
-  __m256 columns[8];
-  for (std::size_t i = 0; i < 8; ++i) {
-    rows[i] = _mm256_loadu_ps(from + static_cast<std::int64_t>(i) * from_stride);
-  }
-  transpose_8x8(rows, columns);
-  for (std::size_t i = 0; i < 8; ++i) {
-    _mm256_storeu_ps(to + static_cast<std::int64_t>(i) * to_stride, columns[i]);
-  }
-}
-constexpr std::int64_t kTransposed = 8;
-#else
-void transpose_square(const float*, std::int64_t, float*, std::int64_t) {}
-constexpr std::int64_t kTransposed = std::int64_t{1} << 40;
-#endif
-
-// to[k * to_stride + j] = from[j * from_stride + k], j < columns, k < num_k.
-void transpose(std::int64_t columns, std::int64_t num_k, const float* from,
-               std::int64_t from_stride, float* to, std::int64_t to_stride) {
-  std::int64_t j = 0;
-  for (; j + kTransposed <= columns; j += kTransposed) {
-    std::int64_t k = 0;
-    for (; k + kTransposed <= num_k; k += kTransposed) {
-      transpose_square(from + j * from_stride + k, from_stride, to + k * to_stride + j, to_stride);
-    }
-    for (; k < num_k; ++k) {
-      for (std::int64_t i = j; i < j + kTransposed; ++i) {
-        to[k * to_stride + i] = from[i * from_stride + k];
-      }
-    }
-  }
-  for (; j < columns; ++j) {
-    for (std::int64_t k = 0; k < num_k; ++k) {
-      to[k * to_stride + j] = from[j * from_stride + k];
-    }
-  }
 }
 
 }  // namespace
@@ -220,6 +66,8 @@ PanelGemm::PanelGemm(const GemmShape& shape, std::vector<int> folds, Precision p
     : shape_(shape),
       folds_(std::move(folds)),
       precision_(precision),
+      is_thin_(precision == Precision::kFloat32 && folds_.size() == 1 &&
+               internal::is_thin_product(shape)),
       rows_per_block_(rounded_up(shape.m <= kMostBlockRows ? shape.m : kBlockRows, kTileRows)),
       strip_(strip_of(shape, precision)) {
   SUPERSTEP_CHECK(supports(shape_, static_cast<std::int64_t>(folds_.size()), precision_),
@@ -238,6 +86,9 @@ std::int64_t PanelGemm::steps_of(std::int64_t num_k) const {
 // The copies of a block of A, and of one panel of B or, where several blocks of rows share them, of
 // all panels.
 std::int64_t PanelGemm::workspace_bytes() const {
+  if (is_thin_) {
+    return internal::thin_product_workspace_bytes(shape_);
+  }
   const std::int64_t num_steps = steps_of(std::min(shape_.k, kBlockK));
   const std::int64_t columns = rows_per_block_ >= shape_.m ? strip_ : rounded_up(shape_.n, kPanel);
   return (rows_per_block_ + columns) * num_steps * static_cast<std::int64_t>(sizeof(float)) + 64;
@@ -340,6 +191,8 @@ void PanelGemm::multiply_panel(const Block& block, std::int64_t column, const fl
     TileWork work{.num_steps = block.num_steps,
                   .packed_a = packed_a + i * block.num_steps,
                   .packed_b = packed_b,
+                  .from = target,
+                  .from_stride = shape_.n,
                   .c = target,
                   .row_stride = shape_.n,
                   .continues = block.first_k > 0};
@@ -351,6 +204,8 @@ void PanelGemm::multiply_panel(const Block& block, std::int64_t column, const fl
     for (std::int64_t r = 0; work.continues && r < rows; ++r) {
       std::copy_n(target + r * shape_.n, columns, part.data() + r * kPanel);
     }
+    work.from = part.data();
+    work.from_stride = kPanel;
     work.c = part.data();
     work.row_stride = kPanel;
     compute_tile_of<kTileRows>(rows, work, folds_, precision_);
@@ -362,6 +217,10 @@ void PanelGemm::multiply_panel(const Block& block, std::int64_t column, const fl
 
 void PanelGemm::run(const float* a, const float* b, float* c,
                     std::span<std::byte> workspace) const {
+  if (is_thin_) {
+    internal::multiply_thin(shape_, a, b, c, workspace);
+    return;
+  }
   float* const packed_a = reinterpret_cast<float*>(workspace.data());
   constexpr std::int64_t kLine = 16;  // floats
   float* const packed_b =

@@ -1,10 +1,10 @@
 // Matrix product for training steps: one operand thin, single precision, one thread.
 //
 // A step multiplies a batch of some dozen rows with a large matrix, or forms the outer product of
-// two thin ones; general products spend much of such a call on copying. This one copies the thin
-// operand once, in tiles, and the other one panel by panel through first-level cache, and computes
-// tiles of C in registers with explicit fused multiply-adds (AVX2 or AVX-512; elsewhere it does not
-// exist).
+// two thin ones; general products spend much of such a call on copying. This one has a way for each
+// (AVX2 or AVX-512; elsewhere it does not exist): a few rows by a matrix of weights as of
+// kernels/thin_gemm.h; others copy one operand in tiles and the other one panel by panel through
+// first-level cache. Tiles of C are computed in registers with explicit fused multiply-adds.
 //
 // Each element of C is the chain fma(a_k, b_k, ...) over ascending k, starting from 0: its bits
 // depend on its row of A and its column of B alone, not on its place, on the sizes, on addresses or
@@ -61,6 +61,7 @@ class PanelGemm {
   GemmShape shape_;
   std::vector<int> folds_;
   Precision precision_;
+  bool is_thin_;                     // kernels/thin_gemm.h
   std::int64_t rows_per_block_ = 0;  // of C that share the copy of a panel
   std::int64_t strip_ = 0;           // columns of B that are copied together
 };

@@ -53,7 +53,10 @@ std::vector<GemmShape> shapes() {
                                                                             {300, 37, 20},
                                                                             {97, 100, 530},
                                                                             {20, 300, 70},
-                                                                            {260, 290, 31}}) {
+                                                                            {260, 290, 31},
+                                                                            {64, 97, 130},
+                                                                            {250, 555, 66},
+                                                                            {100, 2200, 65}}) {
         all.push_back({m, n, k, ta, tb});
       }
     }
@@ -79,7 +82,7 @@ TEST(PanelGemm, IsTheChainOfFusedMultiplyAddsOfEachElement) {
     ++checked;
   }
 #if defined(__AVX2__) && defined(__FMA__)
-  EXPECT_EQ(checked, 32);
+  EXPECT_EQ(checked, 44);
 #endif
 }
 
