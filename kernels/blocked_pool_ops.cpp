@@ -18,10 +18,6 @@ std::int64_t block_planes_of(const Tensor& images) {
   return planes_of(images) / kBlockWidth;
 }
 
-BlockOfInts all_of(std::int32_t value) {
-  return BlockOfInts{} + value;
-}
-
 class BlockedMaxPool final : public Kernel {
  public:
   explicit BlockedMaxPool(const Window& window)

@@ -26,6 +26,9 @@ inline BlockOfFloats load_block(const float* from) {
   std::memcpy(&block, from, sizeof(block));
   return block;
 }
+inline BlockOfInts all_of(std::int32_t value) {
+  return BlockOfInts{} + value;
+}
 inline void store_block(const BlockOfFloats& block, float* to) {
   std::memcpy(to, &block, sizeof(block));
 }

@@ -9,6 +9,7 @@
 #include "kernels/math.h"
 #include "kernels/op_table.h"
 #include "kernels/ops.h"
+#include "kernels/relu.h"
 #include "kernels/signature_checks.h"
 
 namespace superstep::kernels {
@@ -144,7 +145,7 @@ struct Relu {
   static constexpr Range kRange{-2.0, 2.0};
   template <typename T>
   static T value(T x) {
-    return x < T{0} ? T{0} : x;  // in this order NaN stays NaN
+    return relu_of(x);
   }
   static Tensor gradient(const Tensor& dy, const Tensor&, const Tensor& y) {
     return apply1("relu_backward", {dy, y});
@@ -247,7 +248,7 @@ struct ReluBackward {
   static constexpr Range kRange{-2.0, 2.0};
   template <typename T>
   static T value(T dy, T y) {
-    return y > T{0} ? dy : T{0};
+    return relu_gradient_of(dy, y);
   }
   static Tensor gradient_for_y(const Tensor&, const Tensor&, const Tensor&) { return {}; }
 };

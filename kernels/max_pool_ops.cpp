@@ -112,22 +112,6 @@ std::vector<TensorType> infer_max_pool_gather(const OpSignature& signature) {
   return {{signature.inputs[0].dtype, argmax.shape}};
 }
 
-// The positions come from a caller: one outside the plane must not become a write outside the
-// tensor.
-void expect_positions(std::string_view op, std::span<const std::int32_t> argmax,
-                      std::int64_t plane) {
-  std::int32_t least = 0;
-  std::int32_t largest = 0;
-  for (const std::int32_t position : argmax) {
-    least = std::min(least, position);
-    largest = std::max(largest, position);
-  }
-  if (!argmax.empty() && (least < 0 || largest >= plane)) {
-    fail_argument(op, "argmax", fmt::format("position {}", least < 0 ? least : largest),
-                  fmt::format("0 to {}", plane - 1));
-  }
-}
-
 void run_max_pool_backward(std::span<const Tensor> inputs, const Attributes& /*attributes*/,
                            std::span<Tensor> outputs) {
   const std::int64_t from = plane_of(inputs[0].shape());
@@ -220,6 +204,20 @@ std::vector<ExampleCall> max_pool_gather_examples() {
 }
 
 }  // namespace
+
+void expect_positions(std::string_view op, std::span<const std::int32_t> argmax,
+                      std::int64_t plane) {
+  std::int32_t least = 0;
+  std::int32_t largest = 0;
+  for (const std::int32_t position : argmax) {
+    least = std::min(least, position);
+    largest = std::max(largest, position);
+  }
+  if (!argmax.empty() && (least < 0 || largest >= plane)) {
+    fail_argument(op, "argmax", fmt::format("position {}", least < 0 ? least : largest),
+                  fmt::format("0 to {}", plane - 1));
+  }
+}
 
 std::vector<OpInfo> max_pool_ops() {
   std::vector<OpInfo> ops = {

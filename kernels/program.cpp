@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "kernels/bound_handles.h"
+#include "kernels/fuse_calls.h"
 #include "kernels/layout_plan.h"
 #include "kernels/memory_plan.h"
 #include "kernels/precision.h"
@@ -314,6 +315,12 @@ std::string describe(const RecordedOperand& operand, const Recording& recording)
                            recording.values[as_size(operand.value)].type.shape.to_string());
 }
 
+Recording record_fused(std::span<const TensorType> inputs, const Program::Function& function) {
+  Recording recording = internal::record_calls(inputs, function);
+  internal::fuse_calls(recording);
+  return recording;
+}
+
 }  // namespace
 
 Program::Program(std::unique_ptr<State> state) : state_(std::move(state)) {}
@@ -322,13 +329,12 @@ Program& Program::operator=(Program&&) noexcept = default;
 Program::~Program() = default;
 
 Program Program::record(std::span<const TensorType> inputs, const Function& function) {
-  return Program(Planner(internal::record_calls(inputs, function)).finish());
+  return Program(Planner(record_fused(inputs, function)).finish());
 }
 
 std::optional<Program> Program::record_slots(std::span<const TensorType> inputs,
                                              const Function& function, const SlotPlan& plan) {
-  std::optional<Recording> joined =
-      internal::join_slots(internal::record_calls(inputs, function), plan);
+  std::optional<Recording> joined = internal::join_slots(record_fused(inputs, function), plan);
   if (!joined.has_value()) {
     return std::nullopt;
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "base/prefetch.h"
 #include "kernels/panel_tile.h"
 #include "kernels/transpose.h"
 
@@ -11,7 +12,6 @@ namespace superstep::kernels::internal {
 namespace {
 
 constexpr std::int64_t kMostRows = 256;
-constexpr std::int64_t kLine = 16;  // floats
 
 // ---- B (k, n) along its rows ----
 
@@ -99,8 +99,7 @@ class AlongRows {
   }
 
   // The panel that is needed in a while: further right in the block, or of the next block. Every
-  // tile of rows fetches a share of it. Always inlined: g++ leaves out calls of functions that do
-  // nothing but fetch.
+  // tile of rows fetches a share of it.
   [[gnu::always_inline]] void fetch_ahead(const Block& block, std::int64_t column,
                                           std::int64_t row) const {
     std::int64_t first_k = block.first_k;
@@ -117,9 +116,7 @@ class AlongRows {
     const std::int64_t end = (row + kTileRows) * num_k / rows;
     for (std::int64_t k = row * num_k / rows; k < end; ++k) {
       const float* line = b_ + (first_k + k) * shape_.n + ahead;
-      for (std::int64_t offset = 0; offset < kPanel; offset += kLine) {
-        __builtin_prefetch(line + offset, 0, 2);  // into second-level cache
-      }
+      prefetch(line, kPanel);
     }
   }
 

@@ -138,7 +138,9 @@ Tensors blocked_step(std::span<const Tensor> inputs) {
       batch_norm_inference(conv2d(sum_of_both, p[5], same), p[3], p[4], norm.mean, norm.variance);
   const Tensor means = average_pool(last, {.kernel = {2, 2}, .stride = {2, 2}});
   const Tensor narrow = matmul(flatten(means), p[6]);
-  const Tensor loss = add(sum(cross_entropy(narrow, inputs[8])), sum(global_average_pool(last)));
+  // The second reader keeps relu and max_pool apart (kernels/fuse_calls.h).
+  const Tensor all_means = add(sum(global_average_pool(last)), sum(global_average_pool(first)));
+  const Tensor loss = add(sum(cross_entropy(narrow, inputs[8])), all_means);
   Tensors outputs = tape.gradient(loss, p);
   outputs.insert(outputs.begin(), {loss, sum_of_both, norm.mean, norm.variance});
   return outputs;
