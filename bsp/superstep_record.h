@@ -13,6 +13,7 @@ struct SuperstepRecord {
   double input_wait_seconds = 0.0;  // waiting for the pipeline
   double exchange_seconds = 0.0;    // reduce, clip, update, publish
   double sync_wait_seconds = 0.0;   // waiting in sync() for the others, and l
+  double check_seconds = 0.0;       // computing gradients of others again, to compare them
   // Since the superstep before: what training waited for its checkpoints. Not part of the total.
   double checkpoint_seconds = 0.0;
   std::uint64_t bytes_sent = 0;  // h between nodes
@@ -20,7 +21,7 @@ struct SuperstepRecord {
 
   double other_seconds() const {
     return total_seconds - compute_seconds - input_wait_seconds - exchange_seconds -
-           sync_wait_seconds;
+           sync_wait_seconds - check_seconds;
   }
 };
 

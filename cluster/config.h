@@ -119,6 +119,7 @@ struct CheckSection {
   double gradient_limit = 0.0;
   double loss_spike_factor = 0.0;
   std::int64_t parameters_every_updates = 100;
+  double recompute_gradients = 0.0;
 
   friend bool operator==(const CheckSection&, const CheckSection&) = default;
 };

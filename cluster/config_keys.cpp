@@ -345,6 +345,13 @@ std::vector<Key> system_keys() {
        "Verify that parameters and optimizer state did not change in memory, after every k-th "
        "update; 0: never",
        kMayChange},
+      {"check.recompute_gradients",
+       &field<&RunConfig::check, &K::recompute_gradients>,
+       between(0, 1),
+       {},
+       "In this share of the supersteps every rank computes another one's gradients again and "
+       "compares; 0: never",
+       kMayChange},
       {"bsp.lanes",
        &field<&RunConfig::bsp, &B::lanes>,
        between(1, kMaxLanes),

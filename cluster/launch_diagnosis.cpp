@@ -75,6 +75,9 @@ bool Diagnosis::is_for_people(std::string_view line) {
     look_for_culprit(line);
     look_for_lost_node(line);
   }
+  if (!named_) {
+    look_for_wrong_rank(line);
+  }
   if (!unreachable_) {
     look_for_unreachable_node(line);
   }
@@ -112,6 +115,25 @@ void Diagnosis::look_for_lost_node(std::string_view line) {
   if (const std::optional<std::string_view> node = after(*daemon, " on node ")) {
     const std::string host(first_word(*node));
     named_ = {.rank = -1, .host = host, .what = fmt::format("the connection to {} was lost", host)};
+  }
+}
+
+// Of the ranks (worker/gradient_recheck.cpp), where they came to know which of them it is:
+// "... gradients of superstep 12: rank 1 on b computed a wrong gradient: slots 2 to 3, ..."
+void Diagnosis::look_for_wrong_rank(std::string_view line) {
+  constexpr std::string_view kWhat = " computed a wrong gradient";
+  std::optional<std::string_view> rest = after(line, "[GradientRecheck] gradients of superstep ");
+  rest = rest ? after(*rest, ": rank ") : rest;
+  const std::optional<int> rank = rest ? take_number<int>(*rest) : std::nullopt;
+  const std::optional<std::string_view> node = rank ? after(*rest, " on ") : std::nullopt;
+  if (!node) {
+    return;
+  }
+  const std::string_view host = first_word(*node);
+  if (node->substr(host.size()).starts_with(kWhat)) {
+    named_ = {.rank = *rank,
+              .host = std::string(host),
+              .what = fmt::format("rank {} on {}{}", *rank, host, kWhat)};
   }
 }
 

@@ -1,5 +1,5 @@
-// What mpirun's standard error tells about a job: its number, and which rank or node was lost or
-// cannot be reached.
+// What mpirun's standard error tells about a job: its number, and which rank or node was lost,
+// cannot be reached or computed wrong.
 //
 // Fed with the stream as it comes, in pieces of any size. Only whole lines are looked at; nothing
 // that mpirun or a rank may print is an error here.
@@ -29,8 +29,9 @@ class Diagnosis {
   // The rest of an unfinished line, at the end of the stream.
   std::string finish();
 
-  // The first rank or node that mpirun named; else, from finish() on, the first host that ssh could
-  // not reach: a rank may print such a line, too, and mpirun then goes on.
+  // The first rank or node that mpirun named, or the ranks themselves for a gradient; else, from
+  // finish() on, the first host that ssh could not reach: a rank may print such a line, too, and
+  // mpirun then goes on.
   const std::optional<NamedCulprit>& named() const { return named_; }
   // Open MPI's number of the job of mpirun's daemons; the ranks' job is the next number.
   const std::optional<std::uint32_t>& daemon_job() const { return daemon_job_; }
@@ -39,6 +40,7 @@ class Diagnosis {
   bool is_for_people(std::string_view line);
   void look_for_culprit(std::string_view line);
   void look_for_lost_node(std::string_view line);
+  void look_for_wrong_rank(std::string_view line);
   void look_for_unreachable_node(std::string_view line);
 
   std::string unfinished_;

@@ -119,7 +119,7 @@ std::string explain_exit_code(int exit_code) {
     case code(ExitCode::kNumbers):
       return "exit code 6: numbers that are not finite";
     case code(ExitCode::kCorruption):
-      return "exit code 7: bytes changed where nobody wrote";
+      return "exit code 7: bytes changed where nobody wrote, or a gradient was computed wrong";
     case code(ExitCode::kStoppedResumable):
       return "exit code 75: ranks did not arrive in time; they are named above";
     case kTimedOut:

@@ -87,7 +87,7 @@ void MetricsLog::on_step(const worker::StepReport& report) {
   write(fmt::format(
       R"({{"type":"superstep","superstep":{},"epoch":{},"step_in_epoch":{},"samples":{},"loss":{},)"
       R"("accuracy":{},"learning_rate":{},"gradient_norm":{},"seconds":{{"total":{},"compute":{},)"
-      R"("input_wait":{},"exchange":{},"sync_wait":{},"checkpoint":{}}},"bytes_sent":{},)"
+      R"("input_wait":{},"exchange":{},"sync_wait":{},"check":{},"checkpoint":{}}},"bytes_sent":{},)"
       R"("bytes_received":{}}})"
       "\n",
       report.superstep, report.epoch, report.step_in_epoch, total.num_samples,
@@ -95,8 +95,8 @@ void MetricsLog::on_step(const worker::StepReport& report) {
       number(report.result.learning_rate), number(report.result.gradient_norm),
       number(record.total_seconds), number(record.compute_seconds),
       number(record.input_wait_seconds), number(record.exchange_seconds),
-      number(record.sync_wait_seconds), number(record.checkpoint_seconds), record.bytes_sent,
-      record.bytes_received));
+      number(record.sync_wait_seconds), number(record.check_seconds),
+      number(record.checkpoint_seconds), record.bytes_sent, record.bytes_received));
 }
 
 void MetricsLog::on_skipped(const worker::StepReport& report, const std::string& why) {

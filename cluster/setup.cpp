@@ -283,6 +283,7 @@ worker::TrainOptions train_options(const RunSetup& setup) {
   options.checkpoint.asynchronous = config.checkpoint.asynchronous;
   options.checkpoint.configuration = to_toml(config);
   options.numbers = number_options(config.check);
+  options.recompute_gradients = config.check.recompute_gradients;
   options.wall_time_limit = std::chrono::seconds(config.train.wall_time_limit_seconds);
   options.prefetch_depth = checked_cast<int>(config.train.prefetch_depth);
   options.placement = slot_placement(config.train.slot_placement);

@@ -10,7 +10,7 @@
 // of writing.
 //
 // What it cannot see: bytes that changed between two guarded updates (every = 1 leaves no gap), and
-// gradients that were wrong before they were added.
+// gradients that were wrong before they were added (worker/gradient_recheck.h).
 //
 // Cost of a guarded update, n parameters, s state arrays, p ranks, q ranks on the node: hashing
 // 2 n/p * (1 + s) elements, n/p * s + n/q more when there are several nodes, and one allgather of

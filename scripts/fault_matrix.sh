@@ -8,7 +8,7 @@
 #   scripts/fault_matrix.sh --report            write the table of docs/reliability.md from what ran
 #   scripts/fault_matrix.sh --rows soak --minutes 60
 #
-# Rows whose faults are the program's own (F8, F18) run another build of it, when it is there:
+# Rows whose faults are the program's own (F8, F18, F18b) run another build of it, when it is there:
 #   cmake --preset failpoints && cmake --build --preset failpoints
 #
 # Results are kept in tests/fault/results.json and added to: a row may be run in pieces, on several days.

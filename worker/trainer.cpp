@@ -34,6 +34,13 @@ Trainer::State::State(bsp::World& the_world, const Model& the_model,
       programs(model, server.pull().buffer(),
                {.seed = options.batch.seed, .precision = options.precision}),
       numbers(model.layout(), options.numbers),
+      recheck(
+          world, model.layout(), server.pull().buffer(),
+          {.share = options.recompute_gradients,
+           .seed = options.batch.seed,
+           .num_slots = options.batch.microbatches},
+          [this](bsp::SlotRange unit, std::span<float> gradient,
+                 std::span<paramserver::SlotSummary> into) { recompute(unit, gradient, into); }),
       writer(world) {
   position.seed = options.batch.seed;
 }

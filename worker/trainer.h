@@ -77,6 +77,9 @@ struct TrainOptions {
   EarlyStopping early_stopping;
   CheckpointOptions checkpoint;
   NumberOptions numbers;
+  // Share of the supersteps whose gradients are computed again by another rank
+  // (worker/gradient_recheck.h), 0 to 1. All ranks must have the same.
+  double recompute_gradients = 0.0;
   std::chrono::seconds wall_time_limit{0};  // 0: none
   int prefetch_depth = 2;
   SlotPlacement placement = SlotPlacement::kContiguous;
@@ -168,7 +171,8 @@ class Trainer {
   // The first half of a superstep: pushes the gradient of every slot of `batch`. Makes no
   // collective call. A checkpoint saved after it does not contain the step.
   void compute_gradients(const StepBatch& batch);
-  // The second half. Collective: exchange, mean, update; the step is left out everywhere when a
+  // The second half. Collective: in supersteps drawn for it the gradients are computed again by
+  // other ranks; exchange, mean, update; the step is left out everywhere when a
   // rank found a loss or gradient that is no number. After the last step of an epoch it evaluates
   // (see options.evaluate_every_epochs) and goes on to the next.
   StepReport apply_gradients(const paramserver::ApplyOptions& options = {});

@@ -66,9 +66,29 @@ void Trainer::State::push_slot(const SlotBatch& batch, std::int64_t epoch) {
   const std::span<float> gradient = server.reserve(batch.slot);
   const paramserver::SlotSummary summary = programs.train(batch, epoch, gradient);
   SUPERSTEP_FAILPOINT_DATA("gradient", gradient);
+  recheck.note({batch.slot, batch.slot + 1}, gradient, {&summary, 1});
   note_finding(numbers.look(batch, summary, gradient));
   push_buckets(batch.slot, gradient);
   server.push_summary(batch.slot, summary);
+}
+
+// A unit of any rank in the superstep in work, from the data on. The program is the one that its
+// rank ran: whether slots go together depends on their sizes alone.
+void Trainer::State::recompute(bsp::SlotRange unit, std::span<float> gradient,
+                               std::span<paramserver::SlotSummary> into) {
+  rechecked.resize(std::max(rechecked.size(), as_size(unit.length())));
+  const std::span<SlotBatch> batches = std::span(rechecked).first(as_size(unit.length()));
+  for (std::size_t i = 0; i < batches.size(); ++i) {
+    batches[i].slot = unit.begin + static_cast<int>(i);
+    reader->read({.epoch = position.epoch, .step_in_epoch = position.step_in_epoch}, batches[i],
+                 [] { return KeepReading::kYes; });
+  }
+  if (batches.size() == 1) {
+    into.front() = programs.train(batches.front(), position.epoch, gradient);
+  } else {
+    programs.train_together(batches, position.epoch, gradient, into);
+  }
+  SUPERSTEP_FAILPOINT_DATA("gradient.recomputed", gradient);
 }
 
 void Trainer::State::push_buckets(int slot, std::span<const float> gradient) {
@@ -93,11 +113,12 @@ bool Trainer::State::push_together(std::span<const SlotBatch> batches, std::int6
       !programs.can_train_together(batches)) {
     return false;
   }
-  const int first = batches.front().slot;
-  const std::span<float> sum = server.reserve(bsp::SlotRange{first, batches.back().slot + 1});
+  const bsp::SlotRange unit{batches.front().slot, batches.back().slot + 1};
+  const std::span<float> sum = server.reserve(unit);
   summaries.resize(batches.size());
   programs.train_together(batches, epoch, sum, summaries);
   SUPERSTEP_FAILPOINT_DATA("gradient", sum);
+  recheck.note(unit, sum, summaries);
   bool losses_are_good = true;
   for (std::size_t i = 0; i < batches.size(); ++i) {
     const std::optional<std::string> found = numbers.look(batches[i], summaries[i], {});
@@ -108,7 +129,7 @@ bool Trainer::State::push_together(std::span<const SlotBatch> batches, std::int6
   if (losses_are_good && numbers.look(batches.front(), summaries.front(), sum).has_value()) {
     look_at_slots(batches, epoch, sum);
   }
-  push_buckets(first, sum);
+  push_buckets(unit.begin, sum);
   return true;
 }
 

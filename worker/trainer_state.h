@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "paramserver/checkpoint_writer.h"
 #include "worker/data/slot_reader.h"
+#include "worker/gradient_recheck.h"
 #include "worker/slot_placement.h"
 #include "worker/step_programs.h"
 #include "worker/straggler_watch.h"
@@ -51,6 +52,7 @@ struct StepInWork {
   bsp::TrafficCounters traffic_before;
   double input_wait_seconds = 0.0;
   double compute_seconds = 0.0;
+  double check_seconds = 0.0;
   std::int64_t num_samples = 0;  // computed by this rank
   std::size_t num_slots = 0;
 };
@@ -89,6 +91,8 @@ struct Trainer::State {
   void push_slot(const SlotBatch& batch, std::int64_t epoch);
   bool push_together(std::span<const SlotBatch> batches, std::int64_t epoch);
   void push_buckets(int slot, std::span<const float> gradient);
+  void recompute(bsp::SlotRange unit, std::span<float> gradient,
+                 std::span<paramserver::SlotSummary> into);
   void note_finding(const std::optional<std::string>& found);
   void look_at_slots(std::span<const SlotBatch> batches, std::int64_t epoch,
                      std::span<float> gradient_sum);
@@ -109,6 +113,7 @@ struct Trainer::State {
   TrainObserver* observer;
   StepPrograms programs;
   NumberCheck numbers;
+  GradientRecheck recheck;
   StragglerWatch stragglers;
   std::string findings;  // of this rank in the superstep in work
   TrainingData data;
@@ -117,6 +122,7 @@ struct Trainer::State {
   std::unique_ptr<Prefetcher> prefetcher;
   std::optional<SlotReader> reader;  // of slots taken over from other ranks
   SlotBatch stolen;
+  std::vector<SlotBatch> rechecked;
   PlacementMeter meter;
   std::vector<paramserver::SlotSummary> summaries;  // of slots in one pass
   paramserver::Position position;

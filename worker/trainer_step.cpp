@@ -127,6 +127,7 @@ const StepBatch& Trainer::State::next_batch() {
 // The second: gradients of this rank's slots.
 void Trainer::State::compute_gradients(const StepBatch& batch) {
   const Stopwatch watch;
+  recheck.begin(position.superstep + 1);
   in_work.num_samples = compute_slots(batch);
   in_work.num_slots = batch.slots.size();
   in_work.compute_seconds += watch.seconds();
@@ -136,6 +137,11 @@ void Trainer::State::compute_gradients(const StepBatch& batch) {
 // The last: exchange and update, and a step further.
 StepReport Trainer::State::apply_gradients(paramserver::ApplyOptions apply) {
   SUPERSTEP_CHECK(steps_per_epoch > 0, "a step before open()");
+  if (recheck.is_drawn()) {
+    const Stopwatch watch;
+    recheck.compare();
+    in_work.check_seconds = watch.seconds();
+  }
   apply.skip_on |= kBadNumbersFlag;
   raise_stop_flags();
   if (writer.is_busy()) {
@@ -169,6 +175,7 @@ bsp::SuperstepRecord Trainer::State::record_of_step() const {
           .input_wait_seconds = in_work.input_wait_seconds,
           .exchange_seconds = server.last_times().exchange_seconds,
           .sync_wait_seconds = server.last_times().sync_seconds,
+          .check_seconds = in_work.check_seconds,
           .checkpoint_seconds = unrecorded_seconds,
           .bytes_sent = traffic.bytes_sent - in_work.traffic_before.bytes_sent,
           .bytes_received = traffic.bytes_received - in_work.traffic_before.bytes_received};

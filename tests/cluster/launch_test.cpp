@@ -209,6 +209,22 @@ TEST(Diagnosis, WhatMpirunNamesComesBeforeAHostThatSshDidNotReach) {
   EXPECT_EQ(diagnosis.named()->host, "a");
 }
 
+TEST(Diagnosis, NamesTheRankThatComputedAWrongGradient) {
+  Diagnosis diagnosis;
+  diagnosis.feed(
+      "superstep: [GradientRecheck] gradients of superstep 12: rank 3 on b or rank 0 on a computed "
+      "a "
+      "wrong gradient: slot 6, fc/bias[1] is 1 by rank 3 and 2 by rank 0.\n");
+  EXPECT_FALSE(diagnosis.named()) << "it is not decided";
+  diagnosis.feed(
+      "superstep: [GradientRecheck] gradients of superstep 12: rank 3 on node-b computed a wrong "
+      "gradient: slot 6, fc/bias[1] is 1 by rank 3 and 2 by rank 0.\n");
+  ASSERT_TRUE(diagnosis.named());
+  EXPECT_EQ(diagnosis.named()->rank, 3);
+  EXPECT_EQ(diagnosis.named()->host, "node-b");
+  EXPECT_EQ(diagnosis.named()->what, "rank 3 on node-b computed a wrong gradient");
+}
+
 TEST(Diagnosis, OtherTextNamesNobody) {
   Diagnosis diagnosis;
   for (const char* text :

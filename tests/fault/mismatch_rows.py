@@ -18,7 +18,7 @@ SETTINGS = {  # key -> what one rank has; the others have what CONFIG and the de
     "data.shuffle": "false", "data.normalization": "unit", "data.noise": "0.25", "optimizer.kind": "sgd",
     "optimizer.learning_rate": "0.02", "optimizer.weight_decay": "0.001", "optimizer.clip_global_norm": "1",
     "optimizer.schedule.kind": "cosine", "checkpoint.every_supersteps": "5", "check.bad_numbers": "skip",
-    "check.parameters_every_updates": "7",
+    "check.parameters_every_updates": "7", "check.recompute_gradients": "0.5",
 }
 # The environment of one rank.
 VARIABLES = ("GLIBC_TUNABLES=glibc.malloc.arena_max=2", "ONEDNN_MAX_CPU_ISA=AVX2", "DNNL_VERBOSE=0")
