@@ -154,6 +154,7 @@ struct ExaminedCheckpoint {
 // Whatever is named like a finished checkpoint, oldest first, damaged or not. Reads all of it.
 std::vector<ExaminedCheckpoint> examine_checkpoints(const std::filesystem::path& root);
 // The newest one whose every byte is verified; what was skipped and why is appended to `problems`.
+// Its name survives a loss of power from now on: whoever sealed it may have died before that.
 std::optional<std::filesystem::path> newest_verified_checkpoint(const std::filesystem::path& root,
                                                                 std::vector<std::string>* problems);
 // Deletes all but the newest `keep` >= 1 valid ones and those in `pinned` (keep-best), and what

@@ -144,6 +144,7 @@ std::optional<fs::path> newest_verified_checkpoint(const fs::path& root,
   for (const Candidate& candidate : candidates) {
     std::string problem = problem_of(candidate.path);
     if (problem.empty()) {
+      fsync_directory(root);
       return candidate.path;
     }
     if (problems != nullptr) {
