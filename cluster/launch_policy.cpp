@@ -12,7 +12,6 @@ namespace superstep::cluster {
 namespace {
 
 constexpr int kMostRestartsWithoutProgress = 2;
-constexpr int kSignalBase = 128;
 // Of mpirun itself.
 constexpr int kTimedOut = 110;
 constexpr int kLostDaemon = 205;

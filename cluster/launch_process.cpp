@@ -22,6 +22,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "cluster/launch_policy.h"
 #include "cluster/launch_text.h"
 
 namespace superstep::cluster {
@@ -33,7 +34,6 @@ using std::chrono::milliseconds;
 constexpr milliseconds kLook{200};          // between two looks at the deadlines
 constexpr milliseconds kOrphanGrace{3000};  // ranks end by themselves when they lose mpirun
 constexpr milliseconds kOrphanLimit{10'000};
-constexpr int kSignalBase = 128;
 
 constexpr std::array kStopSignals = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
 

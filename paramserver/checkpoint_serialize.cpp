@@ -144,6 +144,10 @@ class Loader {
     for (std::size_t i = 0; i < size; ++i) {
       std::string key;
       text(key);
+      if (!entries.empty() && key <= entries.rbegin()->first) {
+        throw InvalidManifest(fmt::format("keys out of order: got \"{}\" after \"{}\"", key,
+                                          entries.rbegin()->first));
+      }
       transfer(entries[key]);
     }
   }

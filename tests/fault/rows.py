@@ -3,6 +3,7 @@
 from checkpoint_rows import DamagedCheckpoint, ErrorAtCall, KillAtCall, LyingDisk
 from collective_rows import MismatchedCall
 from data_rows import DamagedData
+from fuzz_rows import FuzzedParsers
 from kill_rows import DoubleKill, Goodput, LauncherKills, RandomKill
 from memory_rows import FlippedBit
 from mismatch_rows import OtherBeginnings
@@ -14,4 +15,4 @@ from soak_rows import Soak
 
 ROWS = (RandomKill, DoubleKill, KillAtCall, ErrorAtCall, LyingDisk, DamagedCheckpoint, StoppedRank, FalseAlarms, SlowRank,
         BadNumbers, OtherBeginnings, MismatchedCall, DamagedData, OtherRankCounts, BrokenNetwork, LauncherKills, FlippedBit,
-        Goodput, Soak)
+        Goodput, FuzzedParsers, Soak)
