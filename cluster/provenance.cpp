@@ -217,6 +217,10 @@ Json parse_json(std::string_view text, const std::filesystem::path& file) {
     throw DataError("provenance", file.string(), static_cast<std::int64_t>(error.byte),
                     "this is not the provenance of a run: it is not JSON from there on",
                     ExitCode::kBadCheckpoint);
+  } catch (const nlohmann::json::out_of_range&) {
+    throw DataError("provenance", file.string(), -1,
+                    "this is not the provenance of a run: it has a number that is too large",
+                    ExitCode::kBadCheckpoint);
   }
 }
 

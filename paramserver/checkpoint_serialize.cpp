@@ -292,6 +292,9 @@ std::span<const std::byte> open_frame(std::span<const std::byte> bytes,
     fail(8, fmt::format("unknown version of the format: got {}, expected {}", header.version,
                         expected.version));
   }
+  if (header.zero != 0) {
+    fail(12, fmt::format("reserved bytes: got {}, expected 0", header.zero));
+  }
   if (header.payload_bytes != static_cast<std::uint64_t>(size - kPayloadOffset)) {
     fail(16, fmt::format("length does not match: got {} bytes of payload, expected {}",
                          size - kPayloadOffset, header.payload_bytes));

@@ -231,6 +231,7 @@ TEST(Provenance, RefusesWhatItDidNotWrite) {
   EXPECT_THAT(problem("[]"), HasSubstr("the file: got [], expected an object"));
   EXPECT_THAT(problem("{}"), HasSubstr("missing key run_id"));
   EXPECT_THAT(problem(R"({"run_id": 3})"), HasSubstr("run_id: got 3, expected a string"));
+  EXPECT_THAT(problem("{\"run_id\": 9e9999}"), HasSubstr("it has a number that is too large"));
   EXPECT_THAT(problem(R"({"run_id": [1, 2]})"), HasSubstr("run_id: got a list of 2, expected"));
   constexpr std::size_t kLevels = 1'000'000;
   EXPECT_THAT(

@@ -24,9 +24,9 @@
 #include "cluster/launch_watch.h"
 #include "tests/fuzz/selected_case.h"
 
+namespace superstep {
 namespace {
 
-using namespace superstep;
 using testing::require;
 
 constexpr int kRanks = 8;
@@ -190,7 +190,9 @@ constexpr testing::FuzzCase kCases[] = {read_status_answer,  read_fields,       
                                         read_rank_records};
 
 }  // namespace
+}  // namespace superstep
 
+// NOLINTNEXTLINE(readability-identifier-naming): libFuzzer's name
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  return testing::run_selected(kCases, data, size);
+  return superstep::testing::run_selected(superstep::kCases, data, size);
 }

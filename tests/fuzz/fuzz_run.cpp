@@ -16,9 +16,9 @@
 #include "worker/federated/client_store.h"
 #include "worker/federated/partition_file.h"
 
+namespace superstep {
 namespace {
 
-using namespace superstep;
 using testing::require;
 
 void read_provenance(std::string_view input) {
@@ -87,7 +87,9 @@ constexpr testing::FuzzCase kCases[] = {read_provenance,   read_metrics_line, re
                                         read_client_state, read_partition,    read_layout};
 
 }  // namespace
+}  // namespace superstep
 
+// NOLINTNEXTLINE(readability-identifier-naming): libFuzzer's name
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  return testing::run_selected(kCases, data, size);
+  return superstep::testing::run_selected(superstep::kCases, data, size);
 }

@@ -90,6 +90,10 @@ TEST(ManifestFrame, SaysWhatIsWrong) {
   std::vector<std::byte> version = frame;
   version[8] = std::byte{2};
   EXPECT_THAT(problem_of(version), HasSubstr("byte 8: unknown version of the format: got 2"));
+  std::vector<std::byte> reserved = frame;
+  reserved[14] = std::byte{1};
+  reseal(reserved);
+  EXPECT_THAT(problem_of(reserved), HasSubstr("byte 12: reserved bytes: got 65536, expected 0"));
   std::vector<std::byte> longer = frame;
   longer.push_back(std::byte{0});
   EXPECT_THAT(problem_of(longer), HasSubstr("byte 16: length does not match"));
