@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstddef>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -71,6 +72,12 @@ std::optional<std::string> nearest_name(std::string_view name,
   int best = limit + 1;
   std::optional<std::string> nearest;
   for (const std::string& candidate : candidates) {
+    // At least the difference in length: a name of a megabyte is compared with nothing.
+    if (std::cmp_greater_equal(
+            std::max(wanted.size(), candidate.size()) - std::min(wanted.size(), candidate.size()),
+            best)) {
+      continue;
+    }
     const int distance = edit_distance(wanted, lower_case(candidate));
     if (distance < best) {
       best = distance;

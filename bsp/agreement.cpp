@@ -15,14 +15,8 @@ namespace superstep::bsp {
 
 namespace {
 
-using Fields = std::vector<std::pair<std::string, std::string>>;
-
 constexpr std::size_t kMostFieldsNamed = 8;
 constexpr std::size_t kLongestValue = 200;
-
-std::string to_text_form(const Fields& fields) {
-  return nlohmann::json(fields).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
-}
 
 // Long values differ somewhere: the first difference is shown with what surrounds it.
 std::string excerpt(const std::string& value, const std::string& other) {
@@ -56,7 +50,26 @@ std::string difference(const std::string& name, const std::vector<std::string>& 
                      got, excerpt(values[0], deviating.begin()->first));
 }
 
-std::vector<std::string> differences(const std::vector<Fields>& by_rank) {
+}  // namespace
+
+namespace internal {
+
+std::string encode_fields(const AgreementFields& fields) {
+  return nlohmann::json(fields).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+AgreementFields decode_fields(std::string_view text, int rank) {
+  try {
+    return nlohmann::json::parse(text).get<AgreementFields>();
+  } catch (const nlohmann::json::exception& error) {
+    throw CommunicationError("Agreement",
+                             fmt::format("rank {} sent {} bytes that are no list of fields: {}",
+                                         rank, text.size(), error.what()),
+                             ExitCode::kRanksDisagree);
+  }
+}
+
+std::vector<std::string> differences(std::span<const AgreementFields> by_rank) {
   std::vector<std::string> found;
   const std::size_t count = by_rank[0].size();
   for (std::size_t rank = 1; rank < by_rank.size(); ++rank) {
@@ -68,7 +81,7 @@ std::vector<std::string> differences(const std::vector<Fields>& by_rank) {
   for (std::size_t i = 0; i < count; ++i) {
     std::vector<std::string> names;
     std::vector<std::string> values;
-    for (const Fields& fields : by_rank) {
+    for (const AgreementFields& fields : by_rank) {
       names.push_back(fields[i].first);
       values.push_back(fields[i].second);
     }
@@ -81,10 +94,10 @@ std::vector<std::string> differences(const std::vector<Fields>& by_rank) {
   return found;
 }
 
-}  // namespace
+}  // namespace internal
 
 void Agreement::require(World& world, CallSite site) const {
-  const std::string mine = to_text_form(fields_);
+  const std::string mine = internal::encode_fields(fields_);
   const Hash128 hash = hash_text(mine);
   const std::vector<std::uint64_t> low = world.allgather(hash.low, site);
   const std::vector<std::uint64_t> high = world.allgather(hash.high, site);
@@ -95,11 +108,11 @@ void Agreement::require(World& world, CallSite site) const {
   if (all_equal(low) && all_equal(high)) {
     return;
   }
-  std::vector<Fields> by_rank;
+  std::vector<AgreementFields> by_rank;
   for (const std::string& text : world.allgather_string(mine, site)) {
-    by_rank.push_back(nlohmann::json::parse(text).get<Fields>());
+    by_rank.push_back(internal::decode_fields(text, static_cast<int>(by_rank.size())));
   }
-  std::vector<std::string> found = differences(by_rank);
+  std::vector<std::string> found = internal::differences(by_rank);
   if (found.size() > kMostFieldsNamed) {
     const std::size_t more = found.size() - kMostFieldsNamed;
     found.resize(kMostFieldsNamed);

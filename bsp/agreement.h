@@ -10,13 +10,18 @@
 // field that differs, the deviating ranks and both values.
 #pragma once
 
+#include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "bsp/world.h"
 
 namespace superstep::bsp {
+
+// Names and values.
+using AgreementFields = std::vector<std::pair<std::string, std::string>>;
 
 class Agreement {
  public:
@@ -28,10 +33,22 @@ class Agreement {
   // Collective.
   void require(World& world, CallSite site = CallSite::here()) const;
 
-  const std::vector<std::pair<std::string, std::string>>& fields() const { return fields_; }
+  const AgreementFields& fields() const { return fields_; }
 
  private:
-  std::vector<std::pair<std::string, std::string>> fields_;
+  AgreementFields fields_;
 };
+
+namespace internal {
+
+// The fields as they travel. decode_fields() throws CommunicationError (kRanksDisagree) for a text
+// that encode_fields() did not write.
+std::string encode_fields(const AgreementFields& fields);
+AgreementFields decode_fields(std::string_view text, int rank);
+
+// One text per field that differs from rank 0's. There is at least one rank.
+std::vector<std::string> differences(std::span<const AgreementFields> by_rank);
+
+}  // namespace internal
 
 }  // namespace superstep::bsp

@@ -34,6 +34,9 @@ std::uint64_t combine(std::uint64_t hash, std::uint64_t value) {
   return mix(hash * kGolden + value + 1);
 }
 
+// Ends a rank's log in the text of its process.
+constexpr char kLogEnd = '\f';
+
 std::vector<std::string_view> split_lines(std::string_view text) {
   std::vector<std::string_view> lines;
   while (!text.empty()) {
@@ -142,6 +145,24 @@ std::string first_difference(std::span<const std::string> texts, std::span<const
     }
   }
   return "ranks made different collective calls, the first of them longer ago than the calls kept";
+}
+
+std::string join_logs(std::span<const std::string> logs) {
+  std::string text;
+  for (const std::string& log : logs) {
+    text += log + kLogEnd;
+  }
+  return text;
+}
+
+std::vector<std::string> split_logs(std::string_view text, std::size_t num_logs) {
+  std::vector<std::string> logs(num_logs);
+  for (std::string& log : logs) {
+    const std::size_t end = std::min(text.find(kLogEnd), text.size());
+    log = text.substr(0, end);
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return logs;
 }
 
 std::string describe_ranks(std::span<const int> ranks) {

@@ -80,6 +80,11 @@ class CallLog {
 // call; `ranks[i]` is the rank of texts[i].
 std::string first_difference(std::span<const std::string> texts, std::span<const int> ranks);
 
+// The logs of a process's ranks in one text, and back: as many as the process has ranks, empty
+// where the text has fewer.
+std::string join_logs(std::span<const std::string> logs);
+std::vector<std::string> split_logs(std::string_view text, std::size_t num_logs);
+
 // "{0, 2, 5}", shortened after 16.
 std::string describe_ranks(std::span<const int> ranks);
 

@@ -1,63 +1,39 @@
 #include "bsp/message_store.h"
 
-#include <cstring>
+#include <algorithm>
 #include <utility>
 
 #include <fmt/format.h>
 
-#include "base/check.h"
 #include "base/error.h"
 #include "bsp/world_state.h"
 
 namespace superstep::bsp::internal {
-
-namespace {
-
-// Calls visit(record, payload) for every record of a stream; kGet has no payload.
-template <typename Record, typename Visit>
-void for_each_record(std::span<const std::byte> stream, Visit&& visit) {
-  while (!stream.empty()) {
-    Record record;
-    SUPERSTEP_CHECK(stream.size() >= sizeof record, "message stream cut short");
-    std::memcpy(&record, stream.data(), sizeof record);
-    stream = stream.subspan(sizeof record);
-    stream = stream.subspan(visit(record, stream));
-  }
-}
-
-}  // namespace
 
 std::uint32_t MessageStore::add(MessageTarget& target) {
   targets_[next_id_] = &target;
   return next_id_++;
 }
 
-MessageStore::Stream& MessageStore::stream_to(int rank) {
-  return outgoing_[rank];
-}
-
-void MessageStore::append(int rank, const Record& record, std::span<const std::byte> bytes) {
-  Stream& stream = stream_to(rank);
-  const auto header = std::as_bytes(std::span(&record, 1));
-  stream.insert(stream.end(), header.begin(), header.end());
-  stream.insert(stream.end(), bytes.begin(), bytes.end());
+void MessageStore::append(int rank, const MessageRecord& record, std::span<const std::byte> bytes) {
+  append_message(outgoing_[rank], record, bytes);
 }
 
 void MessageStore::put(int to, std::uint32_t id, std::int64_t offset_bytes,
                        std::span<const std::byte> bytes) {
   pending_.puts_or_sends = true;
-  append(to, {Kind::kPut, id, offset_bytes, static_cast<std::int64_t>(bytes.size())}, bytes);
+  append(to, {MessageKind::kPut, id, offset_bytes, static_cast<std::int64_t>(bytes.size())}, bytes);
 }
 
 void MessageStore::send(int to, std::uint32_t id, std::span<const std::byte> bytes) {
   pending_.puts_or_sends = true;
-  append(to, {Kind::kSend, id, 0, static_cast<std::int64_t>(bytes.size())}, bytes);
+  append(to, {MessageKind::kSend, id, 0, static_cast<std::int64_t>(bytes.size())}, bytes);
 }
 
 std::shared_ptr<GetAnswer> MessageStore::get(int from, std::uint32_t id, std::int64_t offset_bytes,
                                              std::int64_t num_bytes) {
   pending_.gets = true;
-  append(from, {Kind::kGet, id, offset_bytes, num_bytes}, {});
+  append(from, {MessageKind::kGet, id, offset_bytes, num_bytes}, {});
   auto answer = std::make_shared<GetAnswer>();
   answer->bytes.resize(static_cast<std::size_t>(num_bytes));
   return awaited_[from].emplace_back(std::move(answer));
@@ -110,18 +86,16 @@ void MessageStore::answer_gets(World::State& state, std::span<const Stream> rece
   std::vector<Stream> answers(received.size());
   std::vector<Outgoing> outgoing;
   for (std::size_t i = 0; i < received.size(); ++i) {
-    for_each_record<Record>(received[i], [&](const Record& record, std::span<const std::byte>) {
-      if (record.kind != Kind::kGet) {
-        return static_cast<std::size_t>(record.num_bytes);
+    const auto source = static_cast<int>(i);
+    for (MessageReader reader(received[i], source); reader.next();) {
+      const MessageRecord& record = reader.record();
+      if (record.kind == MessageKind::kGet) {
+        const auto memory = memory_of(record, target(record.id).memory(), source);
+        answers[i].insert(answers[i].end(), memory.begin(), memory.end());
       }
-      const auto memory =
-          target(record.id).memory().subspan(static_cast<std::size_t>(record.offset_bytes),
-                                             static_cast<std::size_t>(record.num_bytes));
-      answers[i].insert(answers[i].end(), memory.begin(), memory.end());
-      return std::size_t{0};
-    });
+    }
     if (!answers[i].empty()) {
-      outgoing.push_back({static_cast<int>(i), answers[i]});
+      outgoing.push_back({source, answers[i]});
     }
   }
   std::map<int, Stream> replies;
@@ -149,20 +123,16 @@ void MessageStore::answer_gets(World::State& state, std::span<const Stream> rece
 
 void MessageStore::apply(std::span<const Stream> received) {
   for (std::size_t i = 0; i < received.size(); ++i) {
-    for_each_record<Record>(received[i], [&](const Record& record,
-                                             std::span<const std::byte> rest) {
-      const auto payload =
-          record.kind == Kind::kGet ? std::size_t{0} : static_cast<std::size_t>(record.num_bytes);
-      const auto bytes = rest.first(payload);
-      if (record.kind == Kind::kPut) {
-        const auto memory = target(record.id).memory().subspan(
-            static_cast<std::size_t>(record.offset_bytes), payload);
-        std::copy(bytes.begin(), bytes.end(), memory.begin());
-      } else if (record.kind == Kind::kSend) {
-        target(record.id).receive(static_cast<int>(i), bytes);
+    const auto source = static_cast<int>(i);
+    for (MessageReader reader(received[i], source); reader.next();) {
+      const MessageRecord& record = reader.record();
+      if (record.kind == MessageKind::kPut) {
+        const auto memory = memory_of(record, target(record.id).memory(), source);
+        std::copy(reader.bytes().begin(), reader.bytes().end(), memory.begin());
+      } else if (record.kind == MessageKind::kSend) {
+        target(record.id).receive(source, reader.bytes());
       }
-      return payload;
-    });
+    }
   }
 }
 

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "bsp/future.h"
+#include "bsp/message_record.h"
 #include "bsp/team.h"
 #include "bsp/world.h"
 
@@ -56,17 +57,9 @@ class MessageStore {
   void deliver(World::State& state, PendingMessages agreed);
 
  private:
-  enum class Kind : std::uint32_t { kPut, kGet, kSend };
-  struct Record {
-    Kind kind = Kind::kPut;
-    std::uint32_t id = 0;
-    std::int64_t offset_bytes = 0;
-    std::int64_t num_bytes = 0;
-  };
   using Stream = std::vector<std::byte>;
 
-  Stream& stream_to(int rank);
-  void append(int rank, const Record& record, std::span<const std::byte> bytes);
+  void append(int rank, const MessageRecord& record, std::span<const std::byte> bytes);
   MessageTarget& target(std::uint32_t id) const;
   std::vector<Stream> exchange_streams(World::State& state);
   void answer_gets(World::State& state, std::span<const Stream> received);

@@ -79,26 +79,9 @@ void reserve(int descriptor, std::int64_t num_bytes) {
   }
 }
 
-// The process of a name made by unique_shared_name(); nullopt for every other name.
-std::optional<pid_t> owner_of(std::string_view name) {
-  constexpr std::string_view kPrefix = "superstep-";
-  const std::size_t number = name.rfind('-');
-  if (!name.starts_with(kPrefix) || number == std::string_view::npos || number == 0) {
-    return std::nullopt;
-  }
-  const std::size_t process = name.rfind('-', number - 1);
-  if (process == std::string_view::npos || process < kPrefix.size()) {
-    return std::nullopt;
-  }
-  pid_t pid = 0;
-  const char* end = name.data() + number;
-  const auto [stop, error] = std::from_chars(name.data() + process + 1, end, pid);
-  return error == std::errc() && stop == end && pid > 0 ? std::optional(pid) : std::nullopt;
-}
-
 bool is_stale(const std::filesystem::path& path) {
   constexpr std::time_t kMinimumAge = 60;
-  const std::optional<pid_t> owner = owner_of(path.filename().native());
+  const std::optional<pid_t> owner = owner_of_shared(path.filename().native());
   struct stat status {};
   return owner && ::lstat(path.c_str(), &status) == 0 && status.st_uid == ::getuid() &&
          S_ISREG(status.st_mode) && std::time(nullptr) - status.st_mtime > kMinimumAge &&
@@ -182,6 +165,22 @@ std::string unique_shared_name() {
     }
   }
   return name;
+}
+
+std::optional<pid_t> owner_of_shared(std::string_view name) {
+  constexpr std::string_view kPrefix = "superstep-";
+  const std::size_t number = name.rfind('-');
+  if (!name.starts_with(kPrefix) || number == std::string_view::npos || number == 0) {
+    return std::nullopt;
+  }
+  const std::size_t process = name.rfind('-', number - 1);
+  if (process == std::string_view::npos || process < kPrefix.size()) {
+    return std::nullopt;
+  }
+  pid_t pid = 0;
+  const char* end = name.data() + number;
+  const auto [stop, error] = std::from_chars(name.data() + process + 1, end, pid);
+  return error == std::errc() && stop == end && pid > 0 ? std::optional(pid) : std::nullopt;
 }
 
 int remove_stale_shared() noexcept {

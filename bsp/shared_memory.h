@@ -8,7 +8,11 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
+#include <string_view>
+
+#include <sys/types.h>
 
 namespace superstep::bsp::internal {
 
@@ -38,6 +42,9 @@ class SharedMapping {
 
 // Names the job, this process and a number that this process did not use before.
 std::string unique_shared_name();
+
+// The process of a file in /dev/shm under a name of unique_shared_name(); nullopt for every other.
+std::optional<pid_t> owner_of_shared(std::string_view name);
 
 // Removes what killed processes of this user left under such names on this machine: the process is
 // gone and the object is older than a minute (names live only from creation until all ranks have

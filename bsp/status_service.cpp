@@ -5,41 +5,14 @@
 #include <thread>
 #include <utility>
 
-#include <nlohmann/json.hpp>
-
 #include "base/clock.h"
+#include "bsp/status_message.h"
 
 namespace superstep::bsp::internal {
 
 namespace {
 
 constexpr const char* kRequest = "?";
-
-nlohmann::json to_json(int rank, const RankStatus& status) {
-  return {rank,
-          static_cast<int>(status.state),
-          static_cast<int>(status.kind),
-          status.context,
-          status.calls,
-          status.superstep,
-          status.site,
-          status.phase,
-          status.doing};
-}
-
-std::pair<int, RankStatus> from_json(const nlohmann::json& json) {
-  RankStatus status;
-  status.visible = true;
-  status.state = static_cast<RankState>(json.at(1).get<int>());
-  status.kind = static_cast<CallKind>(json.at(2).get<int>());
-  json.at(3).get_to(status.context);
-  json.at(4).get_to(status.calls);
-  json.at(5).get_to(status.superstep);
-  json.at(6).get_to(status.site);
-  json.at(7).get_to(status.phase);
-  json.at(8).get_to(status.doing);
-  return {json.at(0).get<int>(), status};
-}
 
 }  // namespace
 
@@ -48,14 +21,14 @@ StatusService::StatusService(Transport& transport, const StatusBoard& board,
     : transport_(transport), board_(board), process_of_(std::move(process_of)) {}
 
 std::string StatusService::my_statuses() const {
-  nlohmann::json statuses = nlohmann::json::array();
+  std::vector<StatusOfRank> statuses;
   for (int rank = 0; rank < board_.num_ranks(); ++rank) {
-    const RankStatus status = board_.observe(rank);
+    RankStatus status = board_.observe(rank);
     if (status.visible) {
-      statuses.push_back(to_json(rank, status));
+      statuses.emplace_back(rank, std::move(status));
     }
   }
-  return statuses.dump();
+  return encode_statuses(statuses);
 }
 
 void StatusService::handle_messages() {
@@ -64,9 +37,13 @@ void StatusService::handle_messages() {
       transport_.post_control({message->process, my_statuses()});
       continue;
     }
+    const auto statuses = decode_statuses(message->text, board_.num_ranks());
+    if (!statuses) {
+      continue;  // what is no answer counts as none
+    }
     const std::lock_guard lock(mutex_);
-    for (const nlohmann::json& json : nlohmann::json::parse(message->text)) {
-      answers_.insert_or_assign(from_json(json).first, from_json(json).second);
+    for (const auto& [rank, status] : *statuses) {
+      answers_.insert_or_assign(rank, status);
     }
   }
 }

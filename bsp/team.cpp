@@ -23,9 +23,6 @@ enum Word : std::size_t { kHash, kHashComplement, kPutsOrSends, kGets, kNumWords
   throw CallMismatch("World::sync", text);
 }
 
-// Separates the logs of a process's ranks in one text.
-constexpr char kLogEnd = '\f';
-
 }  // namespace
 
 Team::Team(std::shared_ptr<const Topology> topology, std::unique_ptr<Transport> transport,
@@ -98,20 +95,18 @@ void Team::synchronise_processes(Patience& patience) {
 }
 
 std::string Team::diagnose_all(Patience& patience) {
-  std::string mine;
+  std::vector<std::string> mine;
   for (const LaneSlot& slot : slots_) {
-    mine += slot.log->to_text() + kLogEnd;
+    mine.push_back(slot.log->to_text());
   }
   std::vector<std::string> logs;
   std::vector<int> ranks;
-  const std::vector<std::string> texts = allgather_texts(*transport_, mine, patience);
+  const std::vector<std::string> texts = allgather_texts(*transport_, join_logs(mine), patience);
   for (std::size_t process = 0; process < texts.size(); ++process) {
-    std::size_t begin = 0;
-    for (const int rank : topology_->ranks_of_process[process]) {
-      const std::size_t end = texts[process].find(kLogEnd, begin);
-      logs.push_back(texts[process].substr(begin, end - begin));
-      ranks.push_back(rank);
-      begin = end + 1;
+    const std::vector<int>& theirs = topology_->ranks_of_process[process];
+    ranks.insert(ranks.end(), theirs.begin(), theirs.end());
+    for (std::string& log : split_logs(texts[process], theirs.size())) {
+      logs.push_back(std::move(log));
     }
   }
   return first_difference(logs, ranks);

@@ -11,6 +11,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/text.h"
+#include "cluster/bounded_toml.h"
 #include "cluster/config_assign.h"
 #include "cluster/config_keys.h"
 #include "cluster/model_section.h"
@@ -179,7 +180,7 @@ void Reader::read_override(const std::string& text) {
     return;
   }
   try {
-    take_override(path, toml::parse(fmt::format("value = {}", value)));
+    take_override(path, parse_bounded_toml(fmt::format("value = {}", value)));
   } catch (const toml::parse_error& error) {
     if (is_bare_text(value)) {
       take_override(path, toml::table{{"value", value}});
@@ -213,7 +214,7 @@ ParsedConfig parse_config(std::string_view text, const std::string& file_name,
   ParsedConfig parsed;
   Reader reader(parsed);
   try {
-    reader.read_file(toml::parse(text, file_name), file_name);
+    reader.read_file(parse_bounded_toml(text, file_name), file_name);
   } catch (const toml::parse_error& error) {
     const toml::source_position at = error.source().begin;
     parsed.problems.push_back(fmt::format("{}:{}:{}: this is not TOML: {}", file_name, at.line,

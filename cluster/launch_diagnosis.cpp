@@ -11,6 +11,9 @@ namespace superstep::cluster {
 
 namespace {
 
+// A line of this length is passed on before it ends: mpirun writes none, but a rank may.
+constexpr std::size_t kLongestLine = std::size_t{1} << 16;
+
 // A number at the beginning of `text`, which is moved past it.
 template <typename Number>
 std::optional<Number> take_number(std::string_view& text) {
@@ -40,26 +43,27 @@ std::string_view first_word(std::string_view text) {
 }  // namespace
 
 std::string Diagnosis::feed(std::string_view bytes) {
-  unfinished_ += bytes;
   std::string shown;
-  for (std::size_t end = unfinished_.find('\n'); end != std::string::npos;
-       end = unfinished_.find('\n')) {
-    const std::string line = unfinished_.substr(0, end + 1);
-    unfinished_.erase(0, end + 1);
-    if (is_for_people(std::string_view(line).substr(0, end))) {
-      shown += line;
-    }
+  for (std::size_t end = bytes.find('\n'); end != std::string_view::npos; end = bytes.find('\n')) {
+    unfinished_ += bytes.substr(0, end);
+    bytes.remove_prefix(end + 1);
+    shown += take_line("\n");
   }
-  return shown;
+  unfinished_ += bytes;
+  return unfinished_.size() < kLongestLine ? shown : shown + take_line("");
+}
+
+std::string Diagnosis::take_line(std::string_view line_end) {
+  std::string line = std::exchange(unfinished_, {});
+  return is_for_people(line) ? line.append(line_end) : std::string();
 }
 
 std::string Diagnosis::finish() {
-  std::string rest = std::exchange(unfinished_, {});
-  const bool is_shown = is_for_people(rest);
+  std::string rest = take_line("");
   if (!named_) {
     named_ = std::move(unreachable_);
   }
-  return is_shown ? rest : std::string();
+  return rest;
 }
 
 bool Diagnosis::is_for_people(std::string_view line) {

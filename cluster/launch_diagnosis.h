@@ -24,7 +24,7 @@ struct NamedCulprit {
 
 class Diagnosis {
  public:
-  // Returns what is to be shown: everything but the line of `mpirun --report-uri +`.
+  // Returns what is to be shown, line by line: everything but the line of `mpirun --report-uri +`.
   std::string feed(std::string_view bytes);
   // The rest of an unfinished line, at the end of the stream.
   std::string finish();
@@ -37,6 +37,7 @@ class Diagnosis {
   const std::optional<std::uint32_t>& daemon_job() const { return daemon_job_; }
 
  private:
+  std::string take_line(std::string_view line_end);
   bool is_for_people(std::string_view line);
   void look_for_culprit(std::string_view line);
   void look_for_lost_node(std::string_view line);

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdint>
+#include <limits>
 #include <sstream>
 #include <string_view>
 #include <utility>
@@ -81,7 +83,7 @@ Host host_of_line(const std::string& line, const std::string& where) {
   std::istringstream words(line);
   Host host{.name = {}, .slots = 0, .line = line};
   words >> host.name;
-  if (host.name.find('=') != std::string::npos) {
+  if (host.name.empty() || host.name.find('=') != std::string::npos) {
     throw InvalidArgument(kLaunch, fmt::format("{}: got \"{}\", expected the name of a host first",
                                                where, host.name));
   }
@@ -114,21 +116,25 @@ std::vector<Host> read_hostfile(const fs::path& path) {
   if (!fs::is_regular_file(path, error)) {
     throw InvalidArgument(kLaunch, fmt::format("host file {}: no such file", path.string()));
   }
-  std::istringstream text(read_text_file(path, kMaxHostfileBytes));
+  return parse_hostfile(read_text_file(path, kMaxHostfileBytes), path.string());
+}
+
+std::vector<Host> parse_hostfile(const std::string& text, const std::string& name) {
+  std::istringstream lines(text);
   std::vector<Host> hosts;
   int number = 0;
-  for (std::string line; std::getline(text, line);) {
+  for (std::string line; std::getline(lines, line);) {
     ++number;
     line = line.substr(0, line.find('#'));
     while (!line.empty() && is_one_of(std::string_view(&line.back(), 1), {"\r", " ", "\t"})) {
       line.pop_back();
     }
     if (line.find_first_not_of(" \t") != std::string::npos) {
-      hosts.push_back(host_of_line(line, fmt::format("{}:{}", path.string(), number)));
+      hosts.push_back(host_of_line(line, fmt::format("{}:{}", name, number)));
     }
   }
   if (hosts.empty()) {
-    throw InvalidArgument(kLaunch, fmt::format("host file {}: no host in it", path.string()));
+    throw InvalidArgument(kLaunch, fmt::format("host file {}: no host in it", name));
   }
   return hosts;
 }
@@ -188,14 +194,14 @@ std::optional<int> HostPlan::num_processes() const {
 }
 
 int HostPlan::slots() const {
-  int sum = 0;
+  std::int64_t sum = 0;
   for (const Host& host : hosts_) {
     if (host.slots == 0) {
       return 0;
     }
     sum += host.slots;
   }
-  return sum;
+  return static_cast<int>(std::min<std::int64_t>(sum, std::numeric_limits<int>::max()));
 }
 
 bool HostPlan::blame(const std::string& host) {

@@ -25,6 +25,8 @@ struct Host {
 // The lines of a host file. Throws InvalidArgument with file and line: empty file, slots that are
 // no positive number, max_slots below slots, unknown words.
 std::vector<Host> read_hostfile(const std::filesystem::path& path);
+// The same for its text; `name` is that of the file, in messages.
+std::vector<Host> parse_hostfile(const std::string& text, const std::string& name);
 // "a:2,b": of --host.
 std::vector<Host> parse_host_list(const std::string& text);
 

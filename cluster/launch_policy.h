@@ -22,6 +22,9 @@
 
 namespace superstep::cluster {
 
+// Exit code of a process that signal n ended: kSignalBase + n.
+inline constexpr int kSignalBase = 128;
+
 // What the ranks of an attempt recorded about its end (cluster/launch_record.h).
 enum class RankVerdict : std::uint8_t {
   kIncomplete,  // some rank recorded nothing

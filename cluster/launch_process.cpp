@@ -22,6 +22,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "cluster/launch_policy.h"
 #include "cluster/launch_text.h"
 
 namespace superstep::cluster {

@@ -1,6 +1,6 @@
 #include "cluster/launch_record.h"
 
-#include <map>
+#include <limits>
 #include <system_error>
 #include <vector>
 
@@ -12,6 +12,7 @@
 #include "base/env.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "base/json_integer.h"
 
 namespace superstep::cluster {
 
@@ -25,35 +26,23 @@ constexpr std::size_t kMostNamed = 8;
 
 std::optional<RankOutcome> read_outcome(const fs::path& path) {
   try {
-    const Json json = Json::parse(read_text_file(path, kMaxRecordBytes));
-    return RankOutcome{.launch = {.id = json.at("launch"), .attempt = json.at("attempt")},
-                       .rank = json.at("rank"),
-                       .num_ranks = json.at("ranks"),
-                       .stopped = json.at("stopped"),
-                       .reason = json.at("reason"),
-                       .superstep = json.at("superstep"),
-                       .parameters_hash = json.at("parameters_hash"),
-                       .state_hash = json.at("state_hash")};
-  } catch (const Error&) {
-    return std::nullopt;
-  } catch (const nlohmann::json::exception&) {
+    return parse_outcome(read_text_file(path, kMaxRecordBytes));
+  } catch (const DataError&) {
     return std::nullopt;
   }
 }
 
+// Every recorded rank is below num_ranks. A damaged file may say any number of ranks: no more are
+// looked at than are named.
 std::string missing_ranks(const std::map<int, RankOutcome>& outcomes, int num_ranks) {
   std::vector<std::string> missing;
-  for (int rank = 0; rank < num_ranks; ++rank) {
+  for (int rank = 0; rank < num_ranks && missing.size() <= kMostNamed; ++rank) {
     if (!outcomes.contains(rank)) {
-      missing.push_back(std::to_string(rank));
+      missing.push_back(missing.size() < kMostNamed ? std::to_string(rank) : "...");
     }
   }
-  const std::size_t count = missing.size();
-  if (count > kMostNamed) {
-    missing.resize(kMostNamed);
-    missing.push_back("...");
-  }
-  return fmt::format("{} of {} ranks recorded no end: {}", count, num_ranks,
+  return fmt::format("{} of {} ranks recorded no end: {}",
+                     num_ranks - checked_cast<int>(outcomes.size()), num_ranks,
                      fmt::join(missing, ", "));
 }
 
@@ -63,6 +52,30 @@ bool is_same_end(const RankOutcome& a, const RankOutcome& b) {
 }
 
 }  // namespace
+
+std::optional<RankOutcome> parse_outcome(std::string_view text) {
+  constexpr std::int64_t kAny = std::numeric_limits<std::int64_t>::max();
+  try {
+    const Json json = Json::parse(text);
+    const auto attempt = json_integer(json.at("attempt"), 0, kAny);
+    const auto num_ranks = json_integer(json.at("ranks"), 1, std::numeric_limits<int>::max());
+    const auto rank = json_integer(json.at("rank"), 0, num_ranks.value_or(0) - 1);
+    const auto superstep = json_integer(json.at("superstep"), 0, kAny);
+    if (!attempt || !num_ranks || !rank || !superstep) {
+      return std::nullopt;
+    }
+    return RankOutcome{.launch = {.id = json.at("launch"), .attempt = *attempt},
+                       .rank = static_cast<int>(*rank),
+                       .num_ranks = static_cast<int>(*num_ranks),
+                       .stopped = json.at("stopped"),
+                       .reason = json.at("reason"),
+                       .superstep = *superstep,
+                       .parameters_hash = json.at("parameters_hash"),
+                       .state_hash = json.at("state_hash")};
+  } catch (const nlohmann::json::exception&) {
+    return std::nullopt;
+  }
+}
 
 std::optional<LaunchContext> launch_context() {
   const std::optional<std::string> id = environment_variable(kLaunchIdVariable);
@@ -126,6 +139,10 @@ JointOutcome read_outcomes(const fs::path& launch_directory, const LaunchContext
       outcomes.insert_or_assign(outcome->rank, std::move(*outcome));
     }
   }
+  return join_outcomes(outcomes);
+}
+
+JointOutcome join_outcomes(const std::map<int, RankOutcome>& outcomes) {
   JointOutcome joint;
   joint.num_recorded = checked_cast<int>(outcomes.size());
   if (outcomes.empty()) {

@@ -7,8 +7,10 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "cluster/launch_policy.h"
 
@@ -42,6 +44,9 @@ void make_launch_directory(const std::filesystem::path& launch_directory);
 // The directory must exist. Throws DataError.
 void write_outcome(const std::filesystem::path& launch_directory, const RankOutcome& outcome);
 
+// Of one file; nullopt when it is damaged. Throws nothing of its own.
+std::optional<RankOutcome> parse_outcome(std::string_view text);
+
 // What ranks of an earlier attempt left; other files stay. Throws nothing.
 void remove_records(const std::filesystem::path& launch_directory);
 
@@ -52,6 +57,8 @@ struct JointOutcome {
   int num_recorded = 0;
 };
 
+// Of records by rank, each below its num_ranks.
+JointOutcome join_outcomes(const std::map<int, RankOutcome>& outcomes);
 // The records of this attempt; those of other attempts, and files that are no records, count as
 // missing. Throws nothing.
 JointOutcome read_outcomes(const std::filesystem::path& launch_directory,

@@ -1,14 +1,18 @@
 #include "cluster/launch_watch.h"
 
 #include <algorithm>
+#include <limits>
+#include <optional>
 #include <system_error>
 #include <tuple>
+#include <utility>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/json_integer.h"
 
 namespace superstep::cluster {
 
@@ -18,23 +22,30 @@ namespace fs = std::filesystem;
 
 constexpr std::int64_t kMaxStatusBytes = std::int64_t{16} << 20;
 
-void read_status(const fs::path& path, std::vector<WatchedRank>& ranks) {
+std::optional<WatchedRank> rank_from(const nlohmann::json& rank, const nlohmann::json& file) {
+  constexpr std::int64_t kAny = std::numeric_limits<std::int64_t>::max();
+  const auto number = json_integer(rank.at("rank"), 0, std::numeric_limits<int>::max());
+  const auto superstep = json_integer(rank.at("superstep"), 0, kAny);
+  const auto calls = json_integer(rank.at("calls"), 0, kAny);
+  const auto time_ms = json_integer(file.at("time_ms"), 0, kAny);
+  if (!number || !superstep || !calls || !time_ms) {
+    return std::nullopt;
+  }
+  return WatchedRank{.rank = static_cast<int>(*number),
+                     .host = file.at("host"),
+                     .superstep = *superstep,
+                     .calls = *calls,
+                     .time_ms = *time_ms,
+                     .state = rank.at("state"),
+                     .phase = rank.at("phase"),
+                     .site = rank.at("site")};
+}
+
+std::string read_status(const fs::path& path) {
   try {
-    const nlohmann::json json = nlohmann::json::parse(read_text_file(path, kMaxStatusBytes));
-    for (const nlohmann::json& rank : json.at("ranks")) {
-      ranks.push_back({.rank = rank.at("rank"),
-                       .host = json.at("host"),
-                       .superstep = rank.at("superstep"),
-                       .calls = rank.at("calls"),
-                       .time_ms = json.at("time_ms"),
-                       .state = rank.at("state"),
-                       .phase = rank.at("phase"),
-                       .site = rank.at("site")});
-    }
-  } catch (const Error&) {
-    // Gone, or not readable: it will be there again in a second.
-  } catch (const nlohmann::json::exception&) {
-    // As above.
+    return read_text_file(path, kMaxStatusBytes);
+  } catch (const DataError&) {
+    return {};  // gone, or not readable: it will be there again in a second
   }
 }
 
@@ -49,6 +60,23 @@ std::string WatchedRank::to_text() const {
                      site.empty() ? "" : fmt::format(", last at {}", site));
 }
 
+std::vector<WatchedRank> parse_status(std::string_view text) {
+  std::vector<WatchedRank> ranks;
+  try {
+    const nlohmann::json file = nlohmann::json::parse(text);
+    for (const nlohmann::json& entry : file.at("ranks")) {
+      std::optional<WatchedRank> rank = rank_from(entry, file);
+      if (!rank) {
+        return {};
+      }
+      ranks.push_back(std::move(*rank));
+    }
+  } catch (const nlohmann::json::exception&) {
+    return {};
+  }
+  return ranks;
+}
+
 std::vector<WatchedRank> read_statuses(const fs::path& launch_directory) {
   std::vector<WatchedRank> ranks;
   std::error_code error;
@@ -56,7 +84,8 @@ std::vector<WatchedRank> read_statuses(const fs::path& launch_directory) {
        entry.increment(error)) {
     const std::string name = entry->path().filename().string();
     if (name.starts_with("status-") && name.ends_with(".json")) {
-      read_status(entry->path(), ranks);
+      const std::vector<WatchedRank> read = parse_status(read_status(entry->path()));
+      ranks.insert(ranks.end(), read.begin(), read.end());
     }
   }
   std::sort(ranks.begin(), ranks.end(),

@@ -15,6 +15,7 @@
 #include <filesystem>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.h"
@@ -33,6 +34,8 @@ struct WatchedRank {
   std::string to_text() const;
 };
 
+// Of one status file; none when it is damaged. Throws nothing of its own.
+std::vector<WatchedRank> parse_status(std::string_view text);
 // Of all status files in the directory; damaged ones are left out. By rank.
 std::vector<WatchedRank> read_statuses(const std::filesystem::path& launch_directory);
 // The rank that is behind; nullopt when there are none.

@@ -11,6 +11,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "base/json_integer.h"
 
 namespace superstep::cluster {
 
@@ -45,16 +46,6 @@ std::string client_fields(const std::optional<worker::ClientMetrics>& clients) {
       R"(,"client_accuracy":{{"all":{},"cohort":{},"held_out":{}}})",
       distribution_object(clients->accuracy_all), distribution_object(clients->accuracy_cohort),
       clients->accuracy_held_out ? distribution_object(*clients->accuracy_held_out) : "null");
-}
-
-// Whether the line is whole and belongs to the first `superstep` supersteps.
-bool is_kept(const std::string& line, std::int64_t superstep) {
-  const nlohmann::json entry = nlohmann::json::parse(line, nullptr, false);
-  if (!entry.is_object()) {
-    return false;
-  }
-  const auto at = entry.find("superstep");
-  return at != entry.end() && at->is_number_integer() && at->get<std::int64_t>() <= superstep;
 }
 
 }  // namespace
@@ -171,6 +162,15 @@ void MetricsLog::on_checkpoint(const std::filesystem::path& directory, std::int6
                     superstep, path.dump(), number(seconds)));
 }
 
+bool is_metrics_line_of(std::string_view line, std::int64_t superstep) {
+  const nlohmann::json entry = nlohmann::json::parse(line, nullptr, false);
+  if (!entry.is_object()) {
+    return false;
+  }
+  const auto at = entry.find("superstep");
+  return at != entry.end() && json_integer(*at, 0, superstep).has_value();
+}
+
 void truncate_metrics(const std::filesystem::path& file, std::int64_t superstep) {
   std::ifstream input(file);
   if (!input) {
@@ -180,7 +180,7 @@ void truncate_metrics(const std::filesystem::path& file, std::int64_t superstep)
   std::string line;
   while (std::getline(input, line)) {
     const bool torn = input.eof();  // a line without its end
-    if (!torn && is_kept(line, superstep)) {
+    if (!torn && is_metrics_line_of(line, superstep)) {
       output.write(line + "\n");
     }
   }

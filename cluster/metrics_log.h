@@ -49,6 +49,9 @@ class MetricsLog {
   std::int64_t every_;
 };
 
+// Whether a line of the file is whole and belongs to the first `superstep` supersteps.
+bool is_metrics_line_of(std::string_view line, std::int64_t superstep);
+
 // Removes everything after `superstep`, and torn lines: a resumed run will write those again. A
 // missing file is fine.
 void truncate_metrics(const std::filesystem::path& file, std::int64_t superstep);

@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -18,6 +19,7 @@
 #include "base/error_detail.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/json_integer.h"
 #include "base/version.h"
 #include "cluster/libraries.h"
 #include "kernels/precision.h"
@@ -52,6 +54,15 @@ Json start_json(const Start& start) {
           {"lanes", start.lanes},        {"kernel_threads_per_lane", 1},
           {"hosts", start.hosts},        {"from_superstep", start.from_superstep},
           {"precision", start.precision}};
+}
+
+// Lists and objects by their size: dump() calls itself once per level, and a damaged file may have
+// millions of levels.
+std::string shown_value(const Json& value) {
+  if (value.is_structured() && !value.empty()) {
+    return fmt::format("{} of {}", value.is_array() ? "a list" : "an object", value.size());
+  }
+  return value.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
 // Reads one object of the file; everything that is not as write_provenance leaves it is a DataError
@@ -118,7 +129,7 @@ class Fields {
  private:
   [[noreturn]] void fail(const std::string& key, const Json& got, std::string_view expected) const {
     constexpr std::size_t kShown = 60;
-    std::string shown = got.dump(-1, ' ', false, Json::error_handler_t::replace);
+    std::string shown = shown_value(got);
     if (shown.size() > kShown) {
       shown = shown.substr(0, kShown) + "...";
     }
@@ -146,12 +157,11 @@ class Fields {
   }
   std::int64_t integer_of(const Json& value, const std::string& key, std::int64_t least,
                           std::int64_t most) const {
-    const bool fits = value.is_number_integer() && value.get<std::int64_t>() >= least &&
-                      value.get<std::int64_t>() <= most;
-    if (!fits) {
+    const std::optional<std::int64_t> number = json_integer(value, least, most);
+    if (!number) {
       fail(key, value, fmt::format("an integer from {} to {}", least, most));
     }
-    return value.get<std::int64_t>();
+    return *number;
   }
 
   const Json& object_;
@@ -190,20 +200,26 @@ worker::Normalization normalization_from(const Fields& fields) {
           .standard_deviation = fields.number("standard_deviation", kPositive)};
 }
 
-Json parse_file(const std::filesystem::path& file) {
-  std::string text;
+std::string read_text(const std::filesystem::path& file) {
   try {
-    text = read_text_file(file, kMaxProvenanceBytes);
+    return read_text_file(file, kMaxProvenanceBytes);
   } catch (const DataError& error) {
     throw DataError("provenance", file.string(), error.offset(),
                     fmt::format("the provenance of the run cannot be read: {}", detail_of(error)),
                     ExitCode::kBadCheckpoint);
   }
+}
+
+Json parse_json(std::string_view text, const std::filesystem::path& file) {
   try {
     return Json::parse(text);
   } catch (const nlohmann::json::parse_error& error) {
     throw DataError("provenance", file.string(), static_cast<std::int64_t>(error.byte),
                     "this is not the provenance of a run: it is not JSON from there on",
+                    ExitCode::kBadCheckpoint);
+  } catch (const nlohmann::json::out_of_range&) {
+    throw DataError("provenance", file.string(), -1,
+                    "this is not the provenance of a run: it has a number that is too large",
                     ExitCode::kBadCheckpoint);
   }
 }
@@ -231,7 +247,11 @@ void write_provenance(const std::filesystem::path& file, const Provenance& prove
 }
 
 Provenance read_provenance(const std::filesystem::path& file) {
-  const Json json = parse_file(file);
+  return parse_provenance(read_text(file), file);
+}
+
+Provenance parse_provenance(std::string_view text, const std::filesystem::path& file) {
+  const Json json = parse_json(text, file);
   const Fields fields(json, "", file);
   Provenance provenance;
   provenance.run_id = fields.text("run_id");

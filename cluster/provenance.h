@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "worker/data/dataset.h"
@@ -38,5 +39,7 @@ std::string new_run_id();
 void write_provenance(const std::filesystem::path& file, const Provenance& provenance);
 // Throws DataError (exit code 4) when the file is missing or damaged.
 Provenance read_provenance(const std::filesystem::path& file);
+// The same for its text.
+Provenance parse_provenance(std::string_view text, const std::filesystem::path& file);
 
 }  // namespace superstep::cluster

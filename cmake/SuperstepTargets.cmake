@@ -15,7 +15,7 @@ target_compile_options(superstep_options INTERFACE
   -march=${SUPERSTEP_ARCH} -ffp-contract=off)
 target_link_libraries(superstep_options INTERFACE Threads::Threads)
 if(CMAKE_UNITY_BUILD)  # there a source is an included file, whose class members must not have unnamed types
-  target_compile_options(superstep_options INTERFACE -Wno-subobject-linkage)
+  target_compile_options(superstep_options INTERFACE $<$<CXX_COMPILER_ID:GNU>:-Wno-subobject-linkage>)
 endif()
 if(SUPERSTEP_WERROR)
   target_compile_options(superstep_options INTERFACE -Werror)

@@ -144,6 +144,10 @@ class Loader {
     for (std::size_t i = 0; i < size; ++i) {
       std::string key;
       text(key);
+      if (!entries.empty() && key <= entries.rbegin()->first) {
+        throw InvalidManifest(fmt::format("keys out of order: got \"{}\" after \"{}\"", key,
+                                          entries.rbegin()->first));
+      }
       transfer(entries[key]);
     }
   }
@@ -287,6 +291,9 @@ std::span<const std::byte> open_frame(std::span<const std::byte> bytes,
   if (header.version != expected.version) {
     fail(8, fmt::format("unknown version of the format: got {}, expected {}", header.version,
                         expected.version));
+  }
+  if (header.zero != 0) {
+    fail(12, fmt::format("reserved bytes: got {}, expected 0", header.zero));
   }
   if (header.payload_bytes != static_cast<std::uint64_t>(size - kPayloadOffset)) {
     fail(16, fmt::format("length does not match: got {} bytes of payload, expected {}",

@@ -123,6 +123,9 @@ class LiteralParser {
     expect('(');
     std::vector<std::int64_t> sizes;
     while (!accept(')')) {
+      if (sizes.size() == static_cast<std::size_t>(kernels::kMaxRank)) {
+        fail_here(fmt::format("expected at most {} dimensions", kernels::kMaxRank));
+      }
       sizes.push_back(parse_size());
       if (!accept(',')) {
         expect(')');

@@ -4,7 +4,7 @@
 # missing. Works as root or through sudo.
 #
 #   ./scripts/install_dependencies.sh          what the program and its tests need
-#   ./scripts/install_dependencies.sh --ci     and the tools of the checks: clang-format, clang-tidy
+#   ./scripts/install_dependencies.sh --ci     and the tools of the checks: clang-format, clang-tidy, clang
 set -euo pipefail
 
 packages=(
@@ -19,7 +19,7 @@ packages=(
 
 case "$#:${1-}" in
   0:) ;;
-  1:--ci) packages+=(clang-format clang-tidy) ;;
+  1:--ci) packages+=(clang-format clang-tidy clang-14 libclang-rt-14-dev) ;;
   *)
     echo "usage: install_dependencies.sh [--ci]" >&2
     exit 2

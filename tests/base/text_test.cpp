@@ -44,6 +44,11 @@ TEST(NearestName, FindsTypingErrorsOnly) {
   EXPECT_EQ(nearest_name("seed", {}), std::nullopt);
 }
 
+TEST(NearestName, OfAMegabyteIsNoneAndCostsNothing) {
+  const std::vector<std::string> names(1000, "learning_rate");
+  EXPECT_EQ(nearest_name(std::string(std::size_t{1} << 20, 'x'), names), std::nullopt);
+}
+
 TEST(NearestName, FirstOfEquallyNearNamesWins) {
   EXPECT_EQ(nearest_name("abcd", std::vector<std::string>{"abcx", "abcy"}), "abcx");
 }

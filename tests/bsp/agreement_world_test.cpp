@@ -75,5 +75,20 @@ SUPERSTEP_WORLD_TEST(Agreement, DifferentFieldsAreADifferenceToo) {
   EXPECT_NE(complaint(world, fields).find("ranks compare different things"), std::string::npos);
 }
 
+SUPERSTEP_WORLD_TEST(Agreement, RefusesWhatIsNoListOfFields) {
+  (void)world;
+  const AgreementFields fields{{"commit", "abc"}, {"model", "dense (3, 4)"}};
+  EXPECT_EQ(internal::decode_fields(internal::encode_fields(fields), 1), fields);
+  for (const char* text : {"", "[", "3", "[[\"a\"]]", "[[1,2]]", "[\"a\"]"}) {
+    try {
+      internal::decode_fields(text, 1);
+      ADD_FAILURE() << text;
+    } catch (const CommunicationError& error) {
+      EXPECT_EQ(error.exit_code(), ExitCode::kRanksDisagree);
+      EXPECT_NE(std::string(error.what()).find("rank 1 sent"), std::string::npos);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace superstep::bsp

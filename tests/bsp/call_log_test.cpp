@@ -101,6 +101,13 @@ TEST(CallLog, ForgetsOldCallsButNotThatTheyWereMade) {
   EXPECT_THAT(first_difference(texts, ranks), HasSubstr("longer ago than the calls kept"));
 }
 
+TEST(CallLog, LogsOfAProcessAreSplitAsTheyWereJoined) {
+  const std::vector<std::string> logs{"a\nb\n", "", "c\n"};
+  EXPECT_EQ(split_logs(join_logs(logs), 3), logs);
+  EXPECT_EQ(split_logs("a", 3), (std::vector<std::string>{"a", "", ""}));
+  EXPECT_EQ(split_logs("", 2), (std::vector<std::string>{"", ""}));
+}
+
 TEST(DescribeRanks, ShortensLongLists) {
   std::vector<int> ranks(20);
   EXPECT_THAT(describe_ranks(ranks), HasSubstr("and 4 more"));

@@ -6,6 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "cluster/bounded_toml.h"
 #include "cluster/config_keys.h"
 #include "cluster/config_reader.h"
 
@@ -275,6 +276,48 @@ TEST(ConfigLayers, NameTheLineOfAMistake) {
   const ParsedConfig parsed =
       parse("[data]\nformat = 'synthetic'\n[[model.layers]]\nkind = 'desne'\nunits = 10\n");
   EXPECT_THAT(parsed.problems, ElementsAre(HasSubstr("run.toml:4")));
+}
+
+std::string key_of_levels(int levels) {
+  std::string key = "a";
+  for (int level = 1; level < levels; ++level) {
+    key += ".a";
+  }
+  return key;
+}
+
+// A table is made for each level, and nothing may run out of stack when they are removed.
+TEST(ConfigDepth, RefusesKeysOfManyLevelsWhereverTheyStand) {
+  for (const int levels : {kMostKeyLevels + 1, 200'000}) {
+    const std::string key = key_of_levels(levels);
+    for (const std::string& text :
+         {key + " = 1\n", "[" + key + "]\n", "x = {" + key + " = 1}\n",
+          "x = [[{" + key + " = 1}]]\n", "x = \"\"\"a\"\"\"\"\n" + key + " = 1\n",
+          "x = '\\'\n" + key + " = 1\n", "# \"\n" + key + " = 1\n", "\"=\"." + key + " = 1\n"}) {
+      EXPECT_THAT(parse("y = 1\n" + text).problems,
+                  ElementsAre(HasSubstr("a key of more than 32 levels")))
+          << text.substr(0, 40);
+    }
+  }
+  EXPECT_THAT(parse("y = 1\n" + key_of_levels(200'000) + " = 1\n").problems,
+              ElementsAre(HasSubstr("run.toml:2:1: this is not TOML")));
+  EXPECT_THAT(problems_with("", {"train={" + key_of_levels(200'000) + "=1}"}),
+              ElementsAre(HasSubstr("a key of more than 32 levels")));
+}
+
+TEST(ConfigDepth, CountsNoDotsOfValues) {
+  const std::string dots(100, '.');
+  const auto is_toml = [](const std::string& text) { return !parse_bounded_toml(text).empty(); };
+  EXPECT_TRUE(is_toml(key_of_levels(kMostKeyLevels) + " = 1\n"));
+  EXPECT_TRUE(is_toml("x = \"" + dots + "\\\"" + dots + "\"\n"));
+  EXPECT_TRUE(is_toml("x = '" + dots + "'\n"));
+  EXPECT_TRUE(is_toml("x = 1 # " + dots + "\n"));
+  EXPECT_TRUE(is_toml("x = \"\"\"\n" + dots + "\\\"\"\"" + dots + "\"\"\"\"\"\n"));
+  std::string numbers = "x = [0.5";
+  for (int i = 0; i < 100; ++i) {
+    numbers += ", 0.5";
+  }
+  EXPECT_TRUE(is_toml(numbers + "]\n"));
 }
 
 TEST(ConfigOnResume, RefusesWhatDecidesTheResult) {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <limits>
 #include <optional>
 #include <string>
 #include <thread>
@@ -225,6 +226,21 @@ TEST(Diagnosis, NamesTheRankThatComputedAWrongGradient) {
   EXPECT_EQ(diagnosis.named()->what, "rank 3 on node-b computed a wrong gradient");
 }
 
+TEST(Diagnosis, ALineWithoutEndIsPassedOn) {
+  Diagnosis diagnosis;
+  const std::string piece(4096, 'x');
+  std::size_t shown = 0;
+  std::size_t fed = 0;
+  for (int i = 0; i < 1000; ++i) {
+    shown += diagnosis.feed(piece).size();
+    fed += piece.size();
+    ASSERT_LE(fed - shown, std::size_t{1} << 16);
+  }
+  diagnosis.feed("\n");
+  diagnosis.feed(kKillMessage);
+  EXPECT_TRUE(diagnosis.named());
+}
+
 TEST(Diagnosis, OtherTextNamesNobody) {
   Diagnosis diagnosis;
   for (const char* text :
@@ -277,6 +293,17 @@ TEST(HostPlan, TheLastHostAndUnknownHostsStay) {
   EXPECT_THAT(plan.options("x"), ElementsAre("--host", "b:2"));
 }
 
+TEST(HostPlan, MoreSlotsThanFitAnIntegerAreAsManyAsFit) {
+  std::string hosts = "bad,a:1";
+  for (int i = 0; i < 2049; ++i) {
+    hosts += ",a:1048576";
+  }
+  HostPlan plan = plan_of({"-n", "5", "--host", hosts});
+  plan.blame("bad");
+  ASSERT_TRUE(plan.blame("bad"));
+  EXPECT_EQ(plan.num_processes(), 5);
+}
+
 TEST(HostPlan, AHostfileIsRewritten) {
   const testing::TemporaryDirectory directory;
   const std::string file = (directory.path() / "hosts").string();
@@ -310,6 +337,7 @@ TEST(HostPlan, BadHostfilesAreRefusedWithTheLine) {
   EXPECT_THAT(refusal("b slots=4 max_slots=2\n"), HasSubstr("max_slots below slots"));
   EXPECT_THAT(refusal("b slot5\n"), HasSubstr("got \"slot5\""));
   EXPECT_THAT(refusal("slots=4\n"), HasSubstr("expected the name of a host first"));
+  EXPECT_THAT(refusal("a\n\v\n"), HasSubstr("hosts:2: got \"\", expected the name of a host"));
   EXPECT_THAT(message_of({"--hostfile", "/nonexistent"}), HasSubstr("no such file"));
 }
 
@@ -459,6 +487,33 @@ TEST_F(LaunchRecord, RecordsOfOtherAttemptsAndDamagedOnesDoNotCount) {
   EXPECT_EQ(read_outcomes(path_, {.id = "b", .attempt = 2}).verdict, RankVerdict::kIncomplete);
   std::ofstream(path_ / "rank-00001.json") << "{\"launch\": \"a\", \"att";
   EXPECT_EQ(joint().what, "1 of 3 ranks recorded no end: 1");
+  write_outcome(path_, outcome(3));
+  EXPECT_EQ(joint().what, "1 of 3 ranks recorded no end: 1") << "there is no rank 3 of 3";
+}
+
+TEST_F(LaunchRecord, ADamagedNumberOfRanksCostsNothing) {
+  RankOutcome damaged = outcome(1);
+  damaged.num_ranks = std::numeric_limits<int>::max();
+  write_outcome(path_, damaged);
+  EXPECT_EQ(joint().what,
+            "2147483646 of 2147483647 ranks recorded no end: 0, 2, 3, 4, 5, 6, 7, 8, ...");
+}
+
+TEST(LaunchStatus, OneRankThatIsDamagedSpoilsItsFile) {
+  const std::string good =
+      R"({"time_ms":5,"host":"b","ranks":[{"rank":1,"superstep":2,"calls":3,"state":"computing",)"
+      R"("phase":"p","site":"s"},{"rank":2,"superstep":2,"calls":3,"state":"","phase":"","site":""}]})";
+  ASSERT_EQ(parse_status(good).size(), 2U);
+  EXPECT_EQ(parse_status(good)[1].rank, 2);
+  for (const auto& [from, to] :
+       {std::pair("\"rank\":2", "\"rank\":1e300"), std::pair("\"rank\":2", "\"rank\":-2"),
+        std::pair("\"state\":\"\"", "\"state\":7"),
+        std::pair("\"time_ms\":5", "\"time_ms\":null")}) {
+    const std::size_t at = good.find(from);
+    ASSERT_NE(at, std::string::npos);
+    EXPECT_TRUE(parse_status(std::string(good).replace(at, std::string(from).size(), to)).empty())
+        << to;
+  }
 }
 
 }  // namespace

@@ -102,6 +102,14 @@ TEST(TruncateMetrics, RemovesWhatTheResumedRunWillWriteAgain) {
   EXPECT_EQ(lines.back()["superstep"], 3);
 }
 
+TEST(TruncateMetrics, KeepsNoSuperstepThatIsNone) {
+  EXPECT_TRUE(is_metrics_line_of(R"({"superstep":3})", 3));
+  for (const char* line : {R"({"superstep":4})", R"({"superstep":18446744073709551615})",
+                           R"({"superstep":-1})", R"({"superstep":"3"})", "3", "{}", ""}) {
+    EXPECT_FALSE(is_metrics_line_of(line, 3)) << line;
+  }
+}
+
 TEST(TruncateMetrics, MakesNoFile) {
   const TemporaryDirectory directory;
   truncate_metrics(directory / "metrics.jsonl", 3);
@@ -223,6 +231,12 @@ TEST(Provenance, RefusesWhatItDidNotWrite) {
   EXPECT_THAT(problem("[]"), HasSubstr("the file: got [], expected an object"));
   EXPECT_THAT(problem("{}"), HasSubstr("missing key run_id"));
   EXPECT_THAT(problem(R"({"run_id": 3})"), HasSubstr("run_id: got 3, expected a string"));
+  EXPECT_THAT(problem("{\"run_id\": 9e9999}"), HasSubstr("it has a number that is too large"));
+  EXPECT_THAT(problem(R"({"run_id": [1, 2]})"), HasSubstr("run_id: got a list of 2, expected"));
+  constexpr std::size_t kLevels = 1'000'000;
+  EXPECT_THAT(
+      problem("{\"run_id\": " + std::string(kLevels, '[') + std::string(kLevels, ']') + "}"),
+      HasSubstr("run_id: got a list of 1, expected a string"));
   std::filesystem::remove(file);
   EXPECT_THAT(problem_of_missing(file), HasSubstr("cannot be read"));
 

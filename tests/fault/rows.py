@@ -4,6 +4,7 @@ from checkpoint_rows import DamagedCheckpoint, ErrorAtCall, KillAtCall, LyingDis
 from collective_rows import MismatchedCall
 from data_rows import DamagedData
 from gradient_rows import WrongGradient
+from fuzz_rows import FuzzedParsers
 from kill_rows import DoubleKill, Goodput, LauncherKills, RandomKill
 from memory_rows import FlippedBit
 from mismatch_rows import OtherBeginnings
@@ -15,4 +16,4 @@ from soak_rows import Soak
 
 ROWS = (RandomKill, DoubleKill, KillAtCall, ErrorAtCall, LyingDisk, DamagedCheckpoint, StoppedRank, FalseAlarms, SlowRank,
         BadNumbers, OtherBeginnings, MismatchedCall, DamagedData, OtherRankCounts, BrokenNetwork, LauncherKills, FlippedBit,
-        WrongGradient, Goodput, Soak)
+        WrongGradient, FuzzedParsers, Goodput, Soak)

@@ -90,6 +90,10 @@ TEST(ManifestFrame, SaysWhatIsWrong) {
   std::vector<std::byte> version = frame;
   version[8] = std::byte{2};
   EXPECT_THAT(problem_of(version), HasSubstr("byte 8: unknown version of the format: got 2"));
+  std::vector<std::byte> reserved = frame;
+  reserved[14] = std::byte{1};
+  reseal(reserved);
+  EXPECT_THAT(problem_of(reserved), HasSubstr("byte 12: reserved bytes: got 65536, expected 0"));
   std::vector<std::byte> longer = frame;
   longer.push_back(std::byte{0});
   EXPECT_THAT(problem_of(longer), HasSubstr("byte 16: length does not match"));
@@ -123,6 +127,25 @@ TEST(ManifestFrame, RefusesHugeCountsBeforeAllocating) {
   std::memcpy(frame.data() + kPayload, &huge, sizeof huge);  // the length of run_id
   reseal(frame);
   EXPECT_THAT(problem_of(frame), HasSubstr("a count of 9223372036854775807 does not fit"));
+}
+
+TEST(ManifestFrame, RefusesKeysTwiceAndInAnotherOrder) {
+  Manifest manifest = complete_manifest(3);
+  manifest.numbers = {{"keyB", 1.0}, {"keyD", 2.0}};
+  manifest.state_hash = state_hash(manifest);
+  const std::vector<std::byte> whole = encode_manifest(manifest);
+  const auto changed = [&](const std::string& from, char to) {
+    std::vector<std::byte> frame = whole;
+    const auto key = std::as_bytes(std::span(from));
+    const auto at = std::search(frame.begin(), frame.end(), key.begin(), key.end());
+    EXPECT_NE(at, frame.end());
+    at[3] = static_cast<std::byte>(to);
+    reseal(frame);
+    return problem_of(frame);
+  };
+  EXPECT_EQ(changed("keyB", 'A'), "");
+  EXPECT_THAT(changed("keyD", 'B'), HasSubstr("keys out of order: got \"keyB\" after \"keyB\""));
+  EXPECT_THAT(changed("keyB", 'E'), HasSubstr("keys out of order: got \"keyD\" after \"keyE\""));
 }
 
 // Whoever can write the file can also compute its hash, so what is behind it must hold by itself.

@@ -330,6 +330,7 @@ TEST_F(Npz, RefusesHeadersThatAreNoDictionary) {
         "{'descr': '<f4', 'fortran_order': False, 'shape': (4,), 'more': 1}",
         "{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999999999999,)}",
         "{'descr': '<f4', 'fortran_order': False, 'shape': (4294967296, 4294967296, 4)}",
+        "{'descr': '<f4', 'fortran_order': False, 'shape': (1, 1, 1, 1, 1, 1, 1, 1, 4)}",
         "{'descr': '<f4', 'fortran_order': False, 'shape': (4,"}) {
     EXPECT_NE(problem_of_header(text), "") << text;
   }

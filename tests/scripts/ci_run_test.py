@@ -16,7 +16,7 @@ class CiRun(TreeTest):
         self.repository = os.path.join(self.root, "repository")
         os.makedirs(os.path.join(self.repository, ".ci"))
         shutil.copy(os.path.join(SCRIPTS, "..", ".ci", "run"), os.path.join(self.repository, ".ci"))
-        for script in ("install_dependencies.sh", "check_floors.py", "check_targets.py", "lint_changed.sh"):
+        for script in ("install_dependencies.sh", "check_floors.py", "check_targets.py", "fuzz.sh", "lint_changed.sh"):
             self.script(script, "true")
         self.script("test.sh", f'echo "data=$SUPERSTEP_TEST_DATA"; echo "{SUMMARY}"')
         for tool in ("cmake", "ctest", "clang-format"):
@@ -40,12 +40,12 @@ class CiRun(TreeTest):
         result = self.run_it()
         self.assertEqual(result.returncode, 0, result.stdout + result.stderr)
         self.assertTrue(result.stdout.rstrip().endswith("Total Test time (real) =   6.20 sec"), result.stdout)
-        for leg in ("install", "format", "floors", "targets", "release", "skips", "benchmarks", "lint", "asan", "tsan"):
+        for leg in ("install", "format", "floors", "targets", "release", "skips", "benchmarks", "lint", "asan", "tsan", "fuzz"):
             self.assertRegex(result.stdout, rf"{leg} +\d+ s  passed")
 
     def test_any_failing_leg_fails_the_whole_but_the_others_still_run(self):
         for name, leg in [("check_floors.py", "floors"), ("check_targets.py", "targets"), ("lint_changed.sh", "lint"),
-                          ("test.sh", "release")]:
+                          ("test.sh", "release"), ("fuzz.sh", "fuzz")]:
             with self.subTest(leg=leg):
                 self.setUp()
                 self.script(name, "exit 3")

@@ -69,7 +69,7 @@ class InstallDependencies(TreeTest):
     def test_the_tools_of_the_checks_are_installed_on_request_only(self):
         self.installed("[!c]*|cmake|ca-certificates")
         self.assertIn("are installed", self.run_it().stdout)
-        self.assertIn("installing clang-format clang-tidy", self.run_it("--ci").stdout)
+        self.assertIn("installing clang-format clang-tidy clang-14", self.run_it("--ci").stdout)
 
     def test_a_failed_installation_fails(self):
         self.installed("[!g]*")

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
-#include <cstring>
 #include <fstream>
 #include <optional>
 #include <set>
@@ -46,15 +45,9 @@ ClientStore::ClientStore(fs::path root, std::int64_t num_elements, std::int64_t 
       continue;
     }
     for (const fs::directory_entry& file : fs::directory_iterator(group->path())) {
-      const std::string name = file.path().filename().string();
-      const std::size_t dot = name.find('.');
-      if (dot == std::string::npos) {
-        continue;
-      }
-      const auto client = number_of(std::string_view(name).substr(0, dot));
-      const auto version = number_of(std::string_view(name).substr(dot + 1));
-      if (client && version && *version <= round) {
-        versions_[*client].push_back(*version);
+      const auto name = parse_client_state_name(file.path().filename().native());
+      if (name && name->version <= round) {
+        versions_[name->client].push_back(name->version);
       }
     }
   }
@@ -65,7 +58,7 @@ ClientStore::ClientStore(fs::path root, std::int64_t num_elements, std::int64_t 
 
 fs::path ClientStore::path_of(std::int64_t client, std::int64_t version) const {
   return root_ / fmt::format("{:06d}", client / kClientsPerDirectory) /
-         fmt::format("{}.{:08d}", client, version);
+         ClientStateName{.client = client, .version = version}.to_text();
 }
 
 void ClientStore::read(std::int64_t client, std::span<float> state) const {
@@ -77,24 +70,8 @@ void ClientStore::read(std::int64_t client, std::span<float> state) const {
     return;
   }
   const fs::path path = path_of(client, found->second.back());
-  const std::size_t expected = state.size_bytes() + kHashBytes;
-  const std::vector<std::byte> bytes = read_file(path, static_cast<std::int64_t>(expected));
-  if (bytes.size() != expected) {
-    throw DataError(
-        "ClientStore", path.string(), static_cast<std::int64_t>(bytes.size()),
-        fmt::format("a client's state is short: got {} bytes, expected {}", bytes.size(), expected),
-        ExitCode::kBadCheckpoint);
-  }
-  const std::span<const std::byte> values(bytes.data(), state.size_bytes());
-  const Hash128 stored = hash_from_bytes(std::span<const std::byte, kHashBytes>(
-      bytes.data() + values.size(), static_cast<std::size_t>(kHashBytes)));
-  if (!(hash_bytes(values) == stored)) {
-    throw DataError("ClientStore", path.string(), 0,
-                    fmt::format("a client's state is damaged: got {}, expected {}",
-                                to_text(hash_bytes(values)), to_text(stored)),
-                    ExitCode::kBadCheckpoint);
-  }
-  std::memcpy(state.data(), values.data(), values.size());
+  const auto expected = static_cast<std::int64_t>(state.size_bytes() + kHashBytes);
+  decode_client_state(read_file(path, expected), path, state);
 }
 
 // Whole under its name or not there: written beside it and renamed.
@@ -160,6 +137,41 @@ void ClientStore::prune(std::int64_t oldest_kept, int rank, int num_ranks) {
     }
     versions.erase(versions.begin(), first);
   }
+}
+
+std::optional<ClientStateName> parse_client_state_name(std::string_view name) {
+  const std::size_t dot = std::min(name.find('.'), name.size());
+  const auto client = number_of(name.substr(0, dot));
+  const auto version = number_of(name.substr(std::min(dot + 1, name.size())));
+  if (!client || !version) {
+    return std::nullopt;
+  }
+  const ClientStateName parsed{.client = *client, .version = *version};
+  return parsed.to_text() == name ? std::optional(parsed) : std::nullopt;
+}
+
+std::string ClientStateName::to_text() const {
+  return fmt::format("{}.{:08d}", client, version);
+}
+
+void decode_client_state(std::span<const std::byte> bytes, const std::filesystem::path& path,
+                         std::span<float> state) {
+  const std::size_t expected = state.size_bytes() + kHashBytes;
+  if (bytes.size() != expected) {
+    throw DataError(
+        "ClientStore", path.string(), static_cast<std::int64_t>(bytes.size()),
+        fmt::format("a client's state is short: got {} bytes, expected {}", bytes.size(), expected),
+        ExitCode::kBadCheckpoint);
+  }
+  const auto values = bytes.first(state.size_bytes());
+  const Hash128 stored = hash_from_bytes(bytes.last<kHashBytes>());
+  if (!(hash_bytes(values) == stored)) {
+    throw DataError("ClientStore", path.string(), 0,
+                    fmt::format("a client's state is damaged: got {}, expected {}",
+                                to_text(hash_bytes(values)), to_text(stored)),
+                    ExitCode::kBadCheckpoint);
+  }
+  std::copy(values.begin(), values.end(), std::as_writable_bytes(state).begin());
 }
 
 }  // namespace superstep::worker

@@ -12,10 +12,14 @@
 //   store.note(client, round + 1);                  // on every rank, after the round
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <span>
+#include <string>
+#include <string_view>
 #include <vector>
 
 namespace superstep::worker {
@@ -46,5 +50,19 @@ class ClientStore {
   std::map<std::int64_t, std::vector<std::int64_t>> versions_;  // ascending
   std::vector<std::filesystem::path> unflushed_;
 };
+
+// What ClientStore finds on the disk.
+struct ClientStateName {
+  std::int64_t client = 0;
+  std::int64_t version = 0;
+  std::string to_text() const;  // "123456.00000042"
+};
+// nullopt for every other name, also for another spelling of the same numbers.
+std::optional<ClientStateName> parse_client_state_name(std::string_view name);
+
+// The content of a state's file. Throws DataError (kBadCheckpoint) with `path` when it is short,
+// damaged, or of another number of elements.
+void decode_client_state(std::span<const std::byte> bytes, const std::filesystem::path& path,
+                         std::span<float> state);
 
 }  // namespace superstep::worker

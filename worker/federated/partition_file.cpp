@@ -133,7 +133,12 @@ class PartitionReader {
 
 ClientIndex read_partition(const std::filesystem::path& file, std::int64_t num_samples,
                            const std::string& client_column) {
-  const std::string text = read_text_file(file, kMaxPartitionBytes);
+  return parse_partition(read_text_file(file, kMaxPartitionBytes), file, num_samples,
+                         client_column);
+}
+
+ClientIndex parse_partition(std::string_view text, const std::filesystem::path& file,
+                            std::int64_t num_samples, const std::string& client_column) {
   PartitionReader reader(file, num_samples);
   reader.read(text, client_column);
   return reader.finish();

@@ -13,6 +13,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <string>
+#include <string_view>
 
 #include "worker/federated/client_index.h"
 
@@ -20,5 +21,9 @@ namespace superstep::worker {
 
 ClientIndex read_partition(const std::filesystem::path& file, std::int64_t num_samples,
                            const std::string& client_column);
+
+// The same for its text; `file` is named in messages.
+ClientIndex parse_partition(std::string_view text, const std::filesystem::path& file,
+                            std::int64_t num_samples, const std::string& client_column);
 
 }  // namespace superstep::worker

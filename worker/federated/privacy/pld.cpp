@@ -4,6 +4,7 @@
 #include <cmath>
 #include <complex>
 #include <limits>
+#include <span>
 #include <vector>
 
 #include <fmt/format.h>
@@ -125,32 +126,44 @@ LossDistribution discretize(const GaussianRound& round, Adjacency adjacency, dou
   return result;
 }
 
-// log of the moment generating function of the finite losses at `exponent`.
-double log_moment(const LossDistribution& loss, double grid, double exponent) {
-  double most = -std::numeric_limits<double>::infinity();
-  const auto term = [&](std::size_t i) {
-    const double value = static_cast<double>(loss.first + static_cast<std::int64_t>(i)) * grid;
-    return std::log(loss.masses[i]) + exponent * value;
-  };
+// The finite losses that have a mass, with its logarithm, which every exponent needs.
+struct WeightedLoss {
+  double value = 0.0;
+  double log_mass = 0.0;
+};
+std::vector<WeightedLoss> weighted_losses(const LossDistribution& loss, double grid) {
+  std::vector<WeightedLoss> weighted;
   for (std::size_t i = 0; i < loss.masses.size(); ++i) {
-    most = loss.masses[i] > 0.0 ? std::max(most, term(i)) : most;
+    if (loss.masses[i] > 0.0) {
+      weighted.push_back({static_cast<double>(loss.first + static_cast<std::int64_t>(i)) * grid,
+                          std::log(loss.masses[i])});
+    }
+  }
+  return weighted;
+}
+
+// log of the moment generating function of the losses at `exponent`.
+double log_moment(std::span<const WeightedLoss> losses, double exponent) {
+  double most = -std::numeric_limits<double>::infinity();
+  for (const WeightedLoss& loss : losses) {
+    most = std::max(most, loss.log_mass + exponent * loss.value);
   }
   double sum = 0.0;
-  for (std::size_t i = 0; i < loss.masses.size(); ++i) {
-    sum += loss.masses[i] > 0.0 ? std::exp(term(i) - most) : 0.0;
+  for (const WeightedLoss& loss : losses) {
+    sum += std::exp(loss.log_mass + exponent * loss.value - most);
   }
   return most + std::log(sum);
 }
 
 // Chernoff: P(sum of losses >= b) <= exp(times * log_moment(a) - a b); the smallest b over a row of
 // exponents for which that is `mass`. With sign -1 the lower tail, mirrored.
-double chernoff_bound(const LossDistribution& loss, double grid, std::int64_t times, double mass,
+double chernoff_bound(std::span<const WeightedLoss> losses, std::int64_t times, double mass,
                       double sign) {
   double best = std::numeric_limits<double>::infinity();
   double previous = best;
   for (double exponent = 0.05; exponent < 2000.0; exponent *= 1.4) {
     const double bound =
-        (static_cast<double>(times) * log_moment(loss, grid, sign * exponent) - std::log(mass)) /
+        (static_cast<double>(times) * log_moment(losses, sign * exponent) - std::log(mass)) /
         exponent;
     best = std::min(best, bound);
     if (bound > previous) {
@@ -163,8 +176,9 @@ double chernoff_bound(const LossDistribution& loss, double grid, std::int64_t ti
 
 LossDistribution compose(const LossDistribution& loss, double grid, std::int64_t times,
                          double tail_mass) {
-  const double high = chernoff_bound(loss, grid, times, 0.5 * tail_mass, 1.0);
-  const double low = -chernoff_bound(loss, grid, times, 0.5 * tail_mass, -1.0);
+  const std::vector<WeightedLoss> weighted = weighted_losses(loss, grid);
+  const double high = chernoff_bound(weighted, times, 0.5 * tail_mass, 1.0);
+  const double low = -chernoff_bound(weighted, times, 0.5 * tail_mass, -1.0);
   const auto first = static_cast<std::int64_t>(std::floor(low / grid)) - 1;
   const auto needed = static_cast<std::int64_t>(std::ceil(high / grid)) + 2 - first;
   constexpr std::int64_t kMostPoints = std::int64_t{1} << 25;
