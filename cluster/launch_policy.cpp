@@ -6,7 +6,6 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
-#include "cluster/launch_text.h"
 
 namespace superstep::cluster {
 

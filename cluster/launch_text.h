@@ -1,4 +1,4 @@
-// What `superstep launch` says and how it names itself.
+// How `superstep launch` names itself, in its errors and on the terminal.
 #pragma once
 
 #include <string>
@@ -9,9 +9,6 @@
 namespace superstep::cluster {
 
 inline constexpr std::string_view kLaunch = "superstep launch";
-
-// Exit code of a process that signal n ended: kSignalBase + n.
-inline constexpr int kSignalBase = 128;
 
 // One line to standard error.
 inline void say(const std::string& text) {

@@ -3,8 +3,8 @@
 from checkpoint_rows import DamagedCheckpoint, ErrorAtCall, KillAtCall, LyingDisk
 from collective_rows import MismatchedCall
 from data_rows import DamagedData
-from gradient_rows import WrongGradient
 from fuzz_rows import FuzzedParsers
+from gradient_rows import WrongGradient
 from kill_rows import DoubleKill, Goodput, LauncherKills, RandomKill
 from memory_rows import FlippedBit
 from mismatch_rows import OtherBeginnings
