@@ -1,0 +1,62 @@
+// What could be put together from partner copies: the pieces and manifests that the ranks find. Not
+// part of the API.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "bsp/world.h"
+#include "paramserver/checkpoint.h"
+#include "paramserver/partner_piece.h"
+
+namespace superstep::paramserver {
+
+// A checkpoint that somebody has the manifest of.
+struct RestoreCandidate {
+  std::int64_t superstep = 0;
+  std::string state_hash;
+  friend auto operator<=>(const RestoreCandidate&, const RestoreCandidate&) = default;
+};
+
+struct FoundManifest {
+  Manifest manifest;
+  bool is_own = false;  // from the run's directory, not from a partner
+};
+
+// Where a rank looks. One rank of each node looks at its node's pieces, rank 0 also at what the run
+// has itself.
+struct SurveyPlaces {
+  std::filesystem::path pieces;       // of the run; empty: this rank does not look
+  std::filesystem::path checkpoints;  // empty: this rank does not look
+  std::string run_id;
+};
+
+// What one rank finds that is newer than a superstep. Calls nothing collective.
+class PartnerSurvey {
+ public:
+  PartnerSurvey(const SurveyPlaces& places, std::int64_t newer_than);
+
+  // Why there are no pieces where some were expected; empty when they could be listed.
+  const std::string& problem() const { return problem_; }
+  const FoundManifest* manifest(const RestoreCandidate& candidate) const;
+  std::vector<Piece> pieces(const RestoreCandidate& candidate) const;
+  // Collective: the candidates of all ranks, newest first.
+  std::vector<RestoreCandidate> candidates_of_all(bsp::World& world) const;
+
+ private:
+  void find_pieces(const SurveyPlaces& places, std::int64_t newer_than);
+  void find_piece(const std::filesystem::path& directory, const std::string& run_id);
+  void find_own_manifests(const SurveyPlaces& places, std::int64_t newer_than);
+
+  std::string problem_;
+  std::vector<Piece> pieces_;
+  std::map<RestoreCandidate, FoundManifest> manifests_;
+};
+
+}  // namespace superstep::paramserver
