@@ -4,6 +4,7 @@
 #include <functional>
 #include <optional>
 #include <set>
+#include <sstream>
 #include <system_error>
 #include <utility>
 
@@ -55,6 +56,9 @@ class Restoration {
 
   // For each block the lowest rank that has it. Returns what is nowhere; empty: all is there.
   std::string find_owners() {
+    if (!has_manifest_) {
+      return "its manifest";
+    }
     const std::vector<Piece> sources = sources_of_this_rank();
     std::vector<float> values(kBlockElements);
     std::string lost;
@@ -100,6 +104,10 @@ class Restoration {
   void share_manifest(const FoundManifest* mine) {
     const int provider =
         world_.allreduce(mine != nullptr ? world_.rank() : world_.size(), bsp::ReduceOp::kMin);
+    has_manifest_ = provider < world_.size();
+    if (!has_manifest_) {
+      return;
+    }
     std::vector<std::byte> frame;
     if (world_.rank() == provider) {
       frame = encode_manifest(mine->manifest);
@@ -208,6 +216,7 @@ class Restoration {
   fs::path temporary_;
   std::vector<Piece> pieces_;  // of partners, on this node
   Manifest manifest_;
+  bool has_manifest_ = false;                      // somebody has
   bool gave_manifest_ = false;                     // this rank, from a partner's piece
   std::vector<std::vector<std::int32_t>> owners_;  // by array and block
   std::int64_t blocks_from_partners_ = 0;          // written by this rank
@@ -226,23 +235,34 @@ PartnerSurvey look_around(bsp::World& world, const PartnerSources& sources) {
   return {places, newer_than[0]};
 }
 
+// Of all ranks; each once, when nodes share the directory.
+std::vector<std::string> lines_about_problems(bsp::World& world,
+                                              std::span<const std::string> problems) {
+  std::string mine;
+  for (const std::string& problem : problems) {
+    mine += fmt::format("skipped partner copies on {}: {}\n", world.host_of(world.rank()), problem);
+  }
+  std::set<std::string> lines;
+  for (const std::string& text : world.allgather_string(mine)) {
+    std::istringstream stream(text);
+    for (std::string line; std::getline(stream, line);) {
+      lines.insert(line);
+    }
+  }
+  return {lines.begin(), lines.end()};
+}
+
 }  // namespace
 
 RestoredFromPartners restore_from_partners(bsp::World& world, const PartnerSources& sources) {
   const PartnerSurvey survey = look_around(world, sources);
   RestoredFromPartners result;
-  const std::vector<std::string> problems = world.allgather_string(survey.problem());
-  for (std::size_t rank = 0; rank < problems.size(); ++rank) {
-    if (!problems[rank].empty()) {
-      result.lines.push_back(fmt::format("no partner copies from host {}: {}",
-                                         world.host_of(static_cast<int>(rank)), problems[rank]));
-    }
-  }
+  result.lines = lines_about_problems(world, survey.problems());
   for (const RestoreCandidate& candidate : survey.candidates_of_all(world)) {
     Restoration restoration(world, sources, survey, candidate);
     if (const std::string lost = restoration.find_owners(); !lost.empty()) {
-      result.lines.push_back(
-          fmt::format("cannot restore {}: {} are in no copy", restoration.target().native(), lost));
+      result.lines.push_back(fmt::format("cannot restore {} from partner copies: missing {}",
+                                         restoration.target().native(), lost));
       continue;
     }
     result.lines.push_back(restoration.write());

@@ -58,7 +58,7 @@ void PartnerSurvey::find_pieces(const SurveyPlaces& places, std::int64_t newer_t
       }
     }
   } catch (const DataError& error) {
-    problem_ = detail_of(error);
+    problems_.emplace_back(detail_of(error));
   }
 }
 
@@ -73,8 +73,8 @@ void PartnerSurvey::find_piece(const std::filesystem::path& directory, const std
       }
     }
     pieces_.push_back(std::move(piece));
-  } catch (const DataError&) {
-    // What the other pieces do not have is said when its checkpoint cannot be restored.
+  } catch (const DataError& error) {
+    problems_.emplace_back(detail_of(error));
   }
 }
 
@@ -96,6 +96,9 @@ std::vector<RestoreCandidate> PartnerSurvey::candidates_of_all(bsp::World& world
   std::string mine;
   for (const auto& [candidate, manifest] : manifests_) {
     mine += fmt::format("{} {}\n", candidate.superstep, candidate.state_hash);
+  }
+  for (const Piece& piece : pieces_) {
+    mine += fmt::format("{} {}\n", piece.superstep, to_text(piece.state_hash));
   }
   std::set<RestoreCandidate, std::greater<>> all;
   for (const std::string& text : world.allgather_string(mine)) {

@@ -17,7 +17,7 @@
 
 namespace superstep::paramserver {
 
-// A checkpoint that somebody has the manifest of.
+// A checkpoint that somebody has a piece or the manifest of.
 struct RestoreCandidate {
   std::int64_t superstep = 0;
   std::string state_hash;
@@ -42,8 +42,9 @@ class PartnerSurvey {
  public:
   PartnerSurvey(const SurveyPlaces& places, std::int64_t newer_than);
 
-  // Why there are no pieces where some were expected; empty when they could be listed.
-  const std::string& problem() const { return problem_; }
+  // Pieces and directories that cannot be read, and why.
+  const std::vector<std::string>& problems() const { return problems_; }
+  // nullptr when this rank does not have it.
   const FoundManifest* manifest(const RestoreCandidate& candidate) const;
   std::vector<Piece> pieces(const RestoreCandidate& candidate) const;
   // Collective: the candidates of all ranks, newest first.
@@ -54,7 +55,7 @@ class PartnerSurvey {
   void find_piece(const std::filesystem::path& directory, const std::string& run_id);
   void find_own_manifests(const SurveyPlaces& places, std::int64_t newer_than);
 
-  std::string problem_;
+  std::vector<std::string> problems_;
   std::vector<Piece> pieces_;
   std::map<RestoreCandidate, FoundManifest> manifests_;
 };

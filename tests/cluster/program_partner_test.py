@@ -55,7 +55,7 @@ class PartnerCopies(ResumeTest):
             (path / "parameters-00000.bin").unlink(missing_ok=True)
         resumed = self.train("--resume", *self.partner, out=out)
         self.expect_resumed(resumed, r"skipped a checkpoint: .*step-00000010/parameters-00000\.bin",
-                            r"cannot restore .*step-00000010: 1 of 1 blocks of parameters are in no copy",
+                            r"cannot restore .*step-00000010 from partner copies: missing 1 of 1 blocks of parameters",
                             r"continuing from .*step-00000008")
 
     def test_all_of_it_lost_is_an_error(self):

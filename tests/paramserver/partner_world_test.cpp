@@ -199,9 +199,8 @@ SUPERSTEP_WORLD_TEST_ON_NODES(PartnerCopies, WhatNobodyHasIsSaidAndTheOlderOneIs
   });
   const RestoredFromPartners restored = run.restore();
   EXPECT_FALSE(restored.any);
-  EXPECT_THAT(restored.lines,
-              ElementsAre(AllOf(HasSubstr("cannot restore " + run.step(2).native()),
-                                HasSubstr(": 1 of 5 blocks of momentum are in no copy"))));
+  EXPECT_THAT(restored.lines, ElementsAre(AllOf(HasSubstr("cannot restore " + run.step(2).native()),
+                                                HasSubstr(": missing 1 of 5 blocks of momentum"))));
   EXPECT_EQ(newest_verified_checkpoint(run.checkpoints(), nullptr), run.step(1));
   EXPECT_TRUE(fs::exists(run.step(2) / "MANIFEST"));  // nothing was moved
   run.break_with([&] { fs::remove_all(run.checkpoints()); });
@@ -210,6 +209,32 @@ SUPERSTEP_WORLD_TEST_ON_NODES(PartnerCopies, WhatNobodyHasIsSaidAndTheOlderOneIs
   EXPECT_EQ(older.lines.size(), 2U);
   EXPECT_EQ(files_in(run.step(1)), expected_files(1));
   world.sync();
+}
+
+SUPERSTEP_WORLD_TEST_ON_NODES(PartnerCopies, ThatCannotBeReadAreNamed) {
+  CopiedRun run(world);
+  run.write(2);
+  run.break_with([&] {
+    fs::remove_all(run.checkpoints());
+    for (int node = 0; node < world.num_nodes(); ++node) {
+      for (const auto& [superstep, path] : pieces_in(run.disk_of(node) / kRun)) {
+        if (!read_piece(path, kRun).checkpoint_manifest.empty()) {
+          overwrite_byte(path / "MANIFEST", 100, '\0');
+        }
+      }
+    }
+  });
+  const RestoredFromPartners restored = run.restore();
+  EXPECT_FALSE(restored.any);
+  int skipped = 0;
+  int incomplete = 0;
+  for (const std::string& line : restored.lines) {
+    skipped += line.starts_with("skipped partner copies on " + world.host_of(0)) ? 1 : 0;
+    incomplete += line.ends_with("step-00000002 from partner copies: missing its manifest") ? 1 : 0;
+  }
+  EXPECT_EQ(skipped, world.num_nodes());
+  EXPECT_EQ(skipped + incomplete, static_cast<int>(restored.lines.size()));
+  EXPECT_EQ(incomplete, world.size() > world.num_nodes() ? 1 : 0);  // other pieces tell of it
 }
 
 SUPERSTEP_WORLD_TEST_ON_NODES(PartnerCopies, CompleteWhatTheRunStillHas) {
@@ -338,9 +363,10 @@ SUPERSTEP_WORLD_TEST_ON_NODES(PartnerCopies, ThatCannotBeWrittenEndTheCheckpoint
   } catch (const DataError& error) {
     message = error.what();
   }
-  EXPECT_THAT(message, AllOf(HasSubstr("not written: rank " + std::to_string(unlucky) +
-                                       ": partner copy on host " + world.host_of(unlucky)),
-                             HasSubstr(blocked.native()), HasSubstr("cannot create the directory")));
+  EXPECT_THAT(message,
+              AllOf(HasSubstr("not written: rank " + std::to_string(unlucky) +
+                              ": partner copy on host " + world.host_of(unlucky)),
+                    HasSubstr(blocked.native()), HasSubstr("cannot create the directory")));
   EXPECT_FALSE(writer.is_in_work());
   world.sync();
   EXPECT_EQ(newest_verified_checkpoint(run.checkpoints(), nullptr), run.step(1));
