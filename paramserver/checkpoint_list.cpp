@@ -37,6 +37,9 @@ std::vector<fs::path> names_in(const fs::path& root) {
   for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
     paths.push_back(entry->path());
   }
+  if (error == std::errc::no_such_file_or_directory) {
+    return {};  // deleted meanwhile
+  }
   if (error) {
     throw_unlistable(root, error);
   }

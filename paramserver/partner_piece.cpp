@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "base/file.h"
 #include "paramserver/checkpoint_files.h"
 #include "paramserver/checkpoint_list.h"
 #include "paramserver/checkpoint_serialize.h"
@@ -55,17 +56,51 @@ std::vector<fs::path> owners_in(const fs::path& pieces_of_run) {
   return owners;
 }
 
-// Nodes that share the directory delete the same things: what is gone is as good as deleted.
-template <typename Remove>
-void remove_with_others(const fs::path& path, Remove remove) {
-  try {
-    remove(path);
-  } catch (const DataError&) {
+[[noreturn]] void throw_undeletable(const fs::path& path, const std::error_code& error) {
+  throw DataError("prune_pieces", path.native(), -1,
+                  fmt::format("cannot delete: {}", error.message()), ExitCode::kFailure);
+}
+
+// Nodes that share the directory delete the same things at the same time: what is gone, at any
+// step, is as good as deleted.
+void remove_unfinished_piece(const fs::path& path) {
+  std::error_code gone;
+  for (fs::directory_iterator entry(path, gone); !gone && entry != fs::directory_iterator();
+       entry.increment(gone)) {
     std::error_code error;
-    if (fs::exists(fs::symlink_status(path, error))) {
+    if (fs::remove(entry->path(), error); error) {
+      throw_undeletable(entry->path(), error);
+    }
+  }
+  std::error_code error;
+  fs::remove(path, error);
+  // Not empty: somebody has just renamed a piece to this, and deletes it.
+  if (error && error != std::errc::directory_not_empty) {
+    throw_undeletable(path, error);
+  }
+}
+
+// As remove_checkpoint().
+void remove_piece(const fs::path& path) {
+  fs::path condemned = path;
+  condemned += ".tmp";
+  remove_unfinished_piece(condemned);
+  std::error_code error;
+  fs::rename(path, condemned, error);
+  if (error == std::errc::no_such_file_or_directory) {
+    return;
+  }
+  if (error) {
+    throw_undeletable(path, error);
+  }
+  try {
+    fsync_name(condemned);
+  } catch (const DataError&) {
+    if (fs::exists(fs::symlink_status(condemned, error))) {
       throw;
     }
   }
+  remove_unfinished_piece(condemned);
 }
 
 }  // namespace
@@ -145,7 +180,7 @@ void prune_pieces(const fs::path& pieces_of_run, std::int64_t superstep, int kee
   for (const fs::path& owner : owners_in(pieces_of_run)) {
     for (const fs::path& path : names_in(owner)) {
       if (is_unfinished_step_name(path.filename().native())) {
-        remove_with_others(path, remove_tree);
+        remove_unfinished_piece(path);
       }
     }
   }
@@ -162,7 +197,7 @@ void prune_pieces(const fs::path& pieces_of_run, std::int64_t superstep, int kee
   const std::int64_t oldest_kept = *std::next(supersteps.begin(), keep - 1);
   for (const auto& [at, path] : pieces) {
     if (at < oldest_kept && !names_one_of(path, pinned)) {
-      remove_with_others(path, remove_checkpoint);
+      remove_piece(path);
       std::error_code still_used;
       fs::remove(path.parent_path(), still_used);
     }

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <functional>
+#include <iterator>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -321,6 +323,38 @@ SUPERSTEP_WORLD_TEST_ON_NODES(PartnerCopies, AreKeptAsLongAsTheCheckpoints) {
       EXPECT_GE(superstep, 3) << path;
     }
   }
+  world.sync();
+}
+
+// As nodes do that share a directory. Pieces are looked at by name alone.
+SUPERSTEP_WORLD_TEST(PartnerCopies, AreDeletedByAllNodesAtOnce) {
+  const WorldDirectory directory(world);
+  const auto step = [&](int owner, std::int64_t superstep) {
+    return directory.path() / owner_directory_name(owner, 20) / step_directory_name(superstep);
+  };
+  if (world.rank() == 0) {
+    for (int owner = 0; owner < 20; ++owner) {
+      for (const std::int64_t superstep : {1, 2, 3}) {
+        if (superstep == 3 && owner % 2 == 1) {
+          continue;  // of a run on other ranks: nothing of it stays
+        }
+        fs::create_directories(step(owner, superstep));
+        for (const char* name : {"MANIFEST", "momentum-00000.bin", "parameters-00000.bin"}) {
+          testing::write_bytes(step(owner, superstep) / name, "bytes");
+        }
+      }
+      fs::create_directory(step(owner, 4).native() + ".tmp");
+    }
+  }
+  world.sync();
+  EXPECT_NO_THROW(prune_pieces(directory.path(), 3, 1, {}));
+  world.sync();
+  const auto left = pieces_in(directory.path());
+  EXPECT_EQ(left.size(), 10U);
+  for (const auto& [superstep, path] : left) {
+    EXPECT_EQ(superstep, 3) << path;
+  }
+  EXPECT_EQ(std::distance(fs::directory_iterator(directory.path()), {}), 10);
   world.sync();
 }
 
