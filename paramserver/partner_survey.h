@@ -2,13 +2,12 @@
 // part of the API.
 #pragma once
 
-#include <compare>
 #include <cstdint>
 #include <filesystem>
 #include <map>
-#include <optional>
 #include <set>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "bsp/world.h"
@@ -21,7 +20,10 @@ namespace superstep::paramserver {
 struct RestoreCandidate {
   std::int64_t superstep = 0;
   std::string state_hash;
-  friend auto operator<=>(const RestoreCandidate&, const RestoreCandidate&) = default;
+  friend bool operator<(const RestoreCandidate& a, const RestoreCandidate& b) {
+    return std::tie(a.superstep, a.state_hash) < std::tie(b.superstep, b.state_hash);
+  }
+  friend bool operator>(const RestoreCandidate& a, const RestoreCandidate& b) { return b < a; }
 };
 
 struct FoundManifest {

@@ -152,14 +152,15 @@ SUPERSTEP_WORLD_TEST_ON_NODES(PartnerCopies, RepairEveryFileThatIsDeletedOrDamag
   run.write(2);
   const std::map<std::string, std::string> whole = expected_files(2);
   for (const auto& [name, content] : whole) {
+    const fs::path file = run.step(2) / name;
+    const std::size_t middle = content.size() / 2;
+    const char flipped = static_cast<char>(content[middle] ^ 4);
     for (const bool deleted : {true, false}) {
-      const fs::path file = run.step(2) / name;
       run.break_with([&] {
         if (deleted) {
           fs::remove(file);
         } else {
-          overwrite_byte(file, content.size() / 2,
-                         static_cast<char>(content[content.size() / 2] ^ 4));
+          overwrite_byte(file, middle, flipped);
         }
       });
       const RestoredFromPartners restored = run.restore();
