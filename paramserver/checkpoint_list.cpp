@@ -65,6 +65,8 @@ std::vector<CheckpointCandidate> candidates_in(const fs::path& root) {
   return candidates;
 }
 
+namespace {
+
 void remove_tree(const fs::path& path) {
   std::error_code error;
   fs::remove_all(path, error);
@@ -73,6 +75,8 @@ void remove_tree(const fs::path& path) {
                     fmt::format("cannot delete: {}", error.message()), ExitCode::kFailure);
   }
 }
+
+}  // namespace
 
 void remove_checkpoint(const fs::path& path) {
   fs::path condemned = path;

@@ -30,9 +30,6 @@ bool names_one_of(const std::filesystem::path& path,
 // What keeps a run from going on there; empty when every byte is verified.
 std::string problem_of_checkpoint(const std::filesystem::path& path);
 
-// A directory with all it holds; nothing when it does not exist.
-void remove_tree(const std::filesystem::path& path);
-
 // A finished checkpoint. It is renamed before anything inside is deleted, so that a deletion that
 // is interrupted leaves a name that nobody takes for a checkpoint.
 void remove_checkpoint(const std::filesystem::path& path);

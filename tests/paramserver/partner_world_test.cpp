@@ -57,9 +57,9 @@ class CopiedRun {
            owner_directory_name(owner, world_.size()) / step_directory_name(superstep);
   }
   int keeper_of(int owner) const {
-    std::vector<int> nodes;
+    std::vector<int> nodes(static_cast<std::size_t>(world_.size()));
     for (int rank = 0; rank < world_.size(); ++rank) {
-      nodes.push_back(world_.node_of(rank));
+      nodes[static_cast<std::size_t>(rank)] = world_.node_of(rank);
     }
     return partners_of(nodes)[static_cast<std::size_t>(owner)];
   }
