@@ -52,6 +52,7 @@ bool is_of_central_loop(std::string_view path) {
                                  "data.validation_fraction",
                                  "data.shuffle",
                                  "checkpoint.asynchronous",
+                                 "checkpoint.partner_directory",
                                  "server.bucket_bytes"};
   return std::find(kPaths.begin(), kPaths.end(), path) != kPaths.end();
 }

@@ -101,6 +101,7 @@ struct CheckpointSection {
   std::int64_t keep = 3;
   bool keep_best = true;
   bool asynchronous = true;
+  std::string partner_directory;
 
   friend bool operator==(const CheckpointSection&, const CheckpointSection&) = default;
 };

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdio>
 #include <vector>
 
 #include <fmt/format.h>
@@ -13,8 +14,10 @@
 #include "cluster/launch_record.h"
 #include "cluster/metrics_log.h"
 #include "cluster/run_model.h"
+#include "cluster/standard_streams.h"
 #include "cluster/world_shape.h"
 #include "paramserver/checkpoint.h"
+#include "paramserver/partner_restore.h"
 
 namespace superstep::cluster {
 
@@ -58,7 +61,9 @@ Launch launch_of(const bsp::Environment& environment, const std::string& program
 
 RunOpening::RunOpening(const bsp::Environment& environment, const TrainArguments& arguments,
                        const RunSetup& setup, const std::string& fingerprint, const Launch& launch)
-    : is_root_process_(environment.is_root_process()) {
+    : is_root_process_(environment.is_root_process()),
+      setup_(setup),
+      is_resumed_(arguments.resume) {
   if (arguments.resume && arguments.out.empty()) {
     throw InvalidArgument("train",
                           "--resume needs --out with the directory of the run to continue");
@@ -109,9 +114,40 @@ void RunOpening::prepare_resume(const TrainArguments& arguments, const RunSetup&
         fmt::format("the run in {} was trained on other data: got {}, expected {}",
                     directory_.root().string(), fingerprint, provenance_.data_fingerprint));
   }
-  if (const auto newest = checkpoint_to_resume(directory_, provenance_, setup.model)) {
+  try {
+    choose_checkpoint();
+  } catch (const DataError&) {
+    if (setup.config.checkpoint.partner_directory.empty()) {
+      throw;
+    }
+    no_checkpoint_ = std::current_exception();
+  }
+}
+
+void RunOpening::choose_checkpoint() {
+  if (const auto newest = checkpoint_to_resume(directory_, provenance_, setup_.model)) {
     checkpoint_ = *newest;
     resume_superstep_ = paramserver::CheckpointReader(*newest).manifest().position.superstep;
+  }
+}
+
+void RunOpening::restore_from_partners(bsp::World& world, const RunDirectory& directory,
+                                       const std::string& run_id) {
+  const paramserver::RestoredFromPartners restored = paramserver::restore_from_partners(
+      world, {.partner_directory = setup_.config.checkpoint.partner_directory,
+              .run_id = run_id,
+              .checkpoints = directory.checkpoints(),
+              .newer_than = is_root_rank(world) ? resume_superstep_ : -1});
+  if (!is_root_rank(world)) {
+    return;
+  }
+  for (const std::string& line : restored.lines) {
+    write_line(stderr, "superstep: " + line);
+  }
+  if (restored.any) {
+    choose_checkpoint();
+  } else if (no_checkpoint_) {
+    std::rethrow_exception(no_checkpoint_);
   }
 }
 
@@ -119,11 +155,17 @@ bool RunOpening::is_root_rank(const bsp::World& world) const {
   return is_root_process_ && world.lane() == 0;
 }
 
-RunOpening::Decisions RunOpening::agree(bsp::World& world) const {
+RunOpening::Decisions RunOpening::agree(bsp::World& world) {
   const bool root = is_root_rank(world);
-  return {.directory = RunDirectory(from_root(world, root ? directory_.root().string() : "")),
-          .run_id = from_root(world, root ? provenance_.run_id : ""),
-          .checkpoint = from_root(world, root ? checkpoint_.string() : "")};
+  Decisions decisions{
+      .directory = RunDirectory(from_root(world, root ? directory_.root().string() : "")),
+      .run_id = from_root(world, root ? provenance_.run_id : ""),
+      .checkpoint = {}};
+  if (is_resumed_ && !setup_.config.checkpoint.partner_directory.empty()) {
+    restore_from_partners(world, decisions.directory, decisions.run_id);
+  }
+  decisions.checkpoint = from_root(world, root ? checkpoint_.string() : "");
+  return decisions;
 }
 
 void RunOpening::open(const bsp::World& world, const RunConfig& config,

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstdint>
+#include <exception>
 #include <filesystem>
 #include <optional>
 #include <string>
@@ -36,13 +37,15 @@ class RunOpening {
     std::filesystem::path checkpoint;  // to continue from; empty: from the start
   };
 
-  // `fingerprint` is that of the data, compared when a run is continued. Throws one of the
-  // project's errors.
+  // `fingerprint` is that of the data, compared when a run is continued. `setup` must outlive this.
+  // Throws one of the project's errors.
   RunOpening(const bsp::Environment& environment, const TrainArguments& arguments,
              const RunSetup& setup, const std::string& fingerprint, const Launch& launch);
 
   bool is_root_rank(const bsp::World& world) const;
-  Decisions agree(bsp::World& world) const;  // collective
+  // Collective. First restores, from partner copies, a checkpoint of a resumed run that is newer
+  // than all that the run has whole (paramserver/partner_restore.h), and says so on standard error.
+  Decisions agree(bsp::World& world);
   // On the root rank: from here on the run exists on disk.
   void open(const bsp::World& world, const RunConfig& config, const std::string& command_line);
 
@@ -59,12 +62,18 @@ class RunOpening {
                             const std::string& fingerprint, const Launch& launch);
   void prepare_resume(const TrainArguments& arguments, const RunSetup& setup,
                       const std::string& fingerprint);
+  void choose_checkpoint();
+  void restore_from_partners(bsp::World& world, const RunDirectory& directory,
+                             const std::string& run_id);
 
   bool is_root_process_;
+  const RunSetup& setup_;
+  bool is_resumed_;
   RunDirectory directory_{{}};
   Provenance provenance_;
   std::filesystem::path checkpoint_;
   std::int64_t resume_superstep_ = -1;
+  std::exception_ptr no_checkpoint_;  // why none can be resumed from, unless a partner has one
   std::vector<std::string> warnings_;
   std::optional<RunLock> lock_;
 };

@@ -281,6 +281,7 @@ worker::TrainOptions train_options(const RunSetup& setup) {
   options.checkpoint.keep = checked_cast<int>(config.checkpoint.keep);
   options.checkpoint.keep_best = config.checkpoint.keep_best;
   options.checkpoint.asynchronous = config.checkpoint.asynchronous;
+  options.checkpoint.partner_directory = config.checkpoint.partner_directory;
   options.checkpoint.configuration = to_toml(config);
   options.numbers = number_options(config.check);
   options.recompute_gradients = config.check.recompute_gradients;

@@ -158,8 +158,9 @@ std::vector<RankTotals> gather_totals(bsp::World& world, const RankTotals& mine)
 
 std::int64_t checkpoint_copy_bytes(const CheckpointSection& checkpoint,
                                    const paramserver::MemoryUse& memory) {
-  return checkpoint.asynchronous ? memory.parameters_per_node + memory.optimizer_state_per_world
-                                 : 0;
+  const std::int64_t copies =
+      (checkpoint.asynchronous ? 1 : 0) + (checkpoint.partner_directory.empty() ? 0 : 1);
+  return copies * (memory.parameters_per_node + memory.optimizer_state_per_world);
 }
 
 paramserver::MemoryUse gather_memory(bsp::World& world, const paramserver::MemoryUse& mine) {

@@ -26,26 +26,6 @@ constexpr std::string_view kReadCheckpoint = "Checkpoint";
   throw DataError(kReadCheckpoint, path.native(), offset, what, ExitCode::kBadCheckpoint);
 }
 
-Manifest read_manifest(const fs::path& directory) {
-  const fs::path path = directory / kManifestName;
-  std::error_code error;
-  if (!fs::is_directory(directory, error)) {
-    throw_bad(directory, -1, "no such checkpoint directory");
-  }
-  if (!fs::exists(fs::symlink_status(path, error))) {
-    throw_bad(path, -1, "missing: not a checkpoint, or one whose writing was interrupted");
-  }
-  const std::int64_t size = checkpoint_file_size(path);
-  if (size > kMaxManifestBytes) {
-    throw_bad(
-        path, -1,
-        fmt::format("file too large: got {} bytes, expected at most {}", size, kMaxManifestBytes));
-  }
-  std::vector<std::byte> bytes(static_cast<std::size_t>(size));
-  read_at(open_checkpoint_file(path), path, 0, bytes);
-  return decode_manifest(bytes, path);
-}
-
 void check_file_sizes(const fs::path& directory, const Manifest& manifest) {
   for (const Manifest::Array& array : manifest.arrays) {
     for (std::int64_t i = 0; i < num_files(array.num_elements, manifest.file_elements); ++i) {

@@ -1,5 +1,7 @@
 // The checkpoints of a run as a set: listing, choosing, deleting.
 
+#include "paramserver/checkpoint_list.h"
+
 #include <algorithm>
 #include <system_error>
 #include <utility>
@@ -17,16 +19,13 @@ namespace {
 
 namespace fs = std::filesystem;
 
-struct Candidate {
-  std::int64_t superstep = 0;
-  fs::path path;
-};
-
 [[noreturn]] void throw_unlistable(const fs::path& root, const std::error_code& error) {
   throw DataError("list_checkpoints", root.native(), -1,
                   fmt::format("cannot list the directory: {}", error.message()),
                   ExitCode::kBadCheckpoint);
 }
+
+}  // namespace
 
 std::vector<fs::path> names_in(const fs::path& root) {
   std::error_code error;
@@ -37,6 +36,9 @@ std::vector<fs::path> names_in(const fs::path& root) {
   fs::directory_iterator entry(root, error);
   for (; !error && entry != fs::directory_iterator(); entry.increment(error)) {
     paths.push_back(entry->path());
+  }
+  if (error == std::errc::no_such_file_or_directory) {
+    return {};  // deleted meanwhile
   }
   if (error) {
     throw_unlistable(root, error);
@@ -49,18 +51,21 @@ bool is_own_directory(const fs::path& path) {
   return fs::is_directory(fs::symlink_status(path, error));
 }
 
-// What is named like a finished checkpoint, oldest first.
-std::vector<Candidate> candidates_in(const fs::path& root) {
-  std::vector<Candidate> candidates;
+std::vector<CheckpointCandidate> candidates_in(const fs::path& root) {
+  std::vector<CheckpointCandidate> candidates;
   for (fs::path& path : names_in(root)) {
     if (const auto superstep = parse_step_directory_name(path.filename().native())) {
       candidates.push_back({*superstep, std::move(path)});
     }
   }
   std::sort(candidates.begin(), candidates.end(),
-            [](const Candidate& a, const Candidate& b) { return a.superstep < b.superstep; });
+            [](const CheckpointCandidate& a, const CheckpointCandidate& b) {
+              return a.superstep < b.superstep;
+            });
   return candidates;
 }
+
+namespace {
 
 void remove_tree(const fs::path& path) {
   std::error_code error;
@@ -71,8 +76,8 @@ void remove_tree(const fs::path& path) {
   }
 }
 
-// Renamed before anything inside is deleted, so that a deletion that is interrupted leaves a name
-// that nobody takes for a checkpoint.
+}  // namespace
+
 void remove_checkpoint(const fs::path& path) {
   fs::path condemned = path;
   condemned += ".tmp";
@@ -81,8 +86,15 @@ void remove_checkpoint(const fs::path& path) {
   remove_tree(condemned);
 }
 
-// What keeps a run from going on there; empty when every byte is verified.
-std::string problem_of(const fs::path& path) {
+bool names_one_of(const fs::path& path, std::span<const fs::path> checkpoints) {
+  return std::any_of(checkpoints.begin(), checkpoints.end(), [&](const fs::path& other) {
+    // "root/step-1/" has an empty file name.
+    const fs::path name = other.has_filename() ? other.filename() : other.parent_path().filename();
+    return name == path.filename();
+  });
+}
+
+std::string problem_of_checkpoint(const fs::path& path) {
   if (!is_own_directory(path)) {
     return fmt::format("[Checkpoint] {}: is not a directory", path.native());
   }
@@ -94,19 +106,21 @@ std::string problem_of(const fs::path& path) {
   }
 }
 
-bool names_one_of(const fs::path& path, std::span<const fs::path> pinned) {
-  return std::any_of(pinned.begin(), pinned.end(), [&](const fs::path& other) {
-    // "root/step-1/" has an empty file name.
-    const fs::path name = other.has_filename() ? other.filename() : other.parent_path().filename();
-    return name == path.filename();
-  });
+namespace {
+
+// A disk that cannot is left to the next checkpoint, which says so: this one is there for now.
+void sync_names(const fs::path& root) {
+  try {
+    fsync_directory(root);
+  } catch (const Error&) {
+  }
 }
 
 }  // namespace
 
 std::vector<fs::path> list_checkpoints(const fs::path& root) {
   std::vector<fs::path> valid;
-  for (Candidate& candidate : candidates_in(root)) {
+  for (CheckpointCandidate& candidate : candidates_in(root)) {
     if (!is_own_directory(candidate.path)) {
       continue;
     }
@@ -130,8 +144,8 @@ std::optional<fs::path> newest_checkpoint(const fs::path& root) {
 
 std::vector<ExaminedCheckpoint> examine_checkpoints(const fs::path& root) {
   std::vector<ExaminedCheckpoint> examined;
-  for (Candidate& candidate : candidates_in(root)) {
-    std::string problem = problem_of(candidate.path);
+  for (CheckpointCandidate& candidate : candidates_in(root)) {
+    std::string problem = problem_of_checkpoint(candidate.path);
     examined.push_back({std::move(candidate.path), std::move(problem)});
   }
   return examined;
@@ -139,12 +153,12 @@ std::vector<ExaminedCheckpoint> examine_checkpoints(const fs::path& root) {
 
 std::optional<fs::path> newest_verified_checkpoint(const fs::path& root,
                                                    std::vector<std::string>* problems) {
-  std::vector<Candidate> candidates = candidates_in(root);
+  std::vector<CheckpointCandidate> candidates = candidates_in(root);
   std::reverse(candidates.begin(), candidates.end());
-  for (const Candidate& candidate : candidates) {
-    std::string problem = problem_of(candidate.path);
+  for (const CheckpointCandidate& candidate : candidates) {
+    std::string problem = problem_of_checkpoint(candidate.path);
     if (problem.empty()) {
-      fsync_directory(root);
+      sync_names(root);
       return candidate.path;
     }
     if (problems != nullptr) {

@@ -9,6 +9,8 @@
 #include <stdexcept>
 #include <streambuf>
 #include <string>
+#include <string_view>
+#include <system_error>
 
 #include <boost/archive/archive_exception.hpp>
 #include <boost/archive/binary_iarchive.hpp>
@@ -343,6 +345,28 @@ Manifest decode_manifest(std::span<const std::byte> bytes, const std::filesystem
   }
   throw DataError(kReadManifest, path.native(), kPayloadOffset, "invalid manifest: " + problem,
                   ExitCode::kBadCheckpoint);
+}
+
+Manifest read_manifest(const std::filesystem::path& directory) {
+  const auto fail = [](const std::filesystem::path& path, std::string_view what) {
+    throw DataError(kReadManifest, path.native(), -1, what, ExitCode::kBadCheckpoint);
+  };
+  const std::filesystem::path path = directory / kManifestName;
+  std::error_code error;
+  if (!std::filesystem::is_directory(directory, error)) {
+    fail(directory, "no such checkpoint directory");
+  }
+  if (!std::filesystem::exists(std::filesystem::symlink_status(path, error))) {
+    fail(path, "missing: not a checkpoint, or one whose writing was interrupted");
+  }
+  const std::int64_t size = checkpoint_file_size(path);
+  if (size > kMaxManifestBytes) {
+    fail(path,
+         fmt::format("file too large: got {} bytes, expected at most {}", size, kMaxManifestBytes));
+  }
+  std::vector<std::byte> bytes(static_cast<std::size_t>(size));
+  read_at(open_checkpoint_file(path), path, 0, bytes);
+  return decode_manifest(bytes, path);
 }
 
 }  // namespace superstep::paramserver

@@ -31,5 +31,7 @@ inline constexpr std::int64_t kMaxManifestBytes = std::int64_t{1} << 28;
 std::vector<std::byte> encode_manifest(const Manifest& manifest);
 // Throws DataError (exit code kBadCheckpoint) with `path` and the offset of what is wrong.
 Manifest decode_manifest(std::span<const std::byte> bytes, const std::filesystem::path& path);
+// The manifest of a checkpoint directory, whatever its other files are. The same errors.
+Manifest read_manifest(const std::filesystem::path& directory);
 
 }  // namespace superstep::paramserver

@@ -2,14 +2,13 @@
 
 #include <algorithm>
 #include <chrono>
-#include <exception>
 #include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "base/check.h"
-#include "base/error_detail.h"
+#include "base/error.h"
 #include "base/failpoint.h"
 #include "paramserver/checkpoint_files.h"
 
@@ -18,7 +17,8 @@ namespace superstep::paramserver {
 namespace fs = std::filesystem;
 
 void CheckpointWriter::begin(Run run, const fs::path& root, Manifest manifest,
-                             std::span<const ArrayPart> parts, std::function<void()> when_valid) {
+                             std::span<const ArrayPart> parts, std::function<void()> when_valid,
+                             const PartnerOptions& partner) {
   SUPERSTEP_CHECK(!is_in_work(), "a checkpoint is in work:", target_.native());
   run_ = run;
   when_valid_ = std::move(when_valid);
@@ -31,6 +31,7 @@ void CheckpointWriter::begin(Run run, const fs::path& root, Manifest manifest,
   if (run == Run::kInBackground) {
     copy(parts);
   }
+  partner_.begin(partner, manifest_, parts_, ranges_);
   start(Stage::kHash, [this] {
     hashes_.clear();
     for (const ArrayPart& part : parts_) {
@@ -55,15 +56,7 @@ void CheckpointWriter::start(Stage stage, std::function<void()> piece) {
   stage_ = stage;
   auto noted = [this, piece = std::move(piece)]() -> Note {
     SUPERSTEP_FAILPOINT_HERE(world_.rank(), manifest_.position.superstep);
-    try {
-      piece();
-    } catch (const Error& error) {
-      return {.problem = std::string(detail_of(error)), .exit_code = error.exit_code()};
-    } catch (const std::exception& error) {
-      return {.problem = fmt::format("unexpected error: {}", error.what()),
-              .exit_code = ExitCode::kFailure};
-    }
-    return {};
+    return note_of(piece);
   };
   thread_ =
       std::async(run_ == Run::kHere ? std::launch::deferred : std::launch::async, std::move(noted));
@@ -76,25 +69,18 @@ bool CheckpointWriter::is_busy() const {
 
 // Throws on every rank what the first rank with a problem reports, after removing what was made.
 void CheckpointWriter::compare_notes() {
-  const Note note = thread_.get();
-  const std::vector<std::string> problems = world_.allgather_string(note.problem);
-  const auto failed = [](const std::string& text) { return !text.empty(); };
-  const auto first = std::find_if(problems.begin(), problems.end(), failed);
-  if (first == problems.end()) {
+  const std::optional<Note> problem = first_problem(world_, thread_.get());
+  if (!problem.has_value()) {
     return;
   }
   stage_ = Stage::kNone;
+  partner_.remove_unfinished();
   if (world_.rank() == 0) {
     std::error_code ignored;  // what could not be written can be hard to delete, too
     fs::remove_all(temporary_, ignored);
   }
-  const std::vector<int> exit_codes = world_.allgather(static_cast<int>(note.exit_code));
-  const auto rank = first - problems.begin();
-  const auto others = std::count_if(first + 1, problems.end(), failed);
   throw DataError(kWriteCheckpoint, target_.native(), -1,
-                  fmt::format("not written: rank {}: {}{}", rank, *first,
-                              others > 0 ? fmt::format(" (and {} more ranks)", others) : ""),
-                  static_cast<ExitCode>(exit_codes[static_cast<std::size_t>(rank)]));
+                  fmt::format("not written: {}", problem->problem), problem->exit_code);
 }
 
 std::optional<WrittenCheckpoint> CheckpointWriter::advance() {
@@ -107,14 +93,7 @@ std::optional<WrittenCheckpoint> CheckpointWriter::advance() {
     case Stage::kPrepare:
       return after_prepare();
     case Stage::kWrite:
-      start(Stage::kSeal, [this] {
-        if (world_.rank() == 0) {
-          seal(temporary_, target_, manifest_);
-          if (when_valid_) {
-            when_valid_();
-          }
-        }
-      });
+      after_write();
       return std::nullopt;
     case Stage::kSeal:
     case Stage::kNone:
@@ -128,6 +107,7 @@ void CheckpointWriter::after_hash() {
   for (std::size_t a = 0; a < parts_.size(); ++a) {
     manifest_.arrays.push_back(gather_hashes(world_, parts_[a], hashes_[a], ranges_[a]));
   }
+  partner_.take_hashes(hashes_, ranges_);
   start(Stage::kPrepare, [this] {
     if (world_.rank() == 0) {
       existing_ = prepare(temporary_, target_, manifest_);
@@ -141,14 +121,33 @@ std::optional<WrittenCheckpoint> CheckpointWriter::after_prepare() {
   std::uint64_t hash[] = {manifest_.state_hash.low, manifest_.state_hash.high};
   world_.broadcast<std::uint64_t>(hash, 0);
   manifest_.state_hash = {.low = hash[0], .high = hash[1]};
-  if (static_cast<Existing>(settings[0]) == Existing::kSameState) {
+  manifest_.file_elements = settings[1];
+  existing_ = static_cast<Existing>(settings[0]);
+  if (existing_ == Existing::kSameState && !partner_.is_on()) {
     return close();
   }
-  start(Stage::kWrite, [this, file_elements = settings[1]] {
-    write_parts(temporary_, parts_, file_elements);
-    reread_parts(temporary_, parts_, file_elements);
+  partner_.take_manifest(manifest_);
+  start(Stage::kWrite, [this] {
+    if (existing_ == Existing::kNothing) {
+      write_parts(temporary_, parts_, manifest_.file_elements);
+      reread_parts(temporary_, parts_, manifest_.file_elements);
+    }
+    partner_.write();
   });
   return std::nullopt;
+}
+
+// All partner copies are sealed by now.
+void CheckpointWriter::after_write() {
+  start(Stage::kSeal, [this] {
+    if (world_.rank() == 0 && existing_ == Existing::kNothing) {
+      seal(temporary_, target_, manifest_);
+      if (when_valid_) {
+        when_valid_();
+      }
+    }
+    partner_.prune();
+  });
 }
 
 WrittenCheckpoint CheckpointWriter::close() {

@@ -13,8 +13,12 @@
 // rank that has is_busy() tells the others with its next superstep (a flag of apply_gradients() is
 // enough), and all call advance() at the first superstep where none is.
 //
+// With PartnerOptions a second copy of every part goes to another rank, which writes it in the same
+// pieces (paramserver/partner_copy.h): the checkpoint counts as written when both are.
+//
 // Cost for the training: one copy of this rank's parts, a few small collectives, and the processor
-// time of the thread. Memory: the copy, kept for the next checkpoint.
+// time of the thread; with partner copies as much again, and the parts sent once. Memory: the
+// copies, kept for the next checkpoint.
 #pragma once
 
 #include <cstdint>
@@ -27,17 +31,18 @@
 #include <vector>
 
 #include "base/aligned.h"
-#include "base/error.h"
 #include "bsp/world.h"
 #include "paramserver/checkpoint.h"
+#include "paramserver/checkpoint_notes.h"
 #include "paramserver/checkpoint_protocol.h"
+#include "paramserver/partner_copy.h"
 
 namespace superstep::paramserver {
 
 class CheckpointWriter {
  public:
   // `world` must outlive the writer.
-  explicit CheckpointWriter(bsp::World& world) : world_(world) {}
+  explicit CheckpointWriter(bsp::World& world) : world_(world), partner_(world) {}
   CheckpointWriter(const CheckpointWriter&) = delete;
   CheckpointWriter& operator=(const CheckpointWriter&) = delete;
   // Waits for the thread. An unfinished checkpoint stays as step-N.tmp, which nobody takes for one.
@@ -50,9 +55,10 @@ class CheckpointWriter {
 
   // Collective, with nothing in work. Parameters and errors as of write_checkpoint().
   // `when_valid`, if given, is called on rank 0 once the checkpoint is valid, before it counts as
-  // written: for deleting older ones.
+  // written: for deleting older ones. Older partner copies are deleted here.
   void begin(Run run, const std::filesystem::path& root, Manifest manifest,
-             std::span<const ArrayPart> parts, std::function<void()> when_valid = nullptr);
+             std::span<const ArrayPart> parts, std::function<void()> when_valid = nullptr,
+             const PartnerOptions& partner = {});
   // The same on every rank.
   bool is_in_work() const { return stage_ != Stage::kNone; }
   // Of this rank: its thread is still at work.
@@ -67,16 +73,12 @@ class CheckpointWriter {
 
  private:
   enum class Stage : std::uint8_t { kNone, kHash, kPrepare, kWrite, kSeal };
-  struct Note {  // how a piece ended
-    std::string problem;
-    ExitCode exit_code = ExitCode::kDone;
-  };
-
   void copy(std::span<const ArrayPart> parts);
   void start(Stage stage, std::function<void()> piece);
   void compare_notes();
   void after_hash();
   std::optional<WrittenCheckpoint> after_prepare();
+  void after_write();
   WrittenCheckpoint close();
 
   bsp::World& world_;
@@ -89,6 +91,7 @@ class CheckpointWriter {
   std::vector<ArrayPart> parts_;
   std::vector<AlignedBuffer<float>> copies_;
   std::vector<std::vector<std::uint64_t>> hashes_;  // by part
+  PartnerCopies partner_;
   std::function<void()> when_valid_;
   Existing existing_ = Existing::kNothing;
   std::future<Note> thread_;  // last: its destructor waits, and the thread uses the rest

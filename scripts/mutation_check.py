@@ -94,9 +94,9 @@ MUTATIONS = (
              "  if (existing == manifest.state_hash) {\n",
              "  if (existing == manifest.state_hash || !target.empty()) {\n", "^paramserver.world.lanes1$",
              PARAMSERVER_WORLD),
-    Mutation("one rank's write error is every rank's", "paramserver/checkpoint_writer.cpp",
-             "  if (first == problems.end()) {\n    return;",
-             "  if (first == problems.end() || note.problem.empty()) {\n    return;",
+    Mutation("one rank's write error is every rank's", "paramserver/checkpoint_notes.cpp",
+             "  if (first == problems.end()) {\n    return",
+             "  if (first == problems.end() || mine.problem.empty()) {\n    return",
              "^paramserver.world.(lanes2|mpi.np2)$", PARAMSERVER_WORLD),
     # --- agreement of ranks ---
     Mutation("ranks are compared before they train", "bsp/agreement.cpp", "  if (all_equal(low) && all_equal(high)) {\n",

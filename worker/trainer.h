@@ -51,6 +51,9 @@ struct CheckpointOptions {
   bool keep_best = true;                // and the one with the best validation (or test) accuracy
   // Between supersteps only the state is copied; the rest is written while training goes on.
   bool asynchronous = false;
+  // A second copy of every checkpoint lies below it, of each rank's part on another node
+  // (paramserver/partner_copy.h); needs a run_id. Empty: none.
+  std::filesystem::path partner_directory = {};
   std::string run_id = {};
   std::string configuration = {};  // resolved TOML, stored in the manifest
 };

@@ -83,12 +83,15 @@ void Trainer::State::begin_save(SaveUntil until) {
   const std::vector<paramserver::ArrayPart> parts = server.parts();
   const auto run = until == SaveUntil::kBegun ? paramserver::CheckpointWriter::Run::kInBackground
                                               : paramserver::CheckpointWriter::Run::kHere;
+  const int keep = std::max(1, options.checkpoint.keep);
   writer.begin(run, options.checkpoint.directory, manifest(), parts,
-               [this, pinned = best_directory()] {
+               [this, keep, pinned = best_directory()] {
                  SUPERSTEP_FAILPOINT("checkpoint.verified");
-                 paramserver::prune_checkpoints(options.checkpoint.directory,
-                                                std::max(1, options.checkpoint.keep), pinned);
-               });
+                 paramserver::prune_checkpoints(options.checkpoint.directory, keep, pinned);
+               },
+               {.directory = options.checkpoint.partner_directory,
+                .keep = keep,
+                .pinned = best_directory()});
   saved_at = position.superstep;
   world.set_phase("compute");
   save_seconds = watch.seconds();

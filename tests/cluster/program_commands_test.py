@@ -245,7 +245,8 @@ class Commands(ProgramTest):
         self.assertGreater(len(changeable), 10)
         for row in changeable:
             name = row[1].strip(" `")
-            if name not in ("every_supersteps", "keep", "keep_best", "asynchronous", "lanes", "ranks_per_node", "sync_deadline_seconds"):
+            if name not in ("every_supersteps", "keep", "keep_best", "asynchronous", "partner_directory", "lanes",
+                            "ranks_per_node", "sync_deadline_seconds"):
                 self.assertIn("." + name, page)
         words = set()
         commands = re.findall(r"^  ([a-z]+) {2,}", self.run_program("--help").stdout, re.M)

@@ -1,8 +1,12 @@
 """Rows in which the files of a checkpoint break: while they are written, and afterwards."""
 
 import itertools
+import os
 import pathlib
+import random
 import re
+import shutil
+import signal
 import subprocess
 
 from job import STEPS_PER_EPOCH, expect, hash_in
@@ -162,3 +166,83 @@ class DamagedCheckpoint(Row):
         figures = dict(re.findall(r"(truncations|flips) found: (\d+) of \d+", done.stdout))
         expect(done.returncode == 0 and len(figures) == 2, done.stdout[-3000:] + done.stderr[-1000:])
         return {f"{name} found (all)": int(count) for name, count in figures.items()}
+
+
+class LostFiles(Row):
+    name = "F5"
+    fault = ("a rank of 4 is killed, with node boundaries none, 1 or 2 ranks apart; then files of the run's checkpoints are "
+             "deleted, cut or damaged: some of the newest, some of all, or all; in half the trials a file of a partner copy, too")
+    promise = "goes on, on 1 to 4 ranks, from the newest checkpoint that run and partners have together, to the same bits; said"
+    trials = 40
+    quick = 1
+    seconds = 3.0
+    epochs = 30
+
+    def trial(self, seed):
+        chance = random.Random(seed)
+        expected = self.reference(self.epochs)
+        job = self.killed(chance)
+        newest = self.newest(job.out / "checkpoints")
+        self.lose_files(chance, job.out / "checkpoints", newest)
+        harmed = None
+        if seed % 2 == 1:
+            harmed = chance.choice(sorted((job.directory / "copies").glob(f"*/*/{newest}/*")))
+            self.harm(chance, harmed)
+        job.log.unlink()
+        job.launch(chance.choice((1, 2, 3, 4)), "--resume")
+        expect(job.wait() == 0, job.text())
+        job.expect_result(expected)
+        return self.figures(job.text(), newest, harmed)
+
+    def killed(self, chance):
+        job = self.job("trial", epochs=self.epochs)
+        job.extra += ["--set", f"bsp.ranks_per_node={chance.choice((0, 1, 2))}",
+                      "--set", f"checkpoint.partner_directory={job.directory / 'copies'}"]
+        job.plain(4)
+        expect(job.wait_for_superstep(chance.randrange(16, 100)), job.text())
+        os.kill(job.ranks()[chance.randrange(4)], signal.SIGKILL)
+        expect(job.wait() != 0, "was not killed")
+        return job
+
+    @staticmethod
+    def newest(checkpoints):
+        return max(path.name for path in checkpoints.iterdir() if re.fullmatch(r"step-\d+", path.name))
+
+    def lose_files(self, chance, checkpoints, newest):
+        way = chance.choice(("all", "newest", "any"))
+        if way == "all":
+            shutil.rmtree(checkpoints)
+            return
+        files = sorted(checkpoints.glob(f"{newest}/*" if way == "newest" else "step-*/*"))
+        certain = chance.choice([file for file in files if file.parent.name == newest])
+        for file in files:
+            if file == certain or chance.random() < 0.4:
+                self.harm(chance, file)
+
+    @staticmethod
+    def harm(chance, file):
+        content = bytearray(file.read_bytes())
+        way = chance.choice(("delete", "cut", "flip"))
+        if way == "delete":
+            file.unlink()
+            return
+        place = chance.randrange(len(content))
+        if way == "cut":
+            content = content[:place]
+        else:
+            content[place] ^= 1 << chance.randrange(8)
+        file.write_bytes(content)
+
+    @staticmethod
+    def figures(text, newest, harmed):
+        """What was restored or given up is said; nothing is given up without need."""
+        restored = re.findall(r"^superstep: restored \S+/(step-\d+) with \d+ of \d+ blocks from partner copies on \S+ \(",
+                              text, re.M)
+        given_up = re.findall(r"^superstep: (?:cannot restore \S+/(step-\d+) |skipped partner copies on .*)", text, re.M)
+        begin = re.search(r"^continuing from \S+/(step-\d+)", text, re.M)
+        expect(begin is not None, "began anew:\n" + text)
+        if begin.group(1) < newest:
+            expect(harmed is not None and given_up, f"{newest} was given up:\n{text}")
+            return {"older checkpoint": 1}
+        expect(restored == [begin.group(1)], "not said what was restored:\n" + text)
+        return {"restored": 1}

@@ -1,6 +1,6 @@
 """The rows of the fault matrix, in the order of its table."""
 
-from checkpoint_rows import DamagedCheckpoint, ErrorAtCall, KillAtCall, LyingDisk
+from checkpoint_rows import DamagedCheckpoint, ErrorAtCall, KillAtCall, LostFiles, LyingDisk
 from collective_rows import MismatchedCall
 from data_rows import DamagedData
 from fuzz_rows import FuzzedParsers
@@ -14,6 +14,6 @@ from resume_rows import OtherRankCounts
 from slow_rows import FalseAlarms, SlowRank, StoppedRank
 from soak_rows import Soak
 
-ROWS = (RandomKill, DoubleKill, KillAtCall, ErrorAtCall, LyingDisk, DamagedCheckpoint, StoppedRank, FalseAlarms, SlowRank,
-        BadNumbers, OtherBeginnings, MismatchedCall, DamagedData, OtherRankCounts, BrokenNetwork, LauncherKills, FlippedBit,
-        WrongGradient, FuzzedParsers, Goodput, Soak)
+ROWS = (RandomKill, DoubleKill, KillAtCall, ErrorAtCall, LyingDisk, DamagedCheckpoint, LostFiles, StoppedRank, FalseAlarms,
+        SlowRank, BadNumbers, OtherBeginnings, MismatchedCall, DamagedData, OtherRankCounts, BrokenNetwork, LauncherKills,
+        FlippedBit, WrongGradient, FuzzedParsers, Goodput, Soak)
