@@ -76,6 +76,14 @@ void remove_tree(const fs::path& path) {
   }
 }
 
+// A disk that cannot is left to the next checkpoint, which says so: this one is there for now.
+void sync_names(const fs::path& root) {
+  try {
+    fsync_directory(root);
+  } catch (const Error&) {
+  }
+}
+
 }  // namespace
 
 void remove_checkpoint(const fs::path& path) {
@@ -105,18 +113,6 @@ std::string problem_of_checkpoint(const fs::path& path) {
     return error.what();
   }
 }
-
-namespace {
-
-// A disk that cannot is left to the next checkpoint, which says so: this one is there for now.
-void sync_names(const fs::path& root) {
-  try {
-    fsync_directory(root);
-  } catch (const Error&) {
-  }
-}
-
-}  // namespace
 
 std::vector<fs::path> list_checkpoints(const fs::path& root) {
   std::vector<fs::path> valid;

@@ -15,7 +15,6 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/failpoint.h"
-#include "base/prefetch.h"
 #include "bsp/shared_array.h"
 #include "bsp/tree_reduce.h"
 #include "paramserver/clip.h"
@@ -87,7 +86,6 @@ struct CollocatedServer::State {
   StepResult update(const ApplyOptions& apply, TreeExchange& exchange);
   void note_update();
   void update_shard(const ShardStep& step, TreeExchange& exchange);
-  void fetch_tile(std::int64_t begin, const TreeExchange& exchange) const;
   double update_shard_with_norm(const ShardStep& step, TreeExchange& exchange);
   double global_norm();
   template <typename Body>
@@ -144,21 +142,10 @@ void CollocatedServer::State::for_tiles(std::int64_t length, const Body& body) {
   }
 }
 
-// What the next tile reads. The processor by itself fetches ahead within a page, and a tile is one.
-void CollocatedServer::State::fetch_tile(std::int64_t begin, const TreeExchange& exchange) const {
-  if (begin >= shard.end) {
-    return;
-  }
-  exchange.fetch_tile(begin - shard.begin, kTileElements);
-  updater.fetch_tile(begin, kTileElements);
-  prefetch(parameters.span().data() + begin, kTileElements);
-}
-
 // One pass: sum over the tree, mean, clip, update, publish, tile by tile.
 void CollocatedServer::State::update_shard(const ShardStep& step_now, TreeExchange& exchange) {
   const std::span<float> mean = mean_tile.span().first(as_size(kTileElements));
   for_tiles(kTileElements, [&](std::int64_t begin) {
-    fetch_tile(begin + kTileElements, exchange);
     updater.mean_of_tile(step_now, begin, exchange.sum_tile(begin - shard.begin, kTileElements),
                          mean);
     updater.update_tile(step_now, begin, mean,

@@ -7,7 +7,6 @@
 
 #include "base/as_size.h"
 #include "base/check.h"
-#include "base/prefetch.h"
 #include "paramserver/clip.h"
 
 namespace superstep::paramserver {
@@ -130,12 +129,6 @@ void ShardUpdater::scale_gradient(std::int64_t begin, double factor, std::span<f
                                 factor);
                  }
                });
-}
-
-void ShardUpdater::fetch_tile(std::int64_t begin, std::int64_t count) const {
-  for (const AlignedBuffer<float>& state : states_) {
-    prefetch(state.data() + (begin - shard_.begin), count);
-  }
 }
 
 void ShardUpdater::update_tile(const ShardStep& step, std::int64_t begin,

@@ -42,9 +42,6 @@ class ShardUpdater {
   void update_tile(const ShardStep& step, std::int64_t begin, std::span<const float> mean,
                    std::span<float> parameters);
 
-  // Asks for the optimizer state that a later tile updates.
-  void fetch_tile(std::int64_t begin, std::int64_t count) const;
-
   void reset_state();
   const std::vector<StateArray>& state_names() const { return state_names_; }
   std::span<float> state(std::size_t index) { return states_[index].span(); }

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "base/check.h"
-#include "base/prefetch.h"
 
 namespace superstep::paramserver {
 
@@ -81,18 +80,7 @@ void TreeExchange::plan_tiles(const bsp::TreeReducePlan& plan) {
     live.by_offset[combine.target.offset] = target;
   }
   result_ = operand(plan.results[static_cast<std::size_t>(rank_)], live);
-  for (const TileSum& sum : tile_sums_) {
-    note_read(sum.left);
-    note_read(sum.right);
-  }
-  note_read(result_);
   tiles_ = AlignedBuffer<float>(std::int64_t{num_tiles} * kBlockElements);
-}
-
-void TreeExchange::note_read(const Operand& operand) {
-  if (operand.tile < 0) {
-    read_.push_back(operand.base);
-  }
 }
 
 void TreeExchange::plan_messages(const bsp::TreeReducePlan& plan) {
@@ -135,12 +123,6 @@ void TreeExchange::move_between_nodes(std::span<const bsp::Outgoing> also_out,
 
 const float* TreeExchange::resolve(const Operand& operand, std::int64_t begin) const {
   return operand.tile < 0 ? operand.base + begin : tiles_.data() + operand.tile * kBlockElements;
-}
-
-void TreeExchange::fetch_tile(std::int64_t begin, std::int64_t count) const {
-  for (const float* base : read_) {
-    prefetch(base + begin, count);
-  }
 }
 
 std::span<const float> TreeExchange::sum_tile(std::int64_t begin, std::int64_t count) {

@@ -39,8 +39,6 @@ class TreeExchange {
   // The sum over all slots of shard elements [begin, begin + count), begin relative to the shard,
   // count at most kBlockElements. Valid until the next call.
   std::span<const float> sum_tile(std::int64_t begin, std::int64_t count);
-  // Asks for what the sum of a later tile reads.
-  void fetch_tile(std::int64_t begin, std::int64_t count) const;
 
  private:
   // An operand of a tile sum: memory that moves with the tile, or a tile buffer.
@@ -67,7 +65,6 @@ class TreeExchange {
   const float* address(bsp::Location location) const;
   Operand operand(bsp::Location location, LiveTiles& live) const;
   void plan_tiles(const bsp::TreeReducePlan& plan);
-  void note_read(const Operand& operand);
   void plan_messages(const bsp::TreeReducePlan& plan);
   const float* resolve(const Operand& operand, std::int64_t begin) const;
 
@@ -79,7 +76,6 @@ class TreeExchange {
   AlignedBuffer<float> tiles_;
   std::vector<TileSum> tile_sums_;
   Operand result_;
-  std::vector<const float*> read_;  // where the memory begins that tiles are made of
   std::vector<MemorySum> node_sums_;
   std::vector<bsp::Outgoing> outgoing_;
   std::vector<bsp::Incoming> incoming_;
