@@ -34,7 +34,7 @@ sample_shape = [1, 28, 28]
 epochs = 100
 global_batch = 64
 microbatches = 4
-evaluate_every_epochs = 0
+evaluate_every_epochs = 1000000
 log_every_supersteps = 1
 
 [optimizer]

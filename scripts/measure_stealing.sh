@@ -37,7 +37,7 @@ sample_shape = [1, 28, 28]
 epochs = 1
 global_batch = 256
 microbatches = 16
-evaluate_every_epochs = 0
+evaluate_every_epochs = 1000000
 
 [optimizer]
 kind = "momentum"

@@ -11,7 +11,7 @@
 The tree (what git has, as it is now) is copied to build/mutation/tree, built there, and rebuilt for each mutation: a
 text that occurs once in a file is replaced by another. A mutation is caught when a named test fails; one that does not
 compile, or whose text is not there, proves nothing and counts as a failure. Results are kept in
-build/mutation/results.json, and hold until the mutation or its file changes. Processes that the tests leave behind are
+tests/fault/mutations.json, and hold until the mutation or its file changes. Processes that the tests leave behind are
 ended.
 """
 
@@ -29,6 +29,7 @@ import time
 
 SOURCE = pathlib.Path(__file__).resolve().parents[1]
 WORK = SOURCE / "build/mutation"
+RESULTS = SOURCE / "tests/fault/mutations.json"
 TREE = WORK / "tree"
 BUILD = TREE / "build/release"
 MARK = "SUPERSTEP_MUTATION"
@@ -60,6 +61,7 @@ PARAMSERVER = ("paramserver_tests",)
 PARAMSERVER_WORLD = ("paramserver_world_tests",)
 CLUSTER = ("cluster_tests",)
 PROGRAM = ("superstep",)
+SIMULATION = ("simulation_tests",)
 WORKER_WORLD = ("worker_world_tests",)
 
 MUTATIONS = (
@@ -90,6 +92,11 @@ MUTATIONS = (
              "    if (problem.empty()) {\n      return candidate.path;",
              "    if (problem.empty() || problems == nullptr || !problem.empty()) {\n      return candidate.path;",
              "^paramserver.unit$", PARAMSERVER),
+    Mutation("the name of a checkpoint is durable before a run goes on from it", "paramserver/checkpoint_list.cpp",
+             "      sync_names(root);\n", "", "^simulation.jobs$", SIMULATION),
+    Mutation("a block of a partner's piece is verified", "paramserver/partner_blocks.cpp",
+             "  return hash_span<float>(values) == array.blocks[static_cast<std::size_t>(block)];\n",
+             "  return !values.empty();\n", "^paramserver.world.(lanes1|lanes2)$", PARAMSERVER_WORLD),
     Mutation("a checkpoint of another state is not overwritten", "paramserver/checkpoint_protocol.cpp",
              "  if (existing == manifest.state_hash) {\n",
              "  if (existing == manifest.state_hash || !target.empty()) {\n", "^paramserver.world.lanes1$",
@@ -150,6 +157,8 @@ MUTATIONS = (
              "removed = remove_leftovers(std::nullopt, 0);", "^fault.matrix.quick$", PROGRAM),
     Mutation("orphans are ended", "cluster/launch_process.cpp", "      if (watch.elapsed() > kOrphanLimit) {\n",
              "      if (!left.empty()) {\n", "^cluster.launch.Policies$", PROGRAM),
+    Mutation("what a killed launcher leaves is removed", "cluster/launch_caretaker.cpp",
+             "  if (watched.mpirun > 0) {\n", "  if (watched.mpirun < 0) {\n", "^cluster.launch.Supervision$", PROGRAM),
     Mutation("metrics after the checkpoint are cut off", "cluster/run_opening.cpp",
              "    truncate_metrics(file, std::max<std::int64_t>(resume_superstep_, 0));\n",
              "    static_cast<void>(file);\n", "^fault.matrix.quick$", PROGRAM),
@@ -162,7 +171,7 @@ MUTATIONS = (
 
 class Results:
     def __init__(self):
-        self.path = WORK / "results.json"
+        self.path = RESULTS
         self.rows = json.loads(self.path.read_text()) if self.path.exists() else {}
 
     def of(self, mutation):
@@ -173,7 +182,7 @@ class Results:
     def put(self, name, row):
         self.rows[name] = row
         temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self.rows, indent=1))
+        temporary.write_text(json.dumps(self.rows, indent=1, sort_keys=True) + "\n")
         temporary.replace(self.path)
 
 

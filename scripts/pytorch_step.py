@@ -74,7 +74,8 @@ def main():
     if world > 1:
         torch.distributed.init_process_group("gloo")
         model = nn.parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    # As small as in `superstep bench`, and for the same reason (cluster/bench_command.cpp).
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-6, momentum=0.9)
     batches = [(torch.rand(batch, *shape).contiguous(memory_format=memory_format),
                 torch.randint(0, 10, (batch,))) for _ in range(16)]
 

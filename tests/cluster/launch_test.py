@@ -191,6 +191,20 @@ class Supervision(LaunchTest):
         self.expect_all_gone(below)
         self.expect_leftovers_removed()
 
+    def test_a_launcher_that_is_killed_after_its_mpirun_leaves_nothing(self):
+        out = self.directory / "headless and abandoned"
+        process = self.launch(out, "--set", "train.epochs=100000")
+        self.wait_for_superstep(out, 20, process)
+        below = list(descendants(process.pid))
+        self.assertEqual(len(self.ranks(process)), 2)
+        mpirun = [pid for pid, name in descendants(process.pid).items() if name in ("mpirun", "orterun")]
+        process.send_signal(signal.SIGSTOP)  # it does not see its mpirun end
+        os.kill(mpirun[0], signal.SIGKILL)
+        process.kill()
+        process.communicate()
+        self.expect_all_gone(below, 20.0)
+        self.expect_leftovers_removed(20.0)
+
     def test_signals_stop_with_a_checkpoint_at_one_superstep(self):
         expected = self.train(*self.LONG).hash()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <fstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fcntl.h>
@@ -42,6 +43,19 @@ TEST(SimulatedJobs, TrainingEndsWithTheBitsOfTheUndisturbedRun) {
 }
 TEST(SimulatedJobs, FederatedTrainingEndsWithTheBitsOfTheUndisturbedRun) {
   expect_no_failure("federated", 30);
+}
+
+// A checkpoint was gone on from before its name was durable, and taken back by a loss of power.
+TEST(SimulatedJobs, SeedsThatFailedOnceDoSoNoMore) {
+  constexpr std::pair<const char*, std::uint64_t> kSeeds[] = {{"checkpoint", 1077},
+                                                              {"checkpoint", 9904},
+                                                              {"federated", 6303},
+                                                              {"federated", 8929},
+                                                              {"training", 3095}};
+  for (const auto& [scenario, seed] : kSeeds) {
+    const SeedReport report = run_seeds(*find_scenario(scenario), seed, seed + 1);
+    EXPECT_TRUE(report.failures.empty()) << describe(report);
+  }
 }
 
 // --- mistakes that are planted ---
