@@ -1,15 +1,11 @@
 #include "cluster/launch_caretaker.h"
 
 #include <array>
-#include <charconv>
 #include <chrono>
 #include <csignal>
-#include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <string>
-#include <string_view>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -22,6 +18,7 @@
 
 #include "base/clock.h"
 #include "cluster/launch_leftovers.h"
+#include "cluster/process_table.h"
 
 namespace superstep::cluster {
 
@@ -39,14 +36,6 @@ struct Watched {
   std::int64_t daemon_job = -1;
 };
 
-bool is_alive(pid_t pid) {
-  std::ifstream file(fmt::format("/proc/{}/stat", pid));
-  std::string text;
-  std::getline(file, text);
-  const std::size_t name_end = text.rfind(") ");  // "17 (name) S 1 ..."
-  return name_end != std::string::npos && text.compare(name_end + 2, 1, "Z") != 0;
-}
-
 // Of this machine and user, by the variable that Open MPI gives every rank.
 std::vector<pid_t> ranks_of(std::int64_t daemon_job) {
   std::vector<pid_t> pids;
@@ -54,18 +43,10 @@ std::vector<pid_t> ranks_of(std::int64_t daemon_job) {
     return pids;
   }
   const std::string wanted = '\0' + fmt::format("PMIX_NAMESPACE={}", daemon_job + 1) + '\0';
-  std::error_code error;
-  for (std::filesystem::directory_iterator entry("/proc", error), end; !error && entry != end;
-       entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
-    pid_t pid = 0;
-    const auto [stop, failure] = std::from_chars(name.data(), name.data() + name.size(), pid);
-    if (failure != std::errc() || stop != name.data() + name.size()) {
-      continue;
-    }
-    std::ifstream file(entry->path() / "environ", std::ios::binary);
+  for (const pid_t pid : all_processes()) {
+    std::ifstream file(fmt::format("/proc/{}/environ", pid), std::ios::binary);
     const std::string environment = '\0' + std::string{std::istreambuf_iterator<char>(file), {}};
-    if (environment.find(wanted) != std::string::npos && is_alive(pid)) {
+    if (environment.find(wanted) != std::string::npos && find_running(pid)) {
       pids.push_back(pid);
     }
   }
@@ -88,7 +69,7 @@ void end_all(const Left& left) {
 
 void clean_up(const Watched& watched, pid_t launcher) {
   end_all([&] {
-    return is_alive(watched.mpirun) ? std::vector<pid_t>{watched.mpirun} : std::vector<pid_t>{};
+    return find_running(watched.mpirun) ? std::vector<pid_t>{watched.mpirun} : std::vector<pid_t>{};
   });
   end_all([&] { return ranks_of(watched.daemon_job); });
   remove_leftovers(watched.daemon_job < 0

@@ -3,12 +3,8 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <charconv>
 #include <csignal>
 #include <cstdio>
-#include <filesystem>
-#include <fstream>
-#include <sstream>
 #include <system_error>
 #include <utility>
 
@@ -16,7 +12,6 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/prctl.h>
-#include <sys/signalfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,6 +19,7 @@
 #include "base/error.h"
 #include "cluster/launch_policy.h"
 #include "cluster/launch_text.h"
+#include "cluster/process_table.h"
 
 namespace superstep::cluster {
 
@@ -69,35 +65,13 @@ struct Pipe {
   internal::FileDescriptor writer;
 };
 
-// Whether the process is a child of this one; false when it is gone or only waits to be reaped.
-bool is_child(pid_t pid) {
-  std::ifstream file(fmt::format("/proc/{}/stat", pid));
-  std::string text;
-  std::getline(file, text);
-  const std::size_t name_end = text.rfind(") ");  // "17 (name) S 1 ..."
-  if (name_end == std::string::npos) {
-    return false;
-  }
-  std::istringstream fields(text.substr(name_end + 2));
-  char state = 0;
-  pid_t parent = 0;
-  fields >> state >> parent;
-  return parent == ::getpid() && state != 'Z';
-}
-
 // Children of this process, adopted ones included.
 std::vector<pid_t> children() {
-  std::vector<pid_t> pids;
-  std::error_code error;
-  for (std::filesystem::directory_iterator entry("/proc", error), end; !error && entry != end;
-       entry.increment(error)) {
-    const std::string name = entry->path().filename().string();
-    pid_t pid = 0;
-    const auto [stop, failure] = std::from_chars(name.data(), name.data() + name.size(), pid);
-    if (failure == std::errc() && stop == name.data() + name.size() && is_child(pid)) {
-      pids.push_back(pid);
-    }
-  }
+  std::vector<pid_t> pids = all_processes();
+  std::erase_if(pids, [](pid_t pid) {
+    const std::optional<RunningProcess> process = find_running(pid);
+    return !process || process->parent != ::getpid();
+  });
   return pids;
 }
 
