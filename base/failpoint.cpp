@@ -199,7 +199,8 @@ void spoil(const FailpointFault& fault, std::span<float> data) {
   } else if (fault.action == "inf") {
     value = std::numeric_limits<float>::infinity();
   } else if (fault.action == "spike") {
-    value = std::copysign(largest_magnitude(data), value) * kSpike;
+    const float largest = largest_magnitude(data);
+    value = std::copysign(largest == 0.0F ? 1.0F : largest, value) * kSpike;
   } else if (fault.action == "flip") {
     value =
         std::bit_cast<float>(std::bit_cast<std::uint32_t>(value) ^ (1U << (fault.argument % 32)));

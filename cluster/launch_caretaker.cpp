@@ -32,7 +32,8 @@ constexpr int kLookMilliseconds = 50;
 
 // What the caretaker knows of an attempt.
 struct Watched {
-  pid_t mpirun = 0;  // 0: nothing to watch
+  pid_t mpirun = 0;           // 0: nothing to watch
+  std::uint64_t started = 0;  // its, as of RunningProcess
   std::int64_t daemon_job = -1;
 };
 
@@ -69,7 +70,9 @@ void end_all(const Left& left) {
 
 void clean_up(const Watched& watched, pid_t launcher) {
   end_all([&] {
-    return find_running(watched.mpirun) ? std::vector<pid_t>{watched.mpirun} : std::vector<pid_t>{};
+    const std::optional<RunningProcess> process = find_running(watched.mpirun);
+    const bool runs = process && process->started == watched.started;
+    return runs ? std::vector<pid_t>{watched.mpirun} : std::vector<pid_t>{};
   });
   end_all([&] { return ranks_of(watched.daemon_job); });
   remove_leftovers(watched.daemon_job < 0
@@ -133,7 +136,9 @@ Caretaker::Caretaker() {
 }
 
 void Caretaker::watch(pid_t mpirun, std::optional<std::uint32_t> daemon_job) {
+  const std::optional<RunningProcess> process = find_running(mpirun);
   const Watched watched{.mpirun = mpirun,
+                        .started = process ? process->started : 0,
                         .daemon_job = daemon_job ? std::int64_t{*daemon_job} : -1};
   if (launcher_.is_open() && ::send(launcher_.get(), &watched, sizeof watched, MSG_NOSIGNAL) < 0) {
     launcher_.reset();  // it is gone

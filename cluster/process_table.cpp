@@ -23,6 +23,12 @@ std::optional<RunningProcess> find_running(pid_t pid) {
   char state = 'Z';
   RunningProcess process;
   fields >> state >> process.parent;
+  constexpr int kBetween = 17;  // proc(5): fields 5 to 21
+  for (int i = 0; i < kBetween; ++i) {
+    std::string skipped;
+    fields >> skipped;
+  }
+  fields >> process.started;
   return state == 'Z' ? std::nullopt : std::optional(process);
 }
 

@@ -4,6 +4,7 @@
 #include <array>
 #include <vector>
 
+#include "kernels/blocked_max_window.h"
 #include "kernels/channel_blocks.h"
 #include "kernels/pool_loops.h"
 #include "kernels/pool_support.h"
@@ -30,7 +31,12 @@ class BlockedMaxPool final : public Kernel {
     std::int32_t* argmax = outputs[1].mutable_data<std::int32_t>().data();
     for (std::int64_t plane = 0; plane < block_planes_of(inputs[0]); ++plane) {
       for (std::int64_t k = 0; k < window_.output_plane(); ++k) {
-        run_window(x, k, y, argmax);
+        max_of_window(
+            window_, positions_.data() + k,
+            [x](std::int32_t position) {
+              return load_block(x + std::int64_t{position} * kBlockWidth);
+            },
+            y, argmax);
         y += kBlockWidth;
         argmax += kBlockWidth;
       }
@@ -39,21 +45,6 @@ class BlockedMaxPool final : public Kernel {
   }
 
  private:
-  void run_window(const float* x, std::int64_t output, float* y, std::int32_t* argmax) const {
-    const std::int32_t* position = positions_.data() + output;
-    BlockOfFloats best = load_block(x + std::int64_t{*position} * kBlockWidth);
-    BlockOfInts best_position = all_of(*position);
-    for (std::int64_t tap = 1; tap < window_.taps(); ++tap) {
-      position += window_.output_plane();
-      const BlockOfFloats value = load_block(x + std::int64_t{*position} * kBlockWidth);
-      const BlockOfInts larger = ~(value <= best) & (best == best);  // a NaN replaces and stays
-      best = larger ? value : best;
-      best_position = larger ? all_of(*position) : best_position;
-    }
-    store_block(best, y);
-    std::memcpy(argmax, &best_position, kBlockBytes);
-  }
-
   Window window_;
   std::vector<std::int32_t> positions_;
 };

@@ -72,7 +72,7 @@ class Fusion {
   const std::vector<int>& readers_of(int value) const { return readers_[as_size(value)]; }
 
   std::optional<Pooling> pooling_that_ends_in(int call) {
-    if (!is_call_of(call, "max_pool")) {
+    if (!is_call_of(call, "max_pool") || !can_fuse_max_pool(call_at(call))) {
       return std::nullopt;
     }
     Pooling found{.pool = call};
@@ -85,6 +85,13 @@ class Fusion {
       return std::nullopt;
     }
     return find_way_back(found) ? std::optional(found) : std::nullopt;
+  }
+
+  bool can_fuse_max_pool(const RecordedCall& pool) const {
+    const RecordedOperand& image = pool.inputs[0];
+    return image.value >= 0 &&
+           kernels::can_fuse_max_pool(pool.attributes,
+                                      recording_.values[as_size(image.value)].type.shape);
   }
 
   // False where what relu makes is read by others.

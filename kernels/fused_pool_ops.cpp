@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/blocked_max_window.h"
 #include "kernels/channel_blocks.h"
 #include "kernels/dispatch.h"
 #include "kernels/max_pool_ops.h"
@@ -92,11 +93,12 @@ void run_relu_max_pool_backward(std::span<const Tensor> inputs, const Attributes
     const std::span<T> dx = outputs[0].mutable_data<T>();
     std::fill(dx.begin(), dx.end(), T{0});
     for (std::int64_t plane = 0; plane < planes_of(outputs[0]); ++plane) {
-      T* target = dx.data() + plane * to;
-      for (std::int64_t i = plane * from; i < (plane + 1) * from; ++i) {
-        const auto k = static_cast<std::size_t>(i);
-        target[argmax[k]] += relu_gradient_of(grad[k], y[k]);
-      }
+      const T* g = grad.data() + plane * from;
+      const T* best = y.data() + plane * from;
+      internal::add_at_maxima(
+          argmax.data() + plane * from, from,
+          [g, best](std::int64_t k) { return relu_gradient_of(g[k], best[k]); },
+          dx.data() + plane * to);
     }
   });
 }
@@ -120,7 +122,12 @@ class BlockedBiasReluMaxPool final : public Kernel {
     for (std::int64_t plane = 0; plane < inputs[0].shape()[0] * blocks; ++plane) {
       const BlockOfFloats shift = load_block(bias + plane % blocks * kBlockWidth);
       for (std::int64_t k = 0; k < window_.output_plane(); ++k) {
-        run_window(x, shift, k, y, argmax);
+        max_of_window(
+            window_, positions_.data() + k,
+            [x, shift](std::int32_t position) {
+              return relu_of(load_block(x + std::int64_t{position} * kBlockWidth) + shift);
+            },
+            y, argmax);
         y += kBlockWidth;
         argmax += kBlockWidth;
       }
@@ -129,26 +136,6 @@ class BlockedBiasReluMaxPool final : public Kernel {
   }
 
  private:
-  static BlockOfFloats value_at(const float* x, std::int32_t position, BlockOfFloats shift) {
-    return relu_of(load_block(x + std::int64_t{position} * kBlockWidth) + shift);
-  }
-
-  void run_window(const float* x, BlockOfFloats shift, std::int64_t output, float* y,
-                  std::int32_t* argmax) const {
-    const std::int32_t* position = positions_.data() + output;
-    BlockOfFloats best = value_at(x, *position, shift);
-    BlockOfInts best_position = all_of(*position);
-    for (std::int64_t tap = 1; tap < window_.taps(); ++tap) {
-      position += window_.output_plane();
-      const BlockOfFloats value = value_at(x, *position, shift);
-      const BlockOfInts larger = ~(value <= best) & (best == best);  // a NaN replaces and stays
-      best = larger ? value : best;
-      best_position = larger ? all_of(*position) : best_position;
-    }
-    store_block(best, y);
-    std::memcpy(argmax, &best_position, sizeof(best_position));
-  }
-
   Window window_;
   std::vector<std::int32_t> positions_;
 };
@@ -261,6 +248,10 @@ OpInfo make_relu_max_pool_backward() {
 }
 
 }  // namespace
+
+bool can_fuse_max_pool(const Attributes& attributes, const Shape& image) {
+  return internal::has_position_table(make_pool_window(kBiasReluMaxPool, attributes, image));
+}
 
 const OpInfo& bias_relu_max_pool_op() {
   static const OpInfo op = make_bias_relu_max_pool();

@@ -16,6 +16,9 @@
 
 namespace superstep::kernels {
 
+// Whether the two serve a max pool of these attributes: not of windows too large for a table.
+bool can_fuse_max_pool(const Attributes& attributes, const Shape& image);
+
 const OpInfo& bias_relu_max_pool_op();
 const OpInfo& relu_max_pool_backward_op();
 

@@ -33,13 +33,10 @@ std::vector<TensorType> infer_max_pool(const OpSignature& signature) {
   return {{x.dtype, pooled}, {DType::kInt32, pooled}};
 }
 
-// Entries of the table of positions; 16 MiB of them are made quickly and seldom needed.
-constexpr std::int64_t kLargestTable = std::int64_t{1} << 22;
-
 class MaxPoolKernel final : public Kernel {
  public:
   explicit MaxPoolKernel(const Window& window) : window_(window) {
-    if (window.taps() <= kLargestTable / window.output_plane()) {
+    if (internal::has_position_table(window)) {
       positions_ = internal::max_pool_positions(window);
     }
   }
@@ -123,10 +120,10 @@ void run_max_pool_backward(std::span<const Tensor> inputs, const Attributes& /*a
     const std::span<T> dx = outputs[0].mutable_data<T>();
     std::fill(dx.begin(), dx.end(), T{0});
     for (std::int64_t plane = 0; plane < planes_of(outputs[0]); ++plane) {
-      T* target = dx.data() + plane * to;
-      for (std::int64_t i = plane * from; i < (plane + 1) * from; ++i) {
-        target[argmax[i]] += grad[i];
-      }
+      const T* g = grad.data() + plane * from;
+      internal::add_at_maxima(
+          argmax.data() + plane * from, from, [g](std::int64_t k) { return g[k]; },
+          dx.data() + plane * to);
     }
   });
 }
@@ -141,8 +138,7 @@ std::unique_ptr<Kernel> make_max_pool_in_blocks(const OpSignature& signature,
                                                 std::span<const Layout> /*inputs*/,
                                                 std::span<const Layout> /*outputs*/) {
   const Window window = make_pool_window(kMaxPool, signature.attributes, signature.inputs[0].shape);
-  const bool has_table = window.taps() <= kLargestTable / window.output_plane();
-  return has_table ? make_blocked_max_pool(window) : nullptr;
+  return internal::has_position_table(window) ? make_blocked_max_pool(window) : nullptr;
 }
 
 void run_max_pool_gather(std::span<const Tensor> inputs, const Attributes& /*attributes*/,

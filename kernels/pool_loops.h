@@ -14,6 +14,13 @@
 
 namespace superstep::kernels::internal {
 
+// Whether the table of positions is small enough to make: 16 MiB of entries are made quickly and
+// seldom needed.
+inline bool has_position_table(const Window& window) {
+  constexpr std::int64_t kLargestTable = std::int64_t{1} << 22;
+  return window.taps() <= kLargestTable / window.output_plane();
+}
+
 // positions[tap][output]: the flat position in the input plane. A tap in the padding reads the
 // nearest element inside the image; that one belongs to the window too (padding is smaller than the
 // kernel) and is met in row-major order all the same, so that it changes neither the maximum nor
@@ -80,6 +87,15 @@ void max_pool_plane(const Window& window, const T* x, T* y, std::int32_t* argmax
       *y = x[best];
       *argmax = static_cast<std::int32_t>(best);
     }
+  }
+}
+
+// target[argmax[k]] += gradient(k), in the order of k.
+template <typename T, typename Gradient>
+inline void add_at_maxima(const std::int32_t* argmax, std::int64_t outputs,
+                          const Gradient& gradient, T* target) {
+  for (std::int64_t k = 0; k < outputs; ++k) {
+    target[argmax[k]] += gradient(k);
   }
 }
 

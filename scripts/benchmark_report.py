@@ -16,6 +16,37 @@ REPORT = ROOT / "docs/benchmarks.md"
 ENVIRONMENT = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
                "OMPI_MCA_rmaps_base_oversubscribe": "1"}
 
+CNN_RUN = """[model]
+preset = "mcmahan_cnn"
+
+[data]
+format = "synthetic"
+num_train = 6400
+num_test = 64
+num_classes = 10
+sample_shape = [1, 28, 28]
+
+[train]
+epochs = 100
+global_batch = {global_batch}
+microbatches = {microbatches}
+evaluate_every_epochs = 1000000
+log_every_supersteps = 1
+
+[optimizer]
+kind = "momentum"
+learning_rate = 0.01
+
+[checkpoint]
+every_supersteps = 1000000
+keep = 2
+"""
+
+
+def cnn_run(global_batch, microbatches):
+    """The configuration of a training run of the CNN on generated data; checkpoints at its beginning and end."""
+    return CNN_RUN.format(global_batch=global_batch, microbatches=microbatches)
+
 
 def bench(*arguments, processes=1):
     """One run of `superstep bench --json` as a dictionary."""

@@ -18,32 +18,8 @@ import subprocess
 import tempfile
 import time
 
-from benchmark_report import ENVIRONMENT, PROGRAM, bench, command_line, machine_lines, write_section
+from benchmark_report import ENVIRONMENT, PROGRAM, bench, cnn_run, command_line, machine_lines, write_section
 
-CONFIG = """[model]
-preset = "mcmahan_cnn"
-
-[data]
-format = "synthetic"
-num_train = 6400
-num_test = 64
-num_classes = 10
-sample_shape = [1, 28, 28]
-
-[train]
-epochs = 100
-global_batch = 64
-microbatches = 4
-evaluate_every_epochs = 1000000
-log_every_supersteps = 1
-
-[optimizer]
-kind = "momentum"
-learning_rate = 0.01
-
-[checkpoint]
-keep = 2
-"""
 STATE_BYTES = 2 * 4 * 1_663_370
 KINDS = {"beside the training": ("--set", "checkpoint.asynchronous=true"),
          "waited for": ("--set", "checkpoint.asynchronous=false"),
@@ -89,7 +65,7 @@ def main():
     rates, stalls = {kind: [] for kind in KINDS}, {kind: [] for kind in KINDS}
     with tempfile.TemporaryDirectory() as directory:
         config = pathlib.Path(directory) / "run.toml"
-        config.write_text(CONFIG)
+        config.write_text(cnn_run(64, 4))
         for _ in range(arguments.repetitions):
             for kind, options in KINDS.items():
                 every = 1_000_000 if kind == "none" else arguments.every

@@ -16,33 +16,8 @@ import statistics
 import subprocess
 import tempfile
 
-from benchmark_report import ENVIRONMENT, PROGRAM, bench, command_line, machine_lines, write_section
+from benchmark_report import ENVIRONMENT, PROGRAM, bench, cnn_run, command_line, machine_lines, write_section
 
-CONFIG = """[model]
-preset = "mcmahan_cnn"
-
-[data]
-format = "synthetic"
-num_train = 6400
-num_test = 64
-num_classes = 10
-sample_shape = [1, 28, 28]
-
-[train]
-epochs = 100
-global_batch = 128
-microbatches = 8
-evaluate_every_epochs = 1000
-log_every_supersteps = 1
-
-[optimizer]
-kind = "momentum"
-learning_rate = 0.01
-
-[checkpoint]
-every_supersteps = 1000000
-keep = 1
-"""
 GLOBAL_BATCH = 128
 NONE = "none"
 RECOMPUTE, PARAMETERS = "check.recompute_gradients", "check.parameters_every_updates"
@@ -92,7 +67,7 @@ def main():
     measured = {kind: [] for kind in KINDS}
     with tempfile.TemporaryDirectory() as directory:
         config = pathlib.Path(directory) / "run.toml"
-        config.write_text(CONFIG)
+        config.write_text(cnn_run(GLOBAL_BATCH, 8))
         for _ in range(arguments.repetitions):
             for kind, settings in KINDS.items():
                 measured[kind].append(run(config, arguments.ranks, arguments.supersteps, settings))

@@ -158,5 +158,14 @@ TEST(FuseCalls, LeavesApartWhatOthersRead) {
               Not(HasSubstr(fused)));
 }
 
+TEST(FuseCalls, LeavesWindowsApartThatAreTooLargeForATable) {
+  const std::vector<TensorType> types = {{DType::kFloat32, {1, 1, 400, 400}},
+                                         {DType::kFloat32, {1}}};
+  const auto function = [](std::span<const Tensor> in) {
+    return Tensors{max_pool(relu(bias_add(in[0], in[1])), {.kernel = {7, 7}, .stride = {1, 1}})};
+  };
+  EXPECT_THAT(Program::record(types, function).to_string(), Not(HasSubstr("bias_relu_max_pool")));
+}
+
 }  // namespace
 }  // namespace superstep::kernels
