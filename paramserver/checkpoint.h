@@ -29,6 +29,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <span>
@@ -91,6 +92,9 @@ struct ArrayPart {
   std::int64_t num_elements = 0;  // of the whole array
   ElementRange range;
   std::span<const float> values;
+  // If given: is called with the hashes of the blocks that will be written (low half and high half
+  // by block), by any thread; throws when they are not those of what was left in memory.
+  std::function<void(std::span<const std::uint64_t>)> check_hashes = nullptr;
 };
 
 struct WrittenCheckpoint {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <functional>
+#include <optional>
 #include <system_error>
 #include <utility>
 
@@ -16,9 +18,31 @@ namespace superstep::paramserver {
 
 namespace fs = std::filesystem;
 
+namespace {
+
+// Keeps the memory of the checkpoint before.
+void copy_into(AlignedBuffer<float>& copy, std::span<const float> values) {
+  if (copy.size() != static_cast<std::int64_t>(values.size())) {
+    copy = AlignedBuffer<float>(static_cast<std::int64_t>(values.size()), Fill::kTailOnly);
+  }
+  std::copy(values.begin(), values.end(), copy.span().begin());
+}
+
+// The place of `part` in `whole`; nullopt when it does not lie there.
+std::optional<std::size_t> place_in(std::span<const float> whole, std::span<const float> part) {
+  const auto before = std::less<const float*>();
+  if (before(part.data(), whole.data()) ||
+      before(whole.data() + whole.size(), part.data() + part.size())) {
+    return std::nullopt;
+  }
+  return static_cast<std::size_t>(part.data() - whole.data());
+}
+
+}  // namespace
+
 void CheckpointWriter::begin(Run run, const fs::path& root, Manifest manifest,
                              std::span<const ArrayPart> parts, std::function<void()> when_valid,
-                             const PartnerOptions& partner) {
+                             const PartnerOptions& partner, const PublishedParameters& published) {
   SUPERSTEP_CHECK(!is_in_work(), "a checkpoint is in work:", target_.native());
   run_ = run;
   when_valid_ = std::move(when_valid);
@@ -28,27 +52,48 @@ void CheckpointWriter::begin(Run run, const fs::path& root, Manifest manifest,
   temporary_ += ".tmp";
   ranges_ = agree_on_parts(world_, manifest_.position, parts);
   parts_.assign(parts.begin(), parts.end());
+  published_ = world_.rank() == 0 ? published : PublishedParameters{};
   if (run == Run::kInBackground) {
-    copy(parts);
+    copy_parts();
   }
   partner_.begin(partner, manifest_, parts_, ranges_);
-  start(Stage::kHash, [this] {
-    hashes_.clear();
-    for (const ArrayPart& part : parts_) {
-      hashes_.push_back(hash_blocks(part.values));
-    }
-  });
+  start(Stage::kHash, [this] { hash_parts(); });
 }
 
-void CheckpointWriter::copy(std::span<const ArrayPart> parts) {
-  copies_.resize(parts.size());
-  for (std::size_t i = 0; i < parts.size(); ++i) {
-    const std::span<const float> values = parts[i].values;
-    if (copies_[i].size() != static_cast<std::int64_t>(values.size())) {
-      copies_[i] = AlignedBuffer<float>(static_cast<std::int64_t>(values.size()), Fill::kTailOnly);
+void CheckpointWriter::reserve(std::span<const ArrayPart> parts,
+                               const PublishedParameters& published) {
+  SUPERSTEP_CHECK(!is_in_work(), "a checkpoint is in work:", target_.native());
+  parts_.assign(parts.begin(), parts.end());
+  published_ = world_.rank() == 0 ? published : PublishedParameters{};
+  copy_parts();
+}
+
+void CheckpointWriter::copy_parts() {
+  const std::span<const float> whole = published_.values;
+  copy_into(published_copy_, whole);
+  published_.values = published_copy_.span();
+  copies_.resize(parts_.size());
+  for (std::size_t i = 0; i < parts_.size(); ++i) {
+    std::span<const float>& values = parts_[i].values;
+    if (const std::optional<std::size_t> place = place_in(whole, values)) {
+      values = published_copy_.span().subspan(*place, values.size());
+      continue;
     }
-    std::copy(values.begin(), values.end(), copies_[i].span().begin());
-    parts_[i].values = copies_[i].span();
+    copy_into(copies_[i], values);
+    values = copies_[i].span();
+  }
+}
+
+void CheckpointWriter::hash_parts() {
+  hashes_.clear();
+  for (const ArrayPart& part : parts_) {
+    hashes_.push_back(hash_blocks(part.values));
+    if (part.check_hashes) {
+      part.check_hashes(hashes_.back());
+    }
+  }
+  if (published_.layout != nullptr) {
+    manifest_.parameters_hash = published_.layout->parameters_hash(published_.values);
   }
 }
 
@@ -118,9 +163,11 @@ void CheckpointWriter::after_hash() {
 std::optional<WrittenCheckpoint> CheckpointWriter::after_prepare() {
   std::int64_t settings[] = {static_cast<std::int64_t>(existing_), manifest_.file_elements};
   world_.broadcast<std::int64_t>(settings, 0);
-  std::uint64_t hash[] = {manifest_.state_hash.low, manifest_.state_hash.high};
-  world_.broadcast<std::uint64_t>(hash, 0);
-  manifest_.state_hash = {.low = hash[0], .high = hash[1]};
+  std::uint64_t hashes[] = {manifest_.state_hash.low, manifest_.state_hash.high,
+                            manifest_.parameters_hash.low, manifest_.parameters_hash.high};
+  world_.broadcast<std::uint64_t>(hashes, 0);
+  manifest_.state_hash = {.low = hashes[0], .high = hashes[1]};
+  manifest_.parameters_hash = {.low = hashes[2], .high = hashes[3]};
   manifest_.file_elements = settings[1];
   existing_ = static_cast<Existing>(settings[0]);
   if (existing_ == Existing::kSameState && !partner_.is_on()) {

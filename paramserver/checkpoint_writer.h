@@ -13,12 +13,16 @@
 // rank that has is_busy() tells the others with its next superstep (a flag of apply_gradients() is
 // enough), and all call advance() at the first superstep where none is.
 //
+// Where memory is guarded, the hashes of the copy's blocks are compared with those of the guard
+// before anything is written (ArrayPart::check_hashes).
+//
 // With PartnerOptions a second copy of every part goes to another rank, which writes it in the same
 // pieces (paramserver/partner_copy.h): the checkpoint counts as written when both are.
 //
-// Cost for the training: one copy of this rank's parts, a few small collectives, and the processor
-// time of the thread; with partner copies as much again, and the parts sent once. Memory: the
-// copies, kept for the next checkpoint.
+// Cost for the training: one copy of this rank's parts, on rank 0 also of the other ranks'
+// parameters where it is told to hash them, a few small collectives, and the processor time of the
+// thread; with partner copies as much again, and the parts sent once. Memory: the copies, kept for
+// the next checkpoint.
 #pragma once
 
 #include <cstdint>
@@ -39,6 +43,12 @@
 
 namespace superstep::paramserver {
 
+// The whole parameters as every rank sees them. values.size() == layout->size().
+struct PublishedParameters {
+  const ParameterLayout* layout = nullptr;  // must outlive the writer
+  std::span<const float> values = {};
+};
+
 class CheckpointWriter {
  public:
   // `world` must outlive the writer.
@@ -55,10 +65,14 @@ class CheckpointWriter {
 
   // Collective, with nothing in work. Parameters and errors as of write_checkpoint().
   // `when_valid`, if given, is called on rank 0 once the checkpoint is valid, before it counts as
-  // written: for deleting older ones. Older partner copies are deleted here.
+  // written: for deleting older ones. Older partner copies are deleted here. With `published`,
+  // manifest.parameters_hash is made here, of a copy as well; the values of a part may lie in it.
   void begin(Run run, const std::filesystem::path& root, Manifest manifest,
              std::span<const ArrayPart> parts, std::function<void()> when_valid = nullptr,
-             const PartnerOptions& partner = {});
+             const PartnerOptions& partner = {}, const PublishedParameters& published = {});
+  // With nothing in work: makes the memory of the copies for such parts and writes to all of it, so
+  // that the first checkpoint beside the training costs no more than the next.
+  void reserve(std::span<const ArrayPart> parts, const PublishedParameters& published = {});
   // The same on every rank.
   bool is_in_work() const { return stage_ != Stage::kNone; }
   // Of this rank: its thread is still at work.
@@ -73,7 +87,8 @@ class CheckpointWriter {
 
  private:
   enum class Stage : std::uint8_t { kNone, kHash, kPrepare, kWrite, kSeal };
-  void copy(std::span<const ArrayPart> parts);
+  void copy_parts();
+  void hash_parts();
   void start(Stage stage, std::function<void()> piece);
   void compare_notes();
   void after_hash();
@@ -90,6 +105,8 @@ class CheckpointWriter {
   AllRanges ranges_;
   std::vector<ArrayPart> parts_;
   std::vector<AlignedBuffer<float>> copies_;
+  PublishedParameters published_;  // on rank 0
+  AlignedBuffer<float> published_copy_;
   std::vector<std::vector<std::uint64_t>> hashes_;  // by part
   PartnerCopies partner_;
   std::function<void()> when_valid_;

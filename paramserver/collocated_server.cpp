@@ -379,20 +379,26 @@ void CollocatedServer::load_parameters(std::span<const float> buffer) {
   state.world.sync();
 }
 
-std::vector<ArrayPart> CollocatedServer::parts() {
+std::vector<ArrayPart> CollocatedServer::parts(Verified verified) {
   State& state = *state_;
-  state.guard.verify(state.parameters.span(), state.optimizer_state());
+  const bool by_hash = verified == Verified::kByItsHashes;
+  if (!by_hash) {
+    state.guard.verify(state.parameters.span(), state.optimizer_state());
+  }
   const std::span<const float> own =
       state.parameters.span().subspan(as_size(state.shard.begin), as_size(state.shard.length()));
-  std::vector<ArrayPart> parts{{.name = "parameters",
-                                .num_elements = state.layout.size(),
-                                .range = state.shard,
-                                .values = own}};
+  std::vector<ArrayPart> parts{
+      {.name = "parameters",
+       .num_elements = state.layout.size(),
+       .range = state.shard,
+       .values = own,
+       .check_hashes = by_hash ? state.guard.own_parameters_check() : nullptr}};
   for (std::size_t i = 0; i < state.updater.state_names().size(); ++i) {
     parts.push_back({.name = state.updater.state_names()[i].name,
                      .num_elements = state.layout.size(),
                      .range = state.shard,
-                     .values = state.updater.state(i)});
+                     .values = state.updater.state(i),
+                     .check_hashes = by_hash ? state.guard.own_state_check(i) : nullptr});
   }
   return parts;
 }

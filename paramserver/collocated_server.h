@@ -73,9 +73,13 @@ class CollocatedServer : public Server {
   // Collective. Every rank gives the whole parameters (initialisation, warm start); the optimizer
   // state is reset.
   void load_parameters(std::span<const float> buffer);
-  // Collective. This rank's shard of parameters and state, and how to restore them. What is guarded
-  // is verified first, so that bits that flipped before do not become a checkpoint.
-  std::vector<ArrayPart> parts();
+  // How bits that flipped are kept out of a checkpoint, where memory is guarded.
+  enum class Verified : std::uint8_t {
+    kNow,          // the memory, before parts() returns
+    kByItsHashes,  // by those that the writer makes of its copy anyway (ArrayPart::check_hashes)
+  };
+  // Collective. This rank's shard of parameters and state, and how to restore them.
+  std::vector<ArrayPart> parts(Verified verified = Verified::kNow);
   void restore(const CheckpointReader& reader, std::int64_t step);
 
  private:

@@ -5,9 +5,10 @@
 // made of them, and before a node's gradients leave it, the ranks of each node verify their node's
 // copy against them (each its share of the blocks). Owners verify their shard and its state again
 // when all ranks have arrived, right before they update it: nobody reads the parameters after that.
-// A mismatch throws DataError with exit code kCorruption that names rank, host, array, block and
-// entry. Which copy is wrong is known without a vote: the hashes are those of the owner at the time
-// of writing.
+// A checkpoint of a copy of the memory needs no hashing for it: the hashes that it makes of the
+// copy's blocks are compared. A mismatch throws DataError with exit code kCorruption that names
+// rank, host, array, block and entry. Which copy is wrong is known without a vote: the hashes are
+// those of the owner at the time of writing.
 //
 // What it cannot see: bytes that changed between two guarded updates (every = 1 leaves no gap), and
 // gradients that were wrong before they were added (worker/gradient_recheck.h).
@@ -17,7 +18,9 @@
 // 16 bytes per block of 4,096. Of a checkpoint of guarded memory: hashing n/p * s + n/q elements.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -50,16 +53,35 @@ class ShardGuard {
   void verify_own(std::span<const float> parameters,
                   std::span<const std::span<const float>> states) const;
 
+  // For what this rank owns as it is now: functions that throw like verify() when the block hashes
+  // they are given, of a copy, are not those of the writing. They may be called later, by another
+  // thread, while the guard lives; nullptr when the last update is not guarded.
+  using HashCheck = std::function<void(std::span<const std::uint64_t>)>;
+  HashCheck own_parameters_check() const;
+  HashCheck own_state_check(std::size_t index) const;
+
   // The contents change on purpose.
   void forget() { guarded_step_ = -1; }
 
  private:
   using Hashes = std::vector<std::uint64_t>;  // low and high half by block
 
+  // Blocks of one array and what was written there.
+  struct Expected {
+    std::string array;
+    std::int64_t first_block = 0;
+    std::int64_t step = -1;
+    Hashes hashes;
+  };
+
   void verify_blocks(std::span<const float> parameters, ElementRange range) const;
   void verify_states(std::span<const std::span<const float>> states) const;
+  std::span<const std::uint64_t> hashes_of(ElementRange range) const;  // of parameters
+  HashCheck check_of(Expected expected) const;
   void compare(std::string_view array, std::span<const float> values, std::int64_t first_block,
                std::span<const std::uint64_t> expected) const;
+  [[noreturn]] void fail(std::string_view array, std::int64_t block, std::int64_t step,
+                         const Hash128& got, const Hash128& written) const;
   std::string entry_at(std::int64_t block) const;
 
   bsp::World& world_;

@@ -1,21 +1,28 @@
 #!/usr/bin/env python3
 """McMahan et al. 2017, table 1 and 2: rounds of FedAvg to a target accuracy on MNIST, with their metric.
 
-  federated_mcmahan.py PROGRAM MNIST_DIRECTORY CASE [--seeds 1 2 3] [--rates 0.1 0.215] [--processes 2] [--out DIR]
+  federated_mcmahan.py PROGRAM MNIST_DIRECTORY CASE... [--seeds 1 2 3] [--rates 0.1 0.215] [--processes 2]
+                       [--out DIR] [--curves docs/images/fedavg_mnist.svg]
 
-CASE is one of the rows of CASES below. For every learning rate and seed one run; the learning curve is made monotone
-(best test accuracy so far) and the round where it crosses the target is interpolated linearly. Prints a Markdown row
-per rate with the rounds of every seed, and the best rate by the mean over seeds. Runs go to DIR (default: a temporary
-directory); the curves are there, in metrics.jsonl. Minutes to hours: not a test. Python's standard library only.
+CASE is one of the rows of CASES below. For every learning rate and seed one run, which is stopped when it reaches the
+target; the learning curve is made monotone (best test accuracy so far) and the round where it crosses the target is
+interpolated linearly. Prints a Markdown row per rate with the rounds of every seed, and the best rate by the mean over
+seeds. Runs go to DIR (default: a temporary directory), and what is there is not run again; --curves draws the curves of
+each case's best rate. Minutes to hours: not a test. Python's standard library only.
 """
 
 import argparse
 import json
+import math
 import os
 import pathlib
+import signal
 import statistics
 import subprocess
 import tempfile
+import time
+
+from svg_chart import Chart, save_charts
 
 # name: model, target, partition, local epochs, batch, most rounds, the paper's rounds
 CASES = {
@@ -25,20 +32,39 @@ CASES = {
 }
 
 
+STOPPED = 75  # by a signal, with a checkpoint
+LOOK_SECONDS = 0.5
+
+
+def best_so_far(accuracies):
+    best, curve = 0.0, []
+    for accuracy in accuracies:
+        best = max(best, accuracy)
+        curve.append(best)
+    return curve
+
+
 def rounds_to(target, accuracies):
     """accuracies[i] is that after round i + 1; None when the target is never reached."""
-    best = previous = 0.0
-    for i, accuracy in enumerate(accuracies):
-        previous, best = best, max(best, accuracy)
+    previous = 0.0
+    for i, best in enumerate(best_so_far(accuracies)):
         if best >= target:
             return i + (target - previous) / (best - previous)
+        previous = best
     return None
 
 
-def run(arguments, case, rate, seed, out):
-    model, target, partition, epochs, batch, most, _ = CASES[case]
-    config = out.parent / f"{out.name}.toml"
-    config.write_text(f"""
+def accuracies_in(out):
+    """After each round, as far as the run has come."""
+    metrics = out / "metrics.jsonl"
+    lines = metrics.read_text().splitlines(keepends=True) if metrics.exists() else []
+    entries = [json.loads(line) for line in lines if line.endswith("\n")]
+    return [entry["test_accuracy"] for entry in entries if entry["type"] == "round" and "test_accuracy" in entry]
+
+
+def write_config(path, arguments, case, rate, seed):
+    model, _, partition, epochs, batch, most, _ = CASES[case]
+    path.write_text(f"""
 [model]
 preset = "{model}"
 [data]
@@ -57,40 +83,81 @@ client_learning_rate = {rate}
 every_supersteps = 0
 keep = 1
 """)
+
+
+def run(arguments, case, rate, seed, out):
+    """The accuracies after each round, until the target."""
+    target = CASES[case][1]
+    ended = out.parent / f"{out.name}.ended"
+    if ended.exists():
+        return accuracies_in(out)
+    config = out.parent / f"{out.name}.toml"
+    write_config(config, arguments, case, rate, seed)
     environment = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     launcher = ["mpirun", "--oversubscribe", "-n", str(arguments.processes)] if arguments.processes > 1 else []
-    subprocess.run([*launcher, arguments.program, "federated", config, "--out", out], check=True,
-                   env=environment, stdout=subprocess.DEVNULL)
-    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    accuracies = [line["test_accuracy"] for line in lines if line["type"] == "round" and "test_accuracy" in line]
-    return rounds_to(target, accuracies)
+    with subprocess.Popen([*launcher, arguments.program, "federated", config, "--out", out], env=environment,
+                          stdout=subprocess.DEVNULL) as process:
+        while process.poll() is None:
+            time.sleep(LOOK_SECONDS)
+            if max(accuracies_in(out), default=0.0) >= target:
+                process.send_signal(signal.SIGUSR1 if launcher else signal.SIGTERM)
+                process.wait()
+    if process.returncode not in (0, STOPPED):
+        raise SystemExit(f"{config}: exit code {process.returncode}")
+    ended.touch()
+    return accuracies_in(out)
+
+
+def compare_rates(arguments, case, out):
+    """Prints a row per rate; the curves of the best one, by seed."""
+    _, target, _, _, _, _, paper = CASES[case]
+    curves, means = {}, {}
+    for rate in arguments.rates:
+        curves[rate] = [run(arguments, case, rate, seed, out / f"{case}-{rate}-{seed}") for seed in arguments.seeds]
+        found = [rounds_to(target, accuracies) for accuracies in curves[rate]]
+        means[rate] = statistics.mean(found) if None not in found else math.inf
+        texts = ", ".join("never" if rounds is None else f"{rounds:.1f}" for rounds in found)
+        print(f"| {case} | {target} | {rate} | {texts} | {means[rate]:.1f} | {paper} | {means[rate] / paper:.2f} |",
+              flush=True)
+    best = min(means, key=means.get)
+    return best, curves[best]
+
+
+def chart_of(case, rate, curves):
+    _, target, _, _, _, _, paper = CASES[case]
+    chart = Chart(title=f"{case}, rate {rate}: best test accuracy so far", x_label="rounds", y_label="accuracy",
+                  y_least=target - 0.07, y_most=min(1.0, target + 0.01))
+    for seed, curve in curves:
+        chart.add(f"seed {seed}", [(i + 1, accuracy) for i, accuracy in enumerate(best_so_far(curve))])
+    chart.mark_y(f"target {target}", target)
+    chart.mark_x(f"paper {paper}", paper)
+    return chart
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("program")
     parser.add_argument("mnist")
-    parser.add_argument("case", choices=CASES)
+    parser.add_argument("cases", nargs="+", choices=CASES, metavar="CASE")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--rates", nargs="+", type=float, default=[0.1, 0.215])
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--rounds", type=int, help="at most so many (default: that of the case)")
     parser.add_argument("--out", type=pathlib.Path)
+    parser.add_argument("--curves", type=pathlib.Path)
     arguments = parser.parse_args()
     arguments.program = os.path.abspath(arguments.program)
     out = arguments.out or pathlib.Path(tempfile.mkdtemp(prefix="mcmahan-"))
     out.mkdir(parents=True, exist_ok=True)
-    means = {}
-    print("| case | rate | rounds by seed | mean |\n|---|---|---|---|", flush=True)
-    for rate in arguments.rates:
-        found = [run(arguments, arguments.case, rate, seed, out / f"{arguments.case}-{rate}-{seed}")
-                 for seed in arguments.seeds]
-        reached = None not in found
-        means[rate] = statistics.mean(found) if reached else float("inf")
-        texts = ", ".join("never" if rounds is None else f"{rounds:.1f}" for rounds in found)
-        print(f"| {arguments.case} | {rate} | {texts} | {means[rate]:.1f} |", flush=True)
-    best = min(means, key=means.get)
-    print(f"best rate {best}: {means[best]:.1f} rounds; the paper has {CASES[arguments.case][-1]}; runs in {out}")
+    print("| case | target | rate | rounds by seed | mean | paper | of the paper's |\n|---|---|---|---|---|---|---|",
+          flush=True)
+    charts = []
+    for case in arguments.cases:
+        rate, curves = compare_rates(arguments, case, out)
+        charts.append(chart_of(case, rate, list(zip(arguments.seeds, curves))))
+    print(f"runs in {out}")
+    if arguments.curves:
+        save_charts(arguments.curves, charts)
 
 
 if __name__ == "__main__":

@@ -4,9 +4,9 @@
     ./scripts/measure_checkpoints.py [--ranks 2] [--repetitions 3] [--every 20] [--supersteps 400]
 
 The CNN with momentum (13 MB of state) on generated data, with checkpoints written beside the training, waited for, and
-without any, in turn. Of every checkpoint: the seconds that training stood still (`seconds.checkpoint` in metrics.jsonl,
-slowest rank), against the time that one copy of the state takes. The program is build/release/superstep, or
-SUPERSTEP=path.
+without any, in turn. Of every checkpoint: the seconds that training stood still for it, all of its pieces together
+(`seconds.checkpoint` in metrics.jsonl, slowest rank), against the time that one copy of the state takes. The program is
+build/release/superstep, or SUPERSTEP=path.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def copy_seconds():
 
 
 def run(config, ranks, every, supersteps, options):
-    """Seconds per superstep without its checkpoint's, and the seconds of each checkpoint in the middle of the run."""
+    """Mean seconds per superstep, and the seconds of each checkpoint; the first and the last one are waited for."""
     out = pathlib.Path(tempfile.mkdtemp(dir=config.parent)) / "run"
     command = ["mpirun", "-n", str(ranks), "--bind-to", "none", PROGRAM, "train", str(config), "--out", str(out),
                "--set", f"checkpoint.every_supersteps={every}", "--set", f"train.max_supersteps={supersteps}", *options]
@@ -47,11 +47,12 @@ def run(config, ranks, every, supersteps, options):
         raise SystemExit(f"{' '.join(command)}: {done.stderr}")
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if line.get("type") == "superstep"]
-    stalls = [step["seconds"]["checkpoint"] for step in steps
-              if step["superstep"] > 1 and step["seconds"]["checkpoint"] > 0.0]
+    waits = [step["seconds"]["checkpoint"] for step in steps if step["superstep"] > 1]
+    # A superstep's record has what came before it: a checkpoint of superstep k is in those from k + 1 on.
+    stalls = [sum(waits[first:first + every]) for first in range(every - 1, len(waits) - every + 1, every)]
     total = [step["seconds"]["total"] for step in steps[len(steps) // 10:]]
     shutil.rmtree(out.parent)
-    return statistics.mean(total), stalls[:-1]
+    return statistics.mean(total), stalls
 
 
 def main():

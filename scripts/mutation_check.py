@@ -135,7 +135,10 @@ MUTATIONS = (
     Mutation("bits that flip in memory are found", "paramserver/shard_guard.cpp", "    if (hash == written) {\n",
              "    if (hash == written || !expected.empty()) {\n", "^paramserver.world.lanes2$", PARAMSERVER_WORLD),
     Mutation("memory is verified before it becomes a checkpoint", "paramserver/collocated_server.cpp",
-             "  state.guard.verify(state.parameters.span(), state.optimizer_state());\n", "",
+             "    state.guard.verify(state.parameters.span(), state.optimizer_state());\n", "",
+             "^paramserver.world.lanes2$", PARAMSERVER_WORLD),
+    Mutation("the copy that becomes a checkpoint is verified", "paramserver/checkpoint_writer.cpp",
+             "    if (part.check_hashes) {\n", "    if (part.check_hashes && part.name.empty()) {\n",
              "^paramserver.world.lanes2$", PARAMSERVER_WORLD),
     # --- the launcher ---
     Mutation("0 of mpirun is believed only with the records of the ranks", "cluster/launch_policy.cpp",

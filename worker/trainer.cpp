@@ -177,6 +177,7 @@ TrainResult Trainer::fit(const TrainingData& data) {
   if (state.position.superstep == 0) {
     state.save(State::SaveUntil::kWritten);  // finds out now whether checkpoints can be written
   }
+  state.reserve_copies();
   StopReason reason = StopReason::kFinished;
   while (has_next()) {
     if (state.early_stop()) {

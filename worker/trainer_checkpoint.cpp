@@ -54,7 +54,6 @@ paramserver::Manifest Trainer::State::manifest() const {
   manifest.numbers = remembered(totals, best);
   numbers.save(manifest.numbers);
   manifest.numbers["update_step"] = static_cast<double>(server.step());
-  manifest.parameters_hash = model.layout().parameters_hash(server.pull().buffer());
   return manifest;
 }
 
@@ -75,23 +74,37 @@ void Trainer::State::save(SaveUntil until) {
   }
 }
 
+// Before the first superstep, so that no checkpoint has to wait for memory.
+void Trainer::State::reserve_copies() {
+  if (options.checkpoint.asynchronous && !options.checkpoint.directory.empty()) {
+    writer.reserve(server.parts(), published());
+  }
+}
+
+paramserver::PublishedParameters Trainer::State::published() {
+  return {.layout = &model.layout(), .values = server.pull().buffer()};
+}
+
 void Trainer::State::begin_save(SaveUntil until) {
   const Stopwatch watch;
   world.set_phase("checkpoint");
   SUPERSTEP_FAILPOINT_HERE(world.rank(), position.superstep);
   SUPERSTEP_FAILPOINT("checkpoint.begin");
-  const std::vector<paramserver::ArrayPart> parts = server.parts();
-  const auto run = until == SaveUntil::kBegun ? paramserver::CheckpointWriter::Run::kInBackground
-                                              : paramserver::CheckpointWriter::Run::kHere;
+  using paramserver::CheckpointWriter;
+  using Verified = paramserver::CollocatedServer::Verified;
+  const bool goes_on = until == SaveUntil::kBegun;
+  const std::vector<paramserver::ArrayPart> parts =
+      server.parts(goes_on ? Verified::kByItsHashes : Verified::kNow);
+  const auto run = goes_on ? CheckpointWriter::Run::kInBackground : CheckpointWriter::Run::kHere;
   const int keep = std::max(1, options.checkpoint.keep);
-  writer.begin(run, options.checkpoint.directory, manifest(), parts,
-               [this, keep, pinned = best_directory()] {
-                 SUPERSTEP_FAILPOINT("checkpoint.verified");
-                 paramserver::prune_checkpoints(options.checkpoint.directory, keep, pinned);
-               },
-               {.directory = options.checkpoint.partner_directory,
-                .keep = keep,
-                .pinned = best_directory()});
+  writer.begin(
+      run, options.checkpoint.directory, manifest(), parts,
+      [this, keep, pinned = best_directory()] {
+        SUPERSTEP_FAILPOINT("checkpoint.verified");
+        paramserver::prune_checkpoints(options.checkpoint.directory, keep, pinned);
+      },
+      {.directory = options.checkpoint.partner_directory, .keep = keep, .pinned = best_directory()},
+      published());
   saved_at = position.superstep;
   world.set_phase("compute");
   save_seconds = watch.seconds();

@@ -101,6 +101,8 @@ struct Trainer::State {
   bool checkpoint_due() const;
   enum class SaveUntil : std::uint8_t { kBegun, kWritten };
   void save(SaveUntil until);
+  void reserve_copies();
+  paramserver::PublishedParameters published();
   void begin_save(SaveUntil until);
   void advance_save();
   paramserver::Manifest manifest() const;

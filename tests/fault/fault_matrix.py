@@ -134,7 +134,7 @@ def main():
     parser.add_argument("--rows", nargs="+", choices=[row.name for row in ROWS])
     parser.add_argument("--trials", type=int, help="at most this many more of each row")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="no new trial of a row after this time")
-    parser.add_argument("--minutes", type=float, help="how long a trial of the soak lasts")
+    parser.add_argument("--minutes", type=float, help="how long faults go on in goodput and soak")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--results", default=str(SOURCE / "tests/fault/results.json"))

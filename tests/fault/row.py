@@ -16,7 +16,6 @@ class Row:
     seconds = 0.0  # about, per trial
     minutes = 20.0  # --minutes, for rows that run for a time
     config = CONFIG
-    long_epochs = 1_000_000  # of runs that train.max_supersteps ends: never reached
     needs_failpoints = False  # the faults are the program's own (base/failpoint.h)
 
     def __init__(self, program, directory):
@@ -52,15 +51,6 @@ class Row:
             self.references[epochs] = hash_in(job.text())
             expect(self.references[epochs] is not None, "no hash:\n" + job.text())
         return self.references[epochs]
-
-    def long_result(self, supersteps):
-        """The hash of an undisturbed run on one rank that train.max_supersteps ends."""
-        job = self.job("reference", epochs=self.long_epochs, every=1_000_000, extra=(
-            "--set", f"train.max_supersteps={supersteps}", "--set", "train.log_every_supersteps=100"))
-        job.plain(1)
-        expect(job.wait(3600) == 0, "the reference run failed:\n" + job.text()[-4000:])
-        expect(job.hash() is not None, "no hash:\n" + job.text()[-4000:])
-        return job.hash()
 
     def trial(self, seed):
         raise NotImplementedError

@@ -5,14 +5,14 @@ from collective_rows import MismatchedCall
 from data_rows import DamagedData
 from fuzz_rows import FuzzedParsers
 from gradient_rows import WrongGradient
-from kill_rows import DoubleKill, Goodput, LauncherKills, RandomKill
+from kill_rows import DoubleKill, LauncherKills, RandomKill
+from long_rows import Goodput, Soak
 from memory_rows import FlippedBit
 from mismatch_rows import OtherBeginnings
 from network_rows import BrokenNetwork
 from number_rows import BadNumbers
 from resume_rows import OtherRankCounts
 from slow_rows import FalseAlarms, SlowRank, StoppedRank
-from soak_rows import Soak
 
 ROWS = (RandomKill, DoubleKill, KillAtCall, ErrorAtCall, LyingDisk, DamagedCheckpoint, LostFiles, StoppedRank, FalseAlarms,
         SlowRank, BadNumbers, OtherBeginnings, MismatchedCall, DamagedData, OtherRankCounts, BrokenNetwork, LauncherKills,

@@ -1,14 +1,19 @@
 // Checkpoints written beside the training are those of write_checkpoint(), byte for byte.
 
 #include <algorithm>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <span>
 #include <string>
 #include <vector>
 
+#include "base/as_size.h"
 #include "base/error.h"
+#include "paramserver/checkpoint_protocol.h"
 #include "paramserver/checkpoint_writer.h"
+#include "tests/paramserver/checkpoint_fixture.h"
 #include "tests/support/spmd_fixture.h"
 #include "tests/support/world_directory.h"
 
@@ -115,6 +120,65 @@ SUPERSTEP_WORLD_TEST(CheckpointWriter, AFailureIsTheSameOnEveryRankAndEndsTheWor
   writer.finish();
   world.sync();
   EXPECT_EQ(list_checkpoints(directory.path()).size(), 1U);
+  world.sync();
+}
+
+// The hashes of parts are those that the files get; a part may refuse them.
+SUPERSTEP_WORLD_TEST(CheckpointWriter, APartThatRefusesItsHashesIsNotWritten) {
+  const WorldDirectory directory(world);
+  const Own own(world, 1.0F);
+  std::vector<ArrayPart> parts = own.parts();
+  const std::vector<std::uint64_t> expected = hash_blocks(parts[0].values);
+  int calls = 0;
+  parts[0].check_hashes = [&](std::span<const std::uint64_t> hashes) {
+    ++calls;
+    EXPECT_TRUE(std::equal(hashes.begin(), hashes.end(), expected.begin(), expected.end()));
+    if (world.rank() == world.size() - 1) {
+      throw DataError("memory", "node", -1, "a bit flipped", ExitCode::kCorruption);
+    }
+  };
+  CheckpointWriter writer(world);
+  writer.begin(kBeside, directory.path(), manifest_at(1), parts);
+  try {
+    writer.finish();
+    FAIL() << "nothing was thrown";
+  } catch (const DataError& error) {
+    EXPECT_EQ(error.exit_code(), ExitCode::kCorruption);
+    EXPECT_NE(std::string(error.what()).find("a bit flipped"), std::string::npos) << error.what();
+  }
+  EXPECT_EQ(calls, 1);
+  world.sync();
+  EXPECT_TRUE(fs::is_empty(directory.path()));
+  world.sync();
+}
+
+// Also where parts are views of what is published, as those of a server are.
+SUPERSTEP_WORLD_TEST_ON_NODES(CheckpointWriter, HashesThePublishedParametersOfItsBeginning) {
+  const ParameterLayout layout = testing::small_layout();
+  std::vector<float> published = testing::whole_array("parameters", 1);
+  const Hash128 expected = layout.parameters_hash(published);
+  const ElementRange shard = layout.shard(world.rank(), world.size());
+  const std::span<const float> own =
+      std::span(published).subspan(as_size(shard.begin), as_size(shard.length()));
+  const std::vector<float> state(own.begin(), own.end());
+  const std::vector<ArrayPart> parts = {
+      {.name = "parameters", .num_elements = layout.size(), .range = shard, .values = own},
+      {.name = "momentum", .num_elements = layout.size(), .range = shard, .values = state}};
+  const WorldDirectory directory(world);
+  CheckpointWriter writer(world);
+  writer.reserve(parts, {.layout = &layout, .values = published});
+  writer.begin(kBeside, directory.path(), manifest_at(1), parts, nullptr, {},
+               {.layout = &layout, .values = published});
+  std::fill(published.begin(), published.end(), -1.0F);  // training goes on
+  writer.finish();
+  world.sync();
+  const CheckpointReader reader(directory.path() / "step-00000001");
+  EXPECT_EQ(reader.manifest().parameters_hash, expected);
+  std::vector<float> values(as_size(layout.size()));
+  for (const char* array : {"parameters", "momentum"}) {
+    reader.read(array, {0, layout.size()}, values);
+    EXPECT_EQ(layout.parameters_hash(values), expected) << array;
+  }
   world.sync();
 }
 

@@ -10,6 +10,7 @@
 
 #include "base/as_size.h"
 #include "base/error.h"
+#include "paramserver/checkpoint_protocol.h"
 #include "paramserver/collocated_server.h"
 #include "paramserver/shard_guard.h"
 #include "tests/support/spmd_fixture.h"
@@ -157,14 +158,16 @@ SUPERSTEP_WORLD_TEST(ShardGuard, GuardsEveryKthUpdateAndForgets) {
   EXPECT_EQ(finding(guard, memory), "");
 }
 
-// One that flipped after the last update would otherwise be hashed as what was to be saved.
-SUPERSTEP_WORLD_TEST_ON_NODES(CollocatedServer, GivesNoFlippedBitToACheckpoint) {
-  const ParameterLayout layout = seven_blocks();
+CollocatedOptions guarded_momentum(int num_slots) {
   CollocatedOptions options;
   options.optimizer = {.kind = OptimizerKind::kMomentum, .learning_rate = 0.1};
-  options.num_slots = world.size();
+  options.num_slots = num_slots;
   options.verify_every = 1;
-  CollocatedServer server(world, layout, options);
+  return options;
+}
+
+// One update by a gradient of equal elements.
+void update(CollocatedServer& server, const ParameterLayout& layout) {
   const std::vector<float> gradient(static_cast<std::size_t>(layout.size()), 0.5F);
   while (const std::optional<int> slot = server.claim_slot()) {
     server.reserve(*slot);
@@ -176,6 +179,13 @@ SUPERSTEP_WORLD_TEST_ON_NODES(CollocatedServer, GivesNoFlippedBitToACheckpoint) 
     server.push_summary(*slot, {.num_samples = 1});
   }
   server.apply_gradients();
+}
+
+// One that flipped after the last update would otherwise be hashed as what was to be saved.
+SUPERSTEP_WORLD_TEST_ON_NODES(CollocatedServer, GivesNoFlippedBitToACheckpoint) {
+  const ParameterLayout layout = seven_blocks();
+  CollocatedServer server(world, layout, guarded_momentum(world.size()));
+  update(server, layout);
   EXPECT_NO_THROW(server.parts());
   world.sync();
   const std::span<const float> parameters = server.pull().buffer();
@@ -191,6 +201,36 @@ SUPERSTEP_WORLD_TEST_ON_NODES(CollocatedServer, GivesNoFlippedBitToACheckpoint) 
     found = 1;
   }
   EXPECT_EQ(world.allreduce(found, bsp::ReduceOp::kSum), world.num_nodes());
+}
+
+// The same for a checkpoint of a copy: the check comes with the parts, knows what was written when
+// the copy was made, and does not mind that training goes on.
+SUPERSTEP_WORLD_TEST_ON_NODES(CollocatedServer, GivesPartsThatRefuseOtherHashes) {
+  const ParameterLayout layout = seven_blocks();
+  CollocatedServer server(world, layout, guarded_momentum(world.size()));
+  update(server, layout);
+  const std::vector<ArrayPart> parts = server.parts(CollocatedServer::Verified::kByItsHashes);
+  ASSERT_EQ(parts.size(), 2U);
+  std::vector<std::vector<float>> copies;
+  for (const ArrayPart& part : parts) {
+    copies.emplace_back(part.values.begin(), part.values.end());
+  }
+  update(server, layout);
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    EXPECT_NO_THROW(parts[i].check_hashes(hash_blocks(copies[i])));
+    if (copies[i].empty()) {
+      continue;
+    }
+    flip(copies[i].back(), 3);
+    try {
+      parts[i].check_hashes(hash_blocks(copies[i]));
+      ADD_FAILURE() << "a flipped bit in " << parts[i].name;
+    } catch (const DataError& error) {
+      EXPECT_EQ(error.exit_code(), ExitCode::kCorruption);
+      EXPECT_NE(std::string(error.what()).find("changed since update 1"), std::string::npos)
+          << error.what();
+    }
+  }
 }
 
 }  // namespace
