@@ -134,7 +134,7 @@ std::string dry_run_text(const RunSetup& setup, const WorldShape& shape) {
   text += memory_line("exchange, largest node", memory.exchange_per_node);
   text += memory_line("optimizer state, world", memory.optimizer_state_per_world);
   text += memory_line("copy for checkpoints, world",
-                      checkpoint_copy_bytes(setup.config.checkpoint, memory));
+                      checkpoint_copy_bytes(setup.config.checkpoint, memory, shape.ranks));
   text += memory_line("data, largest node", data_bytes_of_largest_node(setup, shape));
   text += memory_line("batches, largest node", batch_bytes_of_largest_node(setup, shape));
   return text;

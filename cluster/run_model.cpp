@@ -20,10 +20,11 @@ namespace fs = std::filesystem;
 }
 
 // nullopt when nothing was saved; an error when something was and all of it is damaged.
-std::optional<fs::path> newest_checkpoint_of(const RunDirectory& run) {
+std::optional<fs::path> newest_checkpoint_of(const RunDirectory& run,
+                                             const paramserver::ParameterLayout* layout = nullptr) {
   std::vector<std::string> problems;
   std::optional<fs::path> newest =
-      paramserver::newest_verified_checkpoint(run.checkpoints(), &problems);
+      paramserver::newest_verified_checkpoint(run.checkpoints(), &problems, layout);
   for (const std::string& problem : problems) {
     fmt::print(stderr, "superstep: skipped a checkpoint: {}\n", problem);
   }
@@ -55,6 +56,7 @@ AlignedBuffer<float> read_parameters(const paramserver::CheckpointReader& reader
                                      const worker::Model& model) {
   AlignedBuffer<float> parameters(model.layout().size());
   reader.read("parameters", {0, model.layout().size()}, parameters.span());
+  reader.require_parameters_hash(model.layout().parameters_hash(parameters.span()));
   return parameters;
 }
 
@@ -77,7 +79,7 @@ RunModel load_run_model(const RunDirectory& run, const fs::path& chosen) {
 
 std::optional<fs::path> checkpoint_to_resume(const RunDirectory& run, const Provenance& provenance,
                                              const worker::Model& model) {
-  const std::optional<fs::path> newest = newest_checkpoint_of(run);
+  const std::optional<fs::path> newest = newest_checkpoint_of(run, &model.layout());
   if (!newest) {
     return std::nullopt;
   }

@@ -174,6 +174,9 @@ void RunOpening::open(const bsp::World& world, const RunConfig& config,
   if (!lock_) {
     lock_.emplace(directory_);
   }
+  if (resume_superstep_ >= 0) {
+    paramserver::set_aside_newer(directory_.checkpoints(), resume_superstep_);
+  }
   const WorldShape shape = shape_of(world);
   provenance_.starts.push_back({.time = utc_iso8601(),
                                 .command_line = command_line,

@@ -157,10 +157,14 @@ std::vector<RankTotals> gather_totals(bsp::World& world, const RankTotals& mine)
 }
 
 std::int64_t checkpoint_copy_bytes(const CheckpointSection& checkpoint,
-                                   const paramserver::MemoryUse& memory) {
+                                   const paramserver::MemoryUse& memory, int num_ranks) {
   const std::int64_t copies =
       (checkpoint.asynchronous ? 1 : 0) + (checkpoint.partner_directory.empty() ? 0 : 1);
-  return copies * (memory.parameters_per_node + memory.optimizer_state_per_world);
+  // Rank 0 hashes the parameters, those of the other ranks, too.
+  const std::int64_t foreign =
+      checkpoint.asynchronous ? memory.parameters_per_node - memory.parameters_per_node / num_ranks
+                              : 0;
+  return copies * (memory.parameters_per_node + memory.optimizer_state_per_world) + foreign;
 }
 
 paramserver::MemoryUse gather_memory(bsp::World& world, const paramserver::MemoryUse& mine) {

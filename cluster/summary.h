@@ -37,9 +37,9 @@ struct RankTotals {
 std::vector<RankTotals> gather_totals(bsp::World& world, const RankTotals& mine);
 
 // Bytes of what a checkpoint is written from while training goes on: parameters and optimizer state
-// once more in the world.
+// once more in the world, and on rank 0 the parameters of the others.
 std::int64_t checkpoint_copy_bytes(const CheckpointSection& checkpoint,
-                                   const paramserver::MemoryUse& memory);
+                                   const paramserver::MemoryUse& memory, int num_ranks);
 
 // Collective: the largest node's parameters and gradients, the world's optimizer state.
 paramserver::MemoryUse gather_memory(bsp::World& world, const paramserver::MemoryUse& mine);

@@ -203,7 +203,8 @@ void TrainRun::report_outcome(bsp::World& world, const paramserver::CollocatedSe
   if (opening_.is_root_rank(world)) {
     RunSummary summary = summary_of(world, result, reporter);
     summary.memory = memory;
-    summary.checkpoint_copy_bytes = checkpoint_copy_bytes(setup_.config.checkpoint, memory);
+    summary.checkpoint_copy_bytes =
+        checkpoint_copy_bytes(setup_.config.checkpoint, memory, world.size());
     summary.rank_totals = std::move(totals);
     write_file_atomically(opening_.directory().summary(), summary_json(summary));
     set_stop_notice("");

@@ -164,6 +164,14 @@ void CheckpointReader::verify() const {
   }
 }
 
+void CheckpointReader::require_parameters_hash(const Hash128& hash) const {
+  if (hash != manifest_.parameters_hash) {
+    throw_bad(directory_, -1,
+              fmt::format("parameters have hash {}, the manifest says {}", to_text(hash),
+                          to_text(manifest_.parameters_hash)));
+  }
+}
+
 void CheckpointReader::require_model(const ParameterLayout& layout) const {
   const std::string expected = layout.describe();
   if (manifest_.model_description != expected) {

@@ -30,6 +30,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <functional>
+#include <limits>
 #include <map>
 #include <optional>
 #include <span>
@@ -100,6 +101,7 @@ struct ArrayPart {
 struct WrittenCheckpoint {
   std::filesystem::path directory;
   Hash128 state_hash;
+  Hash128 parameters_hash;
   std::int64_t superstep = 0;
 };
 
@@ -137,6 +139,8 @@ class CheckpointReader {
   // unspecified.
   void read(const std::string& array, ElementRange range, std::span<float> values) const;
   void verify() const;  // every block of every array
+  // DataError (kBadCheckpoint) unless the parameters of the whole model have this hash.
+  void require_parameters_hash(const Hash128& hash) const;
   // Throws DataError (exit code kBadCheckpoint) that lists what differs (entries by name and
   // shape).
   void require_model(const ParameterLayout& layout) const;
@@ -158,13 +162,22 @@ struct ExaminedCheckpoint {
 // Whatever is named like a finished checkpoint, oldest first, damaged or not. Reads all of it.
 std::vector<ExaminedCheckpoint> examine_checkpoints(const std::filesystem::path& root);
 // The newest one whose every byte is verified; what was skipped and why is appended to `problems`.
-// Its name survives a loss of power from now on: whoever sealed it may have died before that.
-std::optional<std::filesystem::path> newest_verified_checkpoint(const std::filesystem::path& root,
-                                                                std::vector<std::string>* problems);
+// With the layout of the model, the hash of its parameters is verified, too (where the checkpoint
+// is of that model). Its name survives a loss of power from now on: whoever sealed it may have died
+// before that.
+std::optional<std::filesystem::path> newest_verified_checkpoint(
+    const std::filesystem::path& root, std::vector<std::string>* problems,
+    const ParameterLayout* layout = nullptr);
+// What a run that goes on from `superstep` has passed over: renames newer ones to step-N.damaged,
+// so that they are neither counted nor found again. Only on one rank.
+void set_aside_newer(const std::filesystem::path& root, std::int64_t superstep);
 // Deletes all but the newest `keep` >= 1 valid ones and those in `pinned` (keep-best), and what
-// unfinished writes and deletions left (step-N.tmp). Damaged ones stay. Only on one rank, not
-// during a write_checkpoint.
+// unfinished writes and deletions left (step-N.tmp). Those newer than `newest`, the one just
+// written, neither count nor go. Valid means manifest and sizes: bytes are not read here. Only on
+// one rank, not during a write_checkpoint.
+inline constexpr std::int64_t kAnySuperstep = std::numeric_limits<std::int64_t>::max();
 void prune_checkpoints(const std::filesystem::path& root, int keep,
-                       std::span<const std::filesystem::path> pinned);
+                       std::span<const std::filesystem::path> pinned,
+                       std::int64_t newest = kAnySuperstep);
 
 }  // namespace superstep::paramserver

@@ -211,4 +211,23 @@ void sync_file(const internal::FileDescriptor& file, const fs::path& path) {
   }
 }
 
+void forget_cached(const internal::FileDescriptor& file, std::int64_t offset,
+                   std::int64_t num_bytes) {
+  ::posix_fadvise(file.get(), offset, num_bytes, POSIX_FADV_DONTNEED);
+}
+
+void set_aside(const fs::path& path) {
+  fs::path aside = path;
+  aside += ".damaged";
+  for (int i = 2; fs::exists(fs::symlink_status(aside)); ++i) {
+    aside = path;
+    aside += fmt::format(".damaged-{}", i);
+  }
+  std::error_code error;
+  fs::rename(path, aside, error);
+  if (error) {
+    internal::throw_write_error("set_aside", path, "rename", error.value());
+  }
+}
+
 }  // namespace superstep::paramserver

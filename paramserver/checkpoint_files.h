@@ -72,5 +72,12 @@ internal::FileDescriptor open_created_file(const std::filesystem::path& path);
 void write_at(const internal::FileDescriptor& file, const std::filesystem::path& path,
               std::int64_t offset, std::span<const std::byte> bytes);
 void sync_file(const internal::FileDescriptor& file, const std::filesystem::path& path);
+// What was synced is read from the storage next, not from the system's memory, where the file
+// system follows the advice.
+void forget_cached(const internal::FileDescriptor& file, std::int64_t offset,
+                   std::int64_t num_bytes);
+
+// Renames path to path.damaged, or .damaged-2, ... where that is taken.
+void set_aside(const std::filesystem::path& path);
 
 }  // namespace superstep::paramserver

@@ -8,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "base/aligned.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "paramserver/checkpoint.h"
@@ -114,6 +115,27 @@ std::string problem_of_checkpoint(const fs::path& path) {
   }
 }
 
+namespace {
+
+// Empty when there is none, and for a checkpoint of another model, which its reader refuses.
+std::string problem_of_parameters(const fs::path& path, const ParameterLayout& layout) {
+  try {
+    const CheckpointReader reader(path);
+    if (reader.manifest().model_description != layout.describe()) {
+      return {};
+    }
+    reader.require_model(layout);
+    AlignedBuffer<float> parameters(layout.size(), Fill::kTailOnly);
+    reader.read("parameters", {0, layout.size()}, parameters.span());
+    reader.require_parameters_hash(layout.parameters_hash(parameters.span()));
+    return {};
+  } catch (const DataError& error) {
+    return error.what();
+  }
+}
+
+}  // namespace
+
 std::vector<fs::path> list_checkpoints(const fs::path& root) {
   std::vector<fs::path> valid;
   for (CheckpointCandidate& candidate : candidates_in(root)) {
@@ -148,11 +170,15 @@ std::vector<ExaminedCheckpoint> examine_checkpoints(const fs::path& root) {
 }
 
 std::optional<fs::path> newest_verified_checkpoint(const fs::path& root,
-                                                   std::vector<std::string>* problems) {
+                                                   std::vector<std::string>* problems,
+                                                   const ParameterLayout* layout) {
   std::vector<CheckpointCandidate> candidates = candidates_in(root);
   std::reverse(candidates.begin(), candidates.end());
   for (const CheckpointCandidate& candidate : candidates) {
     std::string problem = problem_of_checkpoint(candidate.path);
+    if (problem.empty() && layout != nullptr) {
+      problem = problem_of_parameters(candidate.path, *layout);
+    }
     if (problem.empty()) {
       sync_names(root);
       return candidate.path;
@@ -164,7 +190,16 @@ std::optional<fs::path> newest_verified_checkpoint(const fs::path& root,
   return std::nullopt;
 }
 
-void prune_checkpoints(const fs::path& root, int keep, std::span<const fs::path> pinned) {
+void set_aside_newer(const fs::path& root, std::int64_t superstep) {
+  for (const CheckpointCandidate& candidate : candidates_in(root)) {
+    if (candidate.superstep > superstep) {
+      set_aside(candidate.path);
+    }
+  }
+}
+
+void prune_checkpoints(const fs::path& root, int keep, std::span<const fs::path> pinned,
+                       std::int64_t newest) {
   if (keep < 1) {
     throw InvalidArgument("prune_checkpoints", fmt::format("keep: got {}, expected >= 1", keep));
   }
@@ -173,7 +208,10 @@ void prune_checkpoints(const fs::path& root, int keep, std::span<const fs::path>
       remove_tree(path);
     }
   }
-  const std::vector<fs::path> valid = list_checkpoints(root);
+  std::vector<fs::path> valid = list_checkpoints(root);
+  std::erase_if(valid, [newest](const fs::path& path) {
+    return parse_step_directory_name(path.filename().native()).value_or(0) > newest;
+  });
   for (std::size_t i = 0; i + static_cast<std::size_t>(keep) < valid.size(); ++i) {
     if (!names_one_of(valid[i], pinned)) {
       remove_checkpoint(valid[i]);

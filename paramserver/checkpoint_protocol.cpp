@@ -148,17 +148,6 @@ Manifest::Array gather_hashes(bsp::World& world, const ArrayPart& part,
 
 namespace {
 
-void move_aside(const fs::path& path) {
-  for (int i = 1;; ++i) {
-    fs::path aside = path;
-    aside += i == 1 ? std::string(".damaged") : fmt::format(".damaged-{}", i);
-    if (!fs::exists(fs::symlink_status(aside))) {
-      fs::rename(path, aside);
-      return;
-    }
-  }
-}
-
 // Looks at what stands where the checkpoint goes, and moves it aside when it is damaged.
 Existing examine_target(const fs::path& target, const Manifest& manifest) {
   if (!fs::exists(fs::symlink_status(target))) {
@@ -170,7 +159,7 @@ Existing examine_target(const fs::path& target, const Manifest& manifest) {
     reader.verify();
     existing = reader.manifest().state_hash;
   } catch (const DataError&) {
-    move_aside(target);
+    set_aside(target);
     return Existing::kNothing;
   }
   if (existing == manifest.state_hash) {
@@ -250,6 +239,7 @@ void reread_parts(const fs::path& temporary, std::span<const ArrayPart> parts,
     for (const FilePiece& piece : file_pieces(part.range, file_elements)) {
       const fs::path path = temporary / array_file_name(part.name, piece.file_index);
       const internal::FileDescriptor file = open_created_file(path);
+      forget_cached(file, piece.offset, piece.num_elements * std::int64_t{sizeof(float)});
       for_each_block(piece.num_elements, [&](std::int64_t begin, std::int64_t count) {
         const std::int64_t offset = piece.offset + begin * static_cast<std::int64_t>(sizeof(float));
         const std::span<float> read(block.data(), static_cast<std::size_t>(count));
@@ -274,6 +264,7 @@ void seal(const fs::path& temporary, const fs::path& target, const Manifest& man
   const internal::FileDescriptor file = open_created_file(path);
   write_at(file, path, 0, frame);
   sync_file(file, path);
+  forget_cached(file, 0, static_cast<std::int64_t>(frame.size()));
   std::vector<std::byte> read(frame.size());
   read_at(file, path, 0, read);
   if (read != frame) {

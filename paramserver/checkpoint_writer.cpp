@@ -93,7 +93,31 @@ void CheckpointWriter::hash_parts() {
     }
   }
   if (published_.layout != nullptr) {
+    published_hashes_ = hash_blocks(published_.values);
     manifest_.parameters_hash = published_.layout->parameters_hash(published_.values);
+  }
+}
+
+// The hash of the parameters is of what this rank sees, their blocks are of what their owners have.
+void CheckpointWriter::require_published() const {
+  const auto parameters =
+      std::find_if(manifest_.arrays.begin(), manifest_.arrays.end(),
+                   [](const Manifest::Array& array) { return array.name == "parameters"; });
+  if (published_.layout == nullptr || parameters == manifest_.arrays.end()) {
+    return;
+  }
+  for (std::size_t block = 0; block < parameters->blocks.size(); ++block) {
+    const Hash128 seen{.low = published_hashes_[2 * block],
+                       .high = published_hashes_[2 * block + 1]};
+    if (seen != parameters->blocks[block]) {
+      throw DataError(
+          kWriteCheckpoint, fmt::format("memory of {}", world_.host_of(world_.rank())), -1,
+          fmt::format("sees other parameters than their owner has: block {} (from element {} on): "
+                      "got {}, expected {}. Suspect the memory of this machine",
+                      block, static_cast<std::int64_t>(block) * kBlockElements, to_text(seen),
+                      to_text(parameters->blocks[block])),
+          ExitCode::kCorruption);
+    }
   }
 }
 
@@ -155,6 +179,7 @@ void CheckpointWriter::after_hash() {
   partner_.take_hashes(hashes_, ranges_);
   start(Stage::kPrepare, [this] {
     if (world_.rank() == 0) {
+      require_published();
       existing_ = prepare(temporary_, target_, manifest_);
     }
   });
@@ -201,6 +226,7 @@ WrittenCheckpoint CheckpointWriter::close() {
   stage_ = Stage::kNone;
   return {.directory = target_,
           .state_hash = manifest_.state_hash,
+          .parameters_hash = manifest_.parameters_hash,
           .superstep = manifest_.position.superstep};
 }
 

@@ -89,6 +89,7 @@ class CheckpointWriter {
   enum class Stage : std::uint8_t { kNone, kHash, kPrepare, kWrite, kSeal };
   void copy_parts();
   void hash_parts();
+  void require_published() const;
   void start(Stage stage, std::function<void()> piece);
   void compare_notes();
   void after_hash();
@@ -106,6 +107,7 @@ class CheckpointWriter {
   std::vector<ArrayPart> parts_;
   std::vector<AlignedBuffer<float>> copies_;
   PublishedParameters published_;  // on rank 0
+  std::vector<std::uint64_t> published_hashes_;
   AlignedBuffer<float> published_copy_;
   std::vector<std::vector<std::uint64_t>> hashes_;  // by part
   PartnerCopies partner_;

@@ -219,6 +219,7 @@ TrainResult Trainer::finish(StopReason reason) {
   }
   const Hash128 hash = state.model.layout().parameters_hash(state.server.pull().buffer());
   state.world.require_same("parameters_hash at the end of training", to_text(hash));
+  state.require_as_saved(hash);
   return {.reason = reason,
           .test = state.test,
           .validation = state.validation,

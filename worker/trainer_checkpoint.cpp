@@ -3,8 +3,11 @@
 #include <string>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/error.h"
 #include "base/failpoint.h"
 #include "base/version.h"
 #include "paramserver/checkpoint_files.h"
@@ -99,9 +102,9 @@ void Trainer::State::begin_save(SaveUntil until) {
   const int keep = std::max(1, options.checkpoint.keep);
   writer.begin(
       run, options.checkpoint.directory, manifest(), parts,
-      [this, keep, pinned = best_directory()] {
+      [this, keep, pinned = best_directory(), newest = position.superstep] {
         SUPERSTEP_FAILPOINT("checkpoint.verified");
-        paramserver::prune_checkpoints(options.checkpoint.directory, keep, pinned);
+        paramserver::prune_checkpoints(options.checkpoint.directory, keep, pinned, newest);
       },
       {.directory = options.checkpoint.partner_directory, .keep = keep, .pinned = best_directory()},
       published());
@@ -118,6 +121,7 @@ void Trainer::State::advance_save() {
   if (written.has_value()) {
     last_checkpoint = written->directory;
     saved_state_hash = written->state_hash;
+    saved_parameters = {.superstep = written->superstep, .hash = written->parameters_hash};
     SUPERSTEP_FAILPOINT("checkpoint.end");
   }
   world.set_phase("compute");
@@ -125,6 +129,19 @@ void Trainer::State::advance_save() {
   unrecorded_seconds += watch.seconds();
   if (written.has_value() && observer != nullptr) {
     observer->on_checkpoint(last_checkpoint, written->superstep, save_seconds);
+  }
+}
+
+// Nothing was written to the parameters since they were saved.
+void Trainer::State::require_as_saved(const Hash128& hash) const {
+  if (saved_parameters.superstep == position.superstep && saved_parameters.hash != hash) {
+    throw DataError("Trainer", fmt::format("memory of {}", world.host_of(world.rank())), -1,
+                    fmt::format("rank {}: parameters changed since they were saved at superstep "
+                                "{}, where nobody wrote: got {}, expected {}. Suspect the memory "
+                                "of this machine; the checkpoint is right",
+                                world.rank(), position.superstep, to_text(hash),
+                                to_text(saved_parameters.hash)),
+                    ExitCode::kCorruption);
   }
 }
 
@@ -157,10 +174,10 @@ void Trainer::restore(const paramserver::CheckpointReader& reader) {
   state.last_checkpoint = reader.directory();
   state.saved_at = manifest.position.superstep;
   state.saved_state_hash = manifest.state_hash;
-  const Hash128 hash = state.model.layout().parameters_hash(state.server.pull().buffer());
-  SUPERSTEP_CHECK(hash == manifest.parameters_hash,
-                  "restored parameters differ from the manifest:", to_text(hash),
-                  to_text(manifest.parameters_hash));
+  state.saved_parameters = {.superstep = manifest.position.superstep,
+                            .hash = manifest.parameters_hash};
+  reader.require_parameters_hash(
+      state.model.layout().parameters_hash(state.server.pull().buffer()));
 }
 
 std::filesystem::path Trainer::save_checkpoint() {

@@ -104,6 +104,7 @@ struct Trainer::State {
   void reserve_copies();
   paramserver::PublishedParameters published();
   void begin_save(SaveUntil until);
+  void require_as_saved(const Hash128& hash) const;
   void advance_save();
   paramserver::Manifest manifest() const;
   std::vector<std::filesystem::path> best_directory() const;
@@ -139,6 +140,10 @@ struct Trainer::State {
   double save_seconds = 0.0;        // of the checkpoint in work: what training waited
   double unrecorded_seconds = 0.0;  // of checkpoints, since the last record
   Hash128 saved_state_hash;
+  struct {
+    std::int64_t superstep = -1;
+    Hash128 hash;
+  } saved_parameters;  // of the last checkpoint written or restored
   std::chrono::steady_clock::time_point started;
   double last_input_wait = 0.0;
 };

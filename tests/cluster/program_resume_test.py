@@ -22,6 +22,23 @@ class Resume(ResumeTest):
         self.assertEqual(second.hash(), expected)
         self.assertEqual(self.supersteps_of(out), list(range(1, 13)))
 
+    def test_a_damaged_checkpoint_does_not_outlive_the_good_one(self):
+        """Nobody reads all bytes of a checkpoint when others are deleted."""
+        out = self.directory / "damaged"
+        every = ("--set", "checkpoint.every_supersteps=4")
+        self.assertEqual(self.train(*every, out=out).code, 0)
+        newest = out / "checkpoints/step-00000012/parameters-00000.bin"
+        content = bytearray(newest.read_bytes())
+        content[0] ^= 1
+        newest.write_bytes(content)
+        short = ("--set", "train.max_supersteps=10", "--set", "checkpoint.keep=1", "--set", "checkpoint.keep_best=false")
+        resumed = self.train("--resume", *every, *short, out=out)
+        self.assertEqual(resumed.code, 0, resumed.text)
+        self.assertRegex(resumed.text, r"skipped a checkpoint: .*step-00000012")
+        names = sorted(path.name for path in (out / "checkpoints").iterdir())
+        self.assertEqual(names, ["step-00000010", "step-00000012.damaged"])
+        self.assertEqual(self.train("--resume", *every, out=out).hash(), self.train().hash())
+
     def test_another_length_under_a_schedule_is_warned_about(self):
         warning = r"warning: 'train\.epochs' was 2 and is now 4: the \"cosine\" schedule follows the new length"
         for kind in ("cosine", "constant"):

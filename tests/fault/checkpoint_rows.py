@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 
-from job import STEPS_PER_EPOCH, expect, hash_in
+from job import MPIRUN_OPTIONS, STEPS_PER_EPOCH, Fault, expect, hash_in
 from row import Row
 
 # Calls that change or promise something on the disk while a checkpoint is written.
@@ -20,22 +20,25 @@ class CheckpointCalls(Row):
     """Shared by F2 and F3: one rank under strace, a fault at the n-th call of a kind on checkpoint files.
 
     strace counts the calls of each thread by itself. With checkpoint.asynchronous every piece of a checkpoint is a
-    thread's, and the fault is at the first thread with n such calls; without it all calls are the main thread's."""
+    thread's, and the fault is at the first thread with n such calls; without it all calls are the main thread's.
+    Threads do not take their work in the same order each time: a fault that did not come is tried again."""
     epochs = 3
     every = 4
-    modes = ("false", "true")  # checkpoint.asynchronous
+    # (checkpoint.asynchronous, ranks, the one under strace): alone, as the owner of shared work, as another rank
+    modes = (("false", 1, 0), ("true", 1, 0), ("false", 2, 0), ("false", 2, 1))
+    tries = 5
 
     def is_possible(self):
         traced = subprocess.run(["strace", "-qq", "-o", "/dev/null", "true"], capture_output=True, check=False)
         return traced.returncode == 0
 
     def cases(self):
-        """(asynchronous, system call, n) -> the line of strace, for every call of an undisturbed run that a fault can
-        be at. Made once."""
+        """(mode, system call, n) -> the line of strace, for every call of an undisturbed run that a fault can be at.
+        Made once."""
         if not hasattr(self, "first"):
             self.first = {}
-            for mode in self.modes:
-                job = self.traced(f"count-{mode}", mode, ["-e", f"trace={','.join(CALLS)}"])
+            for index, mode in enumerate(self.modes):
+                job = self.traced(f"count-{index}", mode, [])
                 expect(job.wait() == 0, job.text())
                 counts = {}
                 for line in (job.directory / "trace.txt").read_text(errors="replace").splitlines():
@@ -57,13 +60,33 @@ class CheckpointCalls(Row):
                 paths += [directory, *(directory / name for name in names)]
         return paths
 
-    def traced(self, name, mode, strace):
+    def traced(self, name, mode, inject):
+        asynchronous, ranks, victim = mode
         job = self.job(name, epochs=self.epochs, every=self.every,
-                       extra=("--set", f"checkpoint.asynchronous={mode}"))
+                       extra=("--set", f"checkpoint.asynchronous={asynchronous}"))
         paths = [word for path in self.checkpoint_paths(job) for word in ("-P", str(path))]
-        job.start(["strace", "-f", "-qq", "-o", str(job.directory / "trace.txt"), *paths, *strace,
-                   self.program, *job.train_words()])
+        strace = ["strace", "-f", "-qq", "-o", str(job.directory / "trace.txt"), *paths,
+                  "-e", f"trace={','.join(CALLS)}", *inject]
+        words = [self.program, *job.train_words()]
+        if ranks == 1:
+            job.start([*strace, *words])
+            return job
+        command = ["mpirun", *MPIRUN_OPTIONS]
+        for rank in range(ranks):
+            command += [*((":",) if rank > 0 else ()), "-n", "1", *(strace if rank == victim else ()), *words]
+        job.start(command)
         return job
+
+    def injected(self, case, fault):
+        """A job that ended, in which the fault was; its exit code."""
+        mode, call, n = case
+        for _ in range(self.tries):
+            job = self.traced("trial", mode, ["-e", f"inject={call}:{fault}:when={n}"])
+            code = job.wait()
+            trace = (job.directory / "trace.txt").read_text(errors="replace")
+            if "(INJECTED)" in trace or "+++ killed by SIGKILL +++" in trace:
+                return job, code
+        raise Fault(f"{case} {fault}: the call did not come in {self.tries} runs")
 
     def expect_resumes(self, job):
         words = ["--resume"] if (job.out / "config.toml").exists() else []
@@ -86,12 +109,11 @@ class KillAtCall(CheckpointCalls):
     def trial(self, seed):
         # A fixed order that reaches every kind of call early.
         cases = sorted(self.cases(), key=lambda case: (case[2], case[1], case[0]))
-        mode, call, n = cases[seed % len(cases)]
-        job = self.traced("trial", mode,
-                          ["-e", f"trace={','.join(CALLS)}", "-e", f"inject={call}:signal=KILL:when={n}"])
-        expect(job.wait() != 0, f"asynchronous {mode}, {call} {n}: was not killed")
+        case = cases[seed % len(cases)]
+        job, code = self.injected(case, "signal=KILL")
+        expect(code != 0, f"{case}: was not killed")
         self.expect_resumes(job)
-        return {}
+        return {f"ranks: {case[0][1]}": 1}
 
 
 class ErrorAtCall(CheckpointCalls):
@@ -107,11 +129,10 @@ class ErrorAtCall(CheckpointCalls):
 
     def trial(self, seed):
         cases = sorted(itertools.product(self.cases(), self.errors), key=lambda case: (case[0][::-1], case[1]))
-        (mode, call, n), error = cases[seed % len(cases)]
-        job = self.traced("trial", mode, ["-e", f"trace={','.join(CALLS)}", "-e", f"inject={call}:error={error}:when={n}"])
-        code = job.wait()
+        case, error = cases[seed % len(cases)]
+        job, code = self.injected(case, f"error={error}")
         text = job.text()
-        what = f"asynchronous {mode}, {call} {n} {error}: exit code {code}\n{text}"
+        what = f"{case} {error}: exit code {code}\n{text}"
         expect(code in (0, 1, 2, 3, 4), what)
         if code == 0:
             expect(hash_in(text) == self.reference(self.epochs), "another result: " + what)
@@ -138,11 +159,8 @@ class LyingDisk(CheckpointCalls):
 
     def trial(self, seed):
         case = self.cases()[seed % len(self.cases())]
-        mode, _, n = case
         # The whole length, as far as the program can know: short counts are written again.
-        job = self.traced("trial", mode, ["-e", f"trace={','.join(CALLS)}", "-e",
-                                          f"inject=pwrite64:retval={self.length_of(case)}:when={n}"])
-        code = job.wait()
+        job, code = self.injected(case, f"retval={self.length_of(case)}")
         expect(code == 4 and "read back other bytes" in job.text(), f"exit code {code}\n{job.text()}")
         self.expect_resumes(job)
         return {}

@@ -14,8 +14,8 @@ class FlippedBit(Row):
     name = "F18"
     fault = ("one bit of a parameter, of a shard received from the other node or of the optimizer's state flips after a "
              "random update, on one of 2 ranks of one node or of two nodes")
-    promise = ("found before the next use: exit code 7 with rank, array, update and block; goes on by itself to the same "
-               "bits, also when a checkpoint was due")
+    promise = ("with check.parameters_every_updates = 1 found before the next use: exit code 7 with rank, array, update and "
+               "block; goes on by itself to the same bits, also when a checkpoint was due")
     trials = 200
     seconds = 4.0
     needs_failpoints = True

@@ -37,7 +37,7 @@ class OtherBeginnings(Row):
         self.cases = ([(self.setting, key) for key in SETTINGS] + [(self.variable, text) for text in VARIABLES] +
                       [(self.built_in, what) for what in ("commit", "instruction set")] +
                       [(self.model, ""), (self.data, "images"), (self.data, "labels"), (self.weights, ""),
-                       (self.mpi_library, ""), (self.deadline, ""), (self.threads, "")])
+                       (self.mpi_library, "")])
 
     def total(self):
         return len(self.cases)
@@ -137,25 +137,6 @@ class OtherBeginnings(Row):
                            {"before": ["env", f"LD_LIBRARY_PATH={self.made.directory}"]},
                            values=(r"Open MPI v4[^\n]*pakkage[^\n]*?", r"Open MPI v4[^\n]*?"))
 
-    def deadline(self, _, culprit):
-        """Compared earlier than the rest, and by processes."""
-        self.made = self.job("trial")
-        job = self.start(culprit, {"after": ["--set", "bsp.sync_deadline_seconds=30"]})
-        code = job.wait()
-        what = f"exit code {code}\n{job.text()}"
-        expect(code == 2 and "different options" in job.text(), what)
-        expect("30000 ms" in job.text() and "60000 ms" in job.text() and not job.out.exists(), what)
-        return {}
-
-    def threads(self, _, culprit):
-        """Not a mismatch: the program chooses the number of kernel threads itself."""
-        expected = self.reference()
-        self.made = self.job("trial")
-        job = self.start(culprit, {"before": ["env", "OMP_NUM_THREADS=2"]})
-        expect(job.wait() == 0, job.text())
-        job.expect_result(expected)
-        return {}
-
     @staticmethod
     def patch(source, target, old, new):
         content = source.read_bytes()
@@ -163,3 +144,36 @@ class OtherBeginnings(Row):
         target.write_bytes(content.replace(old.encode(), new.encode()))
         shutil.copymode(source, target)
         os.utime(target)
+
+
+class OtherRuntime(OtherBeginnings):
+    """What is compared by processes, before ranks exist, and what need not be the same."""
+    name = "F9b"
+    fault = "one of 3 ranks has another deadline of syncs, or another OMP_NUM_THREADS"
+    promise = "the deadline: refused with exit code 2 and both values, nothing written; threads: same bits"
+    quick = 0
+
+    def __init__(self, program, directory):
+        super().__init__(program, directory)
+        self.cases = [(case, "") for case in (self.deadline, self.threads) for _ in range(3)]
+
+    def trial(self, seed):
+        case, _ = self.cases[seed % len(self.cases)]
+        self.made = self.job("trial")
+        return case(seed % 3)
+
+    def deadline(self, culprit):
+        job = self.start(culprit, {"after": ["--set", "bsp.sync_deadline_seconds=30"]})
+        code = job.wait()
+        what = f"exit code {code}\n{job.text()}"
+        expect(code == 2 and "different options" in job.text(), what)
+        expect("30000 ms" in job.text() and "60000 ms" in job.text() and not job.out.exists(), what)
+        return {"refused": 1}
+
+    def threads(self, culprit):
+        """Not a mismatch: the program chooses the number of kernel threads itself."""
+        expected = self.reference()
+        job = self.start(culprit, {"before": ["env", "OMP_NUM_THREADS=2"]})
+        expect(job.wait() == 0, job.text())
+        job.expect_result(expected)
+        return {"same bits": 1}

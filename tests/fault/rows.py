@@ -8,12 +8,12 @@ from gradient_rows import WrongGradient
 from kill_rows import DoubleKill, LauncherKills, RandomKill
 from long_rows import Goodput, Soak
 from memory_rows import FlippedBit
-from mismatch_rows import OtherBeginnings
+from mismatch_rows import OtherBeginnings, OtherRuntime
 from network_rows import BrokenNetwork
 from number_rows import BadNumbers
 from resume_rows import OtherRankCounts
 from slow_rows import FalseAlarms, SlowRank, StoppedRank
 
 ROWS = (RandomKill, DoubleKill, KillAtCall, ErrorAtCall, LyingDisk, DamagedCheckpoint, LostFiles, StoppedRank, FalseAlarms,
-        SlowRank, BadNumbers, OtherBeginnings, MismatchedCall, DamagedData, OtherRankCounts, BrokenNetwork, LauncherKills,
+        SlowRank, BadNumbers, OtherBeginnings, OtherRuntime, MismatchedCall, DamagedData, OtherRankCounts, BrokenNetwork, LauncherKills,
         FlippedBit, WrongGradient, FuzzedParsers, Goodput, Soak)

@@ -58,17 +58,21 @@ class StoppedRank(Row):
 
 class FalseAlarms(Row):
     name = "F6b"
-    fault = "none: 10,000 healthy supersteps of 3 ranks on 2 cores with a deadline of 2 s"
-    promise = "nobody is named"
+    fault = "none: 10,000 healthy supersteps of 3 ranks on 2 cores with a deadline of 2 s, and of 2 ranks, each with a core"
+    promise = "nobody is named as missing or stopped; of the 2 ranks, nobody as slow"
     trials = 1
     seconds = 60.0
 
     def trial(self, seed):
-        job = self.job("trial", epochs=2500, every=1000,
-                       extra=("--set", "bsp.sync_deadline_seconds=2", "--set", "train.log_every_supersteps=1000"))
-        job.launch(3)
-        expect(job.wait(600) == 0, job.text())
-        expect("did not arrive" not in job.text() and "do not run" not in job.text(), job.text())
+        for ranks in (3, 2):
+            job = self.job(f"trial-{ranks}", epochs=2500, every=1000,
+                           extra=("--set", "bsp.sync_deadline_seconds=2", "--set", "train.log_every_supersteps=1000"))
+            job.launch(ranks)
+            expect(job.wait(600) == 0, job.text())
+            expect("did not arrive" not in job.text() and "do not run" not in job.text(), job.text())
+        # Of 3 ranks on 2 cores one is in truth slower than another, now and then.
+        slow = job.supersteps_in_log("straggler")
+        expect(not slow, f"ranks were named as slow in supersteps {slow}")
         return {"supersteps": job.supersteps}
 
 

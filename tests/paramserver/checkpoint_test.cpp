@@ -310,6 +310,52 @@ TEST_F(Checkpoints, ArePrunedToTheNewestAndThePinned) {
   EXPECT_THROW(prune_checkpoints(root(), 0, {}), InvalidArgument);
 }
 
+// A newer one is what the run has passed over: damaged where nobody looks, for all that is known.
+TEST_F(Checkpoints, NewerThanTheOneJustWrittenNeitherCountNorGo) {
+  std::vector<fs::path> paths;
+  for (std::int64_t step = 0; step < 4; ++step) {
+    paths.push_back(write(step));
+  }
+  prune_checkpoints(root(), 1, {}, 2);
+  EXPECT_THAT(list_checkpoints(root()), ElementsAre(paths[2], paths[3]));
+}
+
+TEST_F(Checkpoints, NewerThanTheOneThatIsGoneOnFromAreSetAside) {
+  const fs::path good = write(1);
+  for (int i = 0; i < 2; ++i) {
+    const fs::path newer = write(2);
+    set_aside_newer(root(), 1);
+    EXPECT_THAT(list_checkpoints(root()), ElementsAre(good));
+    EXPECT_TRUE(fs::exists(newer.native() + (i == 0 ? ".damaged" : ".damaged-2")));
+  }
+  set_aside_newer(root() / "nothing", 0);
+}
+
+// Every block can be as it was written, and the whole not what it was said to be.
+TEST_F(Checkpoints, WithAnotherHashOfTheirParametersArePassedOver) {
+  const ParameterLayout layout = testing::small_layout();
+  std::vector<fs::path> paths;
+  on_one_rank([&](bsp::World& world) {
+    const testing::RankState state(0, 1);
+    for (std::int64_t step = 1; step <= 2; ++step) {
+      Manifest manifest = testing::small_manifest(step);
+      manifest.parameters_hash = layout.parameters_hash(testing::whole_array("parameters"));
+      manifest.parameters_hash.low ^= step == 2 ? 1U : 0U;
+      paths.push_back(write_checkpoint(world, root(), manifest, state.parts()).directory);
+    }
+  });
+  std::vector<std::string> problems;
+  EXPECT_EQ(newest_verified_checkpoint(root(), &problems), paths[1]);
+  EXPECT_THAT(problems, IsEmpty());
+  EXPECT_EQ(newest_verified_checkpoint(root(), &problems, &layout), paths[0]);
+  EXPECT_THAT(problems, ElementsAre(AllOf(HasSubstr("step-00000002"), HasSubstr("have hash"))));
+  // Another model is refused by name, later.
+  ParameterLayout other;
+  other.add({.name = "other", .shape = {3}});
+  other.freeze();
+  EXPECT_EQ(newest_verified_checkpoint(root(), nullptr, &other), paths[1]);
+}
+
 // A child writes one checkpoint after another until it is killed; whatever the moment, all that is
 // named like a checkpoint is whole.
 TEST_F(Checkpoints, AreWholeOrAbsentAfterAKillAtAnyMoment) {

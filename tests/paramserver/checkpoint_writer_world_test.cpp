@@ -182,6 +182,31 @@ SUPERSTEP_WORLD_TEST_ON_NODES(CheckpointWriter, HashesThePublishedParametersOfIt
   world.sync();
 }
 
+// What rank 0 sees of another rank's parameters must be what that rank has, or the hash of the
+// whole would be of something else than the blocks.
+SUPERSTEP_WORLD_TEST(CheckpointWriter, RefusesPublishedParametersThatAreNotTheirOwners) {
+  const ParameterLayout layout = testing::small_layout();
+  const testing::RankState own(world.rank(), world.size());
+  std::vector<float> published = testing::whole_array("parameters");
+  published.back() += world.rank() == 0 ? 1.0F : 0.0F;
+  const WorldDirectory directory(world);
+  CheckpointWriter writer(world);
+  writer.begin(kBeside, directory.path(), manifest_at(1), own.parts(), nullptr, {},
+               {.layout = &layout, .values = published});
+  try {
+    writer.finish();
+    ADD_FAILURE() << "nothing was thrown";
+  } catch (const DataError& error) {
+    EXPECT_EQ(error.exit_code(), ExitCode::kCorruption);
+    EXPECT_NE(std::string(error.what()).find("sees other parameters than their owner"),
+              std::string::npos)
+        << error.what();
+  }
+  world.sync();
+  EXPECT_TRUE(fs::is_empty(directory.path()));
+  world.sync();
+}
+
 SUPERSTEP_WORLD_TEST(CheckpointWriter, AnUnfinishedOneIsNoCheckpoint) {
   const WorldDirectory directory(world);
   const Own own(world, 1.0F);

@@ -105,10 +105,7 @@ void FederatedTrainer::State::restore(const paramserver::CheckpointReader& reade
   last_checkpoint = reader.directory();
   saved_at = rounds_done;
   saved_state_hash = manifest.state_hash;
-  const Hash128 hash = model.layout().parameters_hash(server.pull().buffer());
-  SUPERSTEP_CHECK(hash == manifest.parameters_hash,
-                  "restored parameters differ from the manifest:", to_text(hash),
-                  to_text(manifest.parameters_hash));
+  reader.require_parameters_hash(model.layout().parameters_hash(server.pull().buffer()));
 }
 
 void FederatedTrainer::restore(const paramserver::CheckpointReader& reader) {
