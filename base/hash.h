@@ -22,8 +22,6 @@
 #include <string_view>
 #include <type_traits>
 
-struct XXH3_state_s;
-
 namespace superstep {
 
 // Multi-byte numbers are hashed and written as they lie in memory.
@@ -80,10 +78,8 @@ class Hasher {
   void reset();
 
  private:
-  struct Free {
-    void operator()(XXH3_state_s* state) const;
-  };
-  std::unique_ptr<XXH3_state_s, Free> state_;
+  struct State;
+  std::unique_ptr<State> state_;
 };
 
 }  // namespace superstep

@@ -89,7 +89,9 @@ struct CollocatedServer::State {
   double update_shard_with_norm(const ShardStep& step, TreeExchange& exchange);
   double global_norm();
   template <typename Body>
-  void for_tiles(std::int64_t length, const Body& body);
+  void for_blocks(const Body& body);
+  template <typename Body>
+  void for_guarded_blocks(const Body& body);
 
   bsp::World& world;
   const ParameterLayout& layout;
@@ -136,27 +138,50 @@ ShardStep CollocatedServer::State::begin_step(const ApplyOptions& apply) const {
 }
 
 template <typename Body>
-void CollocatedServer::State::for_tiles(std::int64_t length, const Body& body) {
-  for (std::int64_t begin = shard.begin; begin < shard.end; begin += length) {
+void CollocatedServer::State::for_blocks(const Body& body) {
+  for (std::int64_t begin = shard.begin; begin < shard.end; begin += kBlockElements) {
     body(begin);
   }
+}
+
+// body(begin) updates the block that begins there.
+template <typename Body>
+void CollocatedServer::State::for_guarded_blocks(const Body& body) {
+  const bool noted = guard.is_due(step);
+  if (!noted && !guard.is_guarding()) {
+    for_blocks(body);
+    return;
+  }
+  const std::vector<std::span<const float>> states = optimizer_state();
+  if (noted) {
+    guard.begin_note(states.size());
+  }
+  for_blocks([&](std::int64_t begin) {
+    guard.verify_block(begin, parameters.span(), states);
+    body(begin);
+    if (noted) {
+      guard.note_block(begin, parameters.span(), states);
+    }
+  });
 }
 
 // One pass: sum over the tree, mean, clip, update, publish, tile by tile.
 void CollocatedServer::State::update_shard(const ShardStep& step_now, TreeExchange& exchange) {
   const std::span<float> mean = mean_tile.span().first(as_size(kTileElements));
-  for_tiles(kTileElements, [&](std::int64_t begin) {
-    updater.mean_of_tile(step_now, begin, exchange.sum_tile(begin - shard.begin, kTileElements),
-                         mean);
-    updater.update_tile(step_now, begin, mean,
-                        parameters.span().subspan(as_size(begin), as_size(kTileElements)));
+  for_guarded_blocks([&](std::int64_t block) {
+    for (std::int64_t begin = block; begin < block + kBlockElements; begin += kTileElements) {
+      updater.mean_of_tile(step_now, begin, exchange.sum_tile(begin - shard.begin, kTileElements),
+                           mean);
+      updater.update_tile(step_now, begin, mean,
+                          parameters.span().subspan(as_size(begin), as_size(kTileElements)));
+    }
   });
 }
 
 // Two passes with a sync between them; returns the norm before clipping.
 double CollocatedServer::State::update_shard_with_norm(const ShardStep& step_now,
                                                        TreeExchange& exchange) {
-  for_tiles(kBlockElements, [&](std::int64_t begin) {
+  for_blocks([&](std::int64_t begin) {
     const std::span<float> mean =
         mean_gradient.span().subspan(as_size(begin - shard.begin), as_size(kBlockElements));
     updater.mean_of_tile(step_now, begin, exchange.sum_tile(begin - shard.begin, kBlockElements),
@@ -169,7 +194,7 @@ double CollocatedServer::State::update_shard_with_norm(const ShardStep& step_now
   timed_sync();
   const double norm = global_norm();
   const double factor = global_norm_factor(norm, options.clip.global_norm);
-  for_tiles(kBlockElements, [&](std::int64_t begin) {
+  for_guarded_blocks([&](std::int64_t begin) {
     const std::span<float> mean =
         mean_gradient.span().subspan(as_size(begin - shard.begin), as_size(kBlockElements));
     updater.scale_gradient(begin, factor, mean);
@@ -247,9 +272,6 @@ void CollocatedServer::State::share_board() {
   }
   world.set_phase("sync: gradients");
   timed_sync();
-  if (guard.is_guarding()) {
-    guard.verify_own(parameters.span(), optimizer_state());
-  }
   world.set_phase("exchange");
   SUPERSTEP_FAILPOINT("exchange");
   board.share(gradients.placement());
@@ -275,7 +297,7 @@ StepResult CollocatedServer::State::update(const ApplyOptions& apply, TreeExchan
 void CollocatedServer::State::note_update() {
   guard.forget();
   if (guard.is_due(step)) {
-    guard.note(step, parameters.span(), optimizer_state());
+    guard.end_note(step);
   }
 }
 

@@ -8,7 +8,6 @@
 #include "base/as_size.h"
 #include "base/check.h"
 #include "base/error.h"
-#include "paramserver/checkpoint_protocol.h"
 
 namespace superstep::paramserver {
 
@@ -20,8 +19,22 @@ Hash128 hash_at(std::span<const std::uint64_t> hashes, std::size_t block) {
   return {.low = hashes[kHalves * block], .high = hashes[kHalves * block + 1]};
 }
 
-std::string state_name(std::size_t index) {
-  return fmt::format("optimizer state {}", index);
+constexpr int kParameters = -1;  // an array that is no optimizer state
+
+std::string name_of_array(int array) {
+  return array == kParameters ? "parameters" : fmt::format("optimizer state {}", array);
+}
+
+void put_hash(std::vector<std::uint64_t>& hashes, std::int64_t begin,
+              std::span<const float> block) {
+  const Hash128 hash = hash_span<float>(block);
+  const std::size_t at = as_size(kHalves * begin / kBlockElements);
+  hashes[at] = hash.low;
+  hashes[at + 1] = hash.high;
+}
+
+std::span<const float> block_of(std::span<const float> values, std::int64_t begin) {
+  return values.subspan(as_size(begin), as_size(kBlockElements));
 }
 
 }  // namespace
@@ -34,21 +47,44 @@ ShardGuard::ShardGuard(bsp::World& world, const ParameterLayout& layout, std::in
 
 void ShardGuard::note(std::int64_t step, std::span<const float> parameters,
                       std::span<const std::span<const float>> states) {
-  const Hashes mine =
-      hash_blocks(parameters.subspan(as_size(shard_.begin), as_size(shard_.length())));
-  state_hashes_.clear();
-  for (const std::span<const float> state : states) {
-    state_hashes_.push_back(hash_blocks(state.first(as_size(shard_.length()))));
+  begin_note(states.size());
+  for (std::int64_t begin = shard_.begin; begin < shard_.end; begin += kBlockElements) {
+    note_block(begin, parameters, states);
   }
+  end_note(step);
+}
+
+void ShardGuard::begin_note(std::size_t num_states) {
+  parameter_hashes_.resize(as_size(kHalves * layout_.num_blocks()));
+  state_hashes_.resize(num_states);
+  for (Hashes& hashes : state_hashes_) {
+    hashes.resize(as_size(kHalves * shard_.length() / kBlockElements));
+  }
+}
+
+void ShardGuard::note_block(std::int64_t begin, std::span<const float> parameters,
+                            std::span<const std::span<const float>> states) {
+  put_hash(parameter_hashes_, begin, block_of(parameters, begin));
+  for (std::size_t i = 0; i < states.size(); ++i) {
+    put_hash(state_hashes_[i], begin - shard_.begin, block_of(states[i], begin - shard_.begin));
+  }
+}
+
+// On one node each rank verifies what it owns, and nobody asks for the others' hashes.
+void ShardGuard::end_note(std::int64_t step) {
+  guarded_step_ = step;
+  if (world_.num_nodes() == 1) {
+    return;
+  }
+  const std::span<const std::uint64_t> own = hashes_of(shard_);
+  const Hashes mine(own.begin(), own.end());
   const std::vector<std::int64_t> cuts = layout_.shard_cuts(world_.size());
   std::vector<std::int64_t> counts;
   for (std::size_t rank = 0; rank + 1 < cuts.size(); ++rank) {
     counts.push_back(kHalves * (cuts[rank + 1] - cuts[rank]) / kBlockElements);
   }
-  parameter_hashes_.resize(as_size(kHalves * layout_.num_blocks()));
   world_.allgather(std::span<const std::uint64_t>(mine),
                    std::span<std::uint64_t>(parameter_hashes_), counts);
-  guarded_step_ = step;
 }
 
 void ShardGuard::verify(std::span<const float> parameters,
@@ -59,21 +95,35 @@ void ShardGuard::verify(std::span<const float> parameters,
   const std::span<const int> ranks = world_.ranks_at(bsp::Level::kNode);
   const auto index =
       static_cast<int>(std::find(ranks.begin(), ranks.end(), world_.rank()) - ranks.begin());
-  verify_blocks(parameters, layout_.shard(index, static_cast<int>(ranks.size())));
-  verify_states(states);
-}
-
-void ShardGuard::verify_own(std::span<const float> parameters,
-                            std::span<const std::span<const float>> states) const {
-  if (is_guarding()) {
-    verify_blocks(parameters, shard_);
-    verify_states(states);
+  const ElementRange share = layout_.shard(index, static_cast<int>(ranks.size()));
+  for (std::int64_t begin = share.begin; begin < share.end; begin += kBlockElements) {
+    verify_parameters(begin, parameters);
+  }
+  for (std::int64_t begin = shard_.begin; begin < shard_.end; begin += kBlockElements) {
+    verify_states(begin, states);
   }
 }
 
-void ShardGuard::verify_blocks(std::span<const float> parameters, ElementRange range) const {
-  compare("parameters", parameters.subspan(as_size(range.begin), as_size(range.length())),
-          range.begin / kBlockElements, hashes_of(range));
+void ShardGuard::verify_block(std::int64_t begin, std::span<const float> parameters,
+                              std::span<const std::span<const float>> states) const {
+  if (is_guarding()) {
+    verify_parameters(begin, parameters);
+    verify_states(begin, states);
+  }
+}
+
+void ShardGuard::verify_parameters(std::int64_t begin, std::span<const float> parameters) const {
+  compare(kParameters, begin, block_of(parameters, begin),
+          hash_at(parameter_hashes_, as_size(begin / kBlockElements)));
+}
+
+void ShardGuard::verify_states(std::int64_t begin,
+                               std::span<const std::span<const float>> states) const {
+  const std::int64_t local = begin - shard_.begin;
+  for (std::size_t i = 0; i < states.size(); ++i) {
+    compare(static_cast<int>(i), begin, block_of(states[i], local),
+            hash_at(state_hashes_[i], as_size(local / kBlockElements)));
+  }
 }
 
 std::span<const std::uint64_t> ShardGuard::hashes_of(ElementRange range) const {
@@ -82,19 +132,12 @@ std::span<const std::uint64_t> ShardGuard::hashes_of(ElementRange range) const {
                as_size(kHalves * range.length() / kBlockElements));
 }
 
-void ShardGuard::verify_states(std::span<const std::span<const float>> states) const {
-  for (std::size_t i = 0; i < states.size(); ++i) {
-    compare(state_name(i), states[i].first(as_size(shard_.length())), shard_.begin / kBlockElements,
-            state_hashes_[i]);
-  }
-}
-
 ShardGuard::HashCheck ShardGuard::own_parameters_check() const {
   if (!is_guarding()) {
     return nullptr;
   }
   const std::span<const std::uint64_t> hashes = hashes_of(shard_);
-  return check_of({.array = "parameters",
+  return check_of({.array = kParameters,
                    .first_block = shard_.begin / kBlockElements,
                    .step = guarded_step_,
                    .hashes = {hashes.begin(), hashes.end()}});
@@ -104,7 +147,7 @@ ShardGuard::HashCheck ShardGuard::own_state_check(std::size_t index) const {
   if (!is_guarding()) {
     return nullptr;
   }
-  return check_of({.array = state_name(index),
+  return check_of({.array = static_cast<int>(index),
                    .first_block = shard_.begin / kBlockElements,
                    .step = guarded_step_,
                    .hashes = state_hashes_[index]});
@@ -113,8 +156,8 @@ ShardGuard::HashCheck ShardGuard::own_state_check(std::size_t index) const {
 // What the function knows is its own: the guard's memory changes while it waits.
 ShardGuard::HashCheck ShardGuard::check_of(Expected expected) const {
   return [this, expected = std::move(expected)](std::span<const std::uint64_t> got) {
-    SUPERSTEP_CHECK(got.size() == expected.hashes.size(), "hashes of", expected.array, got.size(),
-                    "expected", expected.hashes.size());
+    SUPERSTEP_CHECK(got.size() == expected.hashes.size(), "hashes of",
+                    name_of_array(expected.array), got.size(), "expected", expected.hashes.size());
     for (std::size_t i = 0; kHalves * i < got.size(); ++i) {
       const Hash128 hash = hash_at(got, i);
       const Hash128 written = hash_at(expected.hashes, i);
@@ -126,27 +169,22 @@ ShardGuard::HashCheck ShardGuard::check_of(Expected expected) const {
   };
 }
 
-void ShardGuard::compare(std::string_view array, std::span<const float> values,
-                         std::int64_t first_block, std::span<const std::uint64_t> expected) const {
-  for (std::size_t i = 0; kHalves * i < expected.size(); ++i) {
-    const Hash128 hash =
-        hash_span<float>(values.subspan(i * as_size(kBlockElements), as_size(kBlockElements)));
-    const Hash128 written = hash_at(expected, i);
-    if (hash == written) {
-      continue;
-    }
-    fail(array, first_block + static_cast<std::int64_t>(i), guarded_step_, hash, written);
+void ShardGuard::compare(int array, std::int64_t begin, std::span<const float> block,
+                         const Hash128& written) const {
+  const Hash128 hash = hash_span<float>(block);
+  if (hash != written) {
+    fail(array, begin / kBlockElements, guarded_step_, hash, written);
   }
 }
 
-void ShardGuard::fail(std::string_view array, std::int64_t block, std::int64_t step,
-                      const Hash128& got, const Hash128& written) const {
+void ShardGuard::fail(int array, std::int64_t block, std::int64_t step, const Hash128& got,
+                      const Hash128& written) const {
   throw DataError(
       "ShardGuard", fmt::format("memory of {}", world_.host_of(world_.rank())), -1,
       fmt::format("rank {} found {} changed since update {}, where nobody wrote: block {} "
                   "(elements {} to {}{}): got {}, expected {}. Suspect the memory of this "
                   "machine; continue from the newest checkpoint",
-                  world_.rank(), array, step, block, block * kBlockElements,
+                  world_.rank(), name_of_array(array), step, block, block * kBlockElements,
                   (block + 1) * kBlockElements - 1, entry_at(block), to_text(got),
                   to_text(written)),
       ExitCode::kCorruption);

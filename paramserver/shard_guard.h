@@ -3,8 +3,9 @@
 // Every `every`-th update each owner hashes the blocks of its shard as it wrote them, parameters
 // and optimizer state, and all ranks learn the hashes of the parameters. Before a checkpoint is
 // made of them, and before a node's gradients leave it, the ranks of each node verify their node's
-// copy against them (each its share of the blocks). Owners verify their shard and its state again
-// when all ranks have arrived, right before they update it: nobody reads the parameters after that.
+// copy against them (each its share of the blocks). Owners verify every block of their shard and
+// its state right before they update it, while it is on its way through the cache, and hash it
+// right after, before it leaves the cache.
 // A checkpoint of a copy of the memory needs no hashing for it: the hashes that it makes of the
 // copy's blocks are compared. A mismatch throws DataError with exit code kCorruption that names
 // rank, host, array, block and entry. Which copy is wrong is known without a vote: the hashes are
@@ -14,8 +15,9 @@
 // gradients that were wrong before they were added (worker/gradient_recheck.h).
 //
 // Cost of a guarded update, n parameters, s state arrays, p ranks, q ranks on the node: hashing
-// 2 n/p * (1 + s) elements, n/p * s + n/q more when there are several nodes, and one allgather of
-// 16 bytes per block of 4,096. Of a checkpoint of guarded memory: hashing n/p * s + n/q elements.
+// 2 n/p * (1 + s) elements in the cache, and with several nodes n/p * s + n/q elements more and one
+// allgather of 16 bytes per block of 4,096. Of a checkpoint of guarded memory: hashing n/p * s +
+// n/q elements.
 #pragma once
 
 #include <cstddef>
@@ -23,7 +25,6 @@
 #include <functional>
 #include <span>
 #include <string>
-#include <string_view>
 #include <vector>
 
 #include "base/hash.h"
@@ -40,8 +41,15 @@ class ShardGuard {
   bool is_due(std::int64_t step) const { return every_ > 0 && step % every_ == 0; }
   bool is_guarding() const { return guarded_step_ >= 0; }
 
-  // Collective, after update number `step` and before the sync that publishes it: hashes this
-  // rank's shard of `parameters` and its state.
+  // Around update number `step`, where it is due: begin_note(), then note_block() for every block
+  // of this rank's shard as it was written, and end_note(), which is collective, before the sync
+  // that publishes the update. Blocks are named by their first element; `parameters` are those of
+  // the whole layout, `states` are of this rank's shard.
+  void begin_note(std::size_t num_states);
+  void note_block(std::int64_t begin, std::span<const float> parameters,
+                  std::span<const std::span<const float>> states);
+  void end_note(std::int64_t step);
+  // Collective: all of these.
   void note(std::int64_t step, std::span<const float> parameters,
             std::span<const std::span<const float>> states);
 
@@ -49,9 +57,9 @@ class ShardGuard {
   // nothing unless the last update is guarded. This rank's share of its node's copy, and its state:
   void verify(std::span<const float> parameters,
               std::span<const std::span<const float>> states) const;
-  // What this rank owns: its shard, and its state.
-  void verify_own(std::span<const float> parameters,
-                  std::span<const std::span<const float>> states) const;
+  // One block of this rank's shard, and its state, also when blocks before it are noted anew.
+  void verify_block(std::int64_t begin, std::span<const float> parameters,
+                    std::span<const std::span<const float>> states) const;
 
   // For what this rank owns as it is now: functions that throw like verify() when the block hashes
   // they are given, of a copy, are not those of the writing. They may be called later, by another
@@ -68,20 +76,20 @@ class ShardGuard {
 
   // Blocks of one array and what was written there.
   struct Expected {
-    std::string array;
+    int array = 0;
     std::int64_t first_block = 0;
     std::int64_t step = -1;
     Hashes hashes;
   };
 
-  void verify_blocks(std::span<const float> parameters, ElementRange range) const;
-  void verify_states(std::span<const std::span<const float>> states) const;
+  void verify_parameters(std::int64_t begin, std::span<const float> parameters) const;
+  void verify_states(std::int64_t begin, std::span<const std::span<const float>> states) const;
   std::span<const std::uint64_t> hashes_of(ElementRange range) const;  // of parameters
   HashCheck check_of(Expected expected) const;
-  void compare(std::string_view array, std::span<const float> values, std::int64_t first_block,
-               std::span<const std::uint64_t> expected) const;
-  [[noreturn]] void fail(std::string_view array, std::int64_t block, std::int64_t step,
-                         const Hash128& got, const Hash128& written) const;
+  void compare(int array, std::int64_t begin, std::span<const float> block,
+               const Hash128& written) const;
+  [[noreturn]] void fail(int array, std::int64_t block, std::int64_t step, const Hash128& got,
+                         const Hash128& written) const;
   std::string entry_at(std::int64_t block) const;
 
   bsp::World& world_;
