@@ -5,12 +5,16 @@ A group is one of the classes below. Faults are real: processes are killed, sign
 replaced by scripts that end as they are told. After every test nothing of the job may be left.
 """
 
+import fcntl
 import json
 import os
 import pathlib
+import select
 import signal
 import subprocess
 import sys
+import termios
+import threading
 import time
 import unittest
 
@@ -74,8 +78,8 @@ class LaunchTest(ResumeTest):
     def launch(self, out, *arguments, options=("-n", "2"), **keywords):
         command = [program_support.PROGRAM, "launch", *MPIRUN_OPTIONS, *options, "--", "train", self.config,
                    "--out", str(out), *arguments]
-        return subprocess.Popen(command, cwd=self.directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                text=True, env=self.environment, **keywords)
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(command, cwd=self.directory, text=True, env=self.environment, **{**streams, **keywords})
 
     def fake(self, body):
         """An mpirun that does what `body`, a shell script, says."""
@@ -241,8 +245,48 @@ class Supervision(LaunchTest):
         self.assertNotIn("restart 1", outcome.text)
 
 
+    def test_a_terminal_that_is_closed_stops_with_a_checkpoint(self):
+        out = self.directory / "closed"
+        terminal, end = os.openpty()
+        process = self.launch(out, "--set", "train.epochs=100000", stdout=end, stderr=end, stdin=end,
+                              start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+        os.close(end)
+        is_read = threading.Event()
+        is_read.set()
+
+        def read():
+            while is_read.is_set():
+                if select.select([terminal], [], [], 0.02)[0]:
+                    os.read(terminal, 1 << 16)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        self.wait_for_superstep(out, 20, process)
+        is_read.clear()
+        reader.join()
+        os.close(terminal)  # SIGHUP, and from now on every write fails
+        self.assertEqual(process.wait(timeout=60), 75)
+        done = max(self.supersteps_of(out))
+        self.assertTrue((out / "checkpoints" / f"step-{done:08}").is_dir(), "the last superstep is lost")
+        self.assertTrue(self.attempts(out)[0]["stop_requested"])
+        self.expect_nothing_left(out)
+
+
 class Policies(LaunchTest):
     """Ends of mpirun that are hard to come by, from a script in its place."""
+
+    def test_a_standard_error_that_takes_nothing_changes_nothing(self):
+        reader, writer = os.pipe()
+        os.close(reader)
+        with open("/dev/full", "wb") as full, open(writer, "wb") as unread:
+            for name, stream in (("full", full), ("unread", unread)):
+                with self.subTest(name):
+                    commands = self.directory / name
+                    script = f"echo attempt >> {commands}\necho mpirun has a line, too >&2\nexit 137\n"
+                    process = self.launch(self.directory / "mute", options=self.fake(script), stderr=stream)
+                    process.communicate(timeout=60)
+                    self.assertEqual(process.returncode, 137)
+                    self.assertEqual(len(commands.read_text().splitlines()), 3)
 
     def test_a_job_that_makes_no_progress_ends_after_two_restarts(self):
         out = self.directory / "poison"

@@ -110,29 +110,23 @@ class DoubleKill(Row):
 
 class LauncherKills(Row):
     name = "F17"
-    fault = "SIGTERM, SIGINT, SIGINT twice, SIGHUP, SIGUSR1 or SIGKILL to the launcher, SIGKILL or SIGTERM to mpirun"
+    fault = ("SIGTERM, SIGINT, SIGINT twice, SIGHUP, SIGUSR1 or SIGKILL to the launcher, its terminal is closed, SIGKILL or "
+             "SIGTERM to mpirun")
     promise = "no orphans after 5 s, no leftovers; a stop leaves a checkpoint of the last superstep; same bits after it"
     trials = 50
     quick = 2
     seconds = 5.0
-    ways = ("TERM", "INT", "INT2", "HUP", "USR1", "KILL", "mpirun KILL", "mpirun TERM")
+    ways = ("TERM", "INT", "INT2", "HUP", "USR1", "KILL", "mpirun KILL", "mpirun TERM", "closed terminal")
 
     def trial(self, seed):
         chance = random.Random(seed)
         way = self.ways[seed % len(self.ways)]
         expected = self.reference()
         job = self.job("trial")
-        job.launch(chance.choice((2, 3)))
+        job.launch(chance.choice((2, 3)), terminal=way == "closed terminal")
         expect(job.wait_for_superstep(chance.randrange(0, 80)), job.text())
         below = descendants(job.process.pid)
-        number = getattr(signal, "SIG" + way.split()[-1].rstrip("2"))
-        if way.startswith("mpirun"):
-            os.kill(job.mpirun()[0], number)
-        else:
-            job.process.send_signal(number)
-        if way == "INT2":
-            time.sleep(0.5)
-            job.process.send_signal(number)
+        self.strike(job, way)
         code = job.wait()
         # mpirun passes SIGTERM on: when all ranks had the time to end with a checkpoint, that was a stop.
         codes = {"KILL": (-signal.SIGKILL,), "mpirun KILL": (0,), "mpirun TERM": (0, EXIT_RESUMABLE)}
@@ -148,3 +142,16 @@ class LauncherKills(Row):
         job.expect_result(expected)
         job.expect_clean(below, 5.0)
         return {}
+
+    def strike(self, job, way):
+        if way == "closed terminal":
+            job.close_terminal()
+            return
+        number = getattr(signal, "SIG" + way.split()[-1].rstrip("2"))
+        if way.startswith("mpirun"):
+            os.kill(job.mpirun()[0], number)
+        else:
+            job.process.send_signal(number)
+        if way == "INT2":
+            time.sleep(0.5)
+            job.process.send_signal(number)
