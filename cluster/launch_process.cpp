@@ -42,6 +42,7 @@ constexpr milliseconds kOrphanLimit{10'000};
   const sigset_t set = inbox_signals();
   ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
   ::signal(SIGPIPE, SIG_DFL);  // ignored by the launcher alone
+  ::signal(SIGUSR1, SIG_DFL);  // the launcher's own word to the ranks
   ::setpgid(0, 0);
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);
   const int nothing = ::open("/dev/null", O_RDONLY | O_CLOEXEC);

@@ -101,6 +101,13 @@ class LaunchTest(ResumeTest):
         self.jobs |= {job_of(pid) for pid in pids}
         return pids
 
+    def wait_until_started(self, process):
+        """Its mpirun, fake or not."""
+        deadline = time.monotonic() + 20
+        while not descendants(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self.assertTrue(descendants(process.pid))
+
     def expect_nothing_left(self, out=None):
         if out is not None:
             self.jobs |= {line["mpi_job"] for line in self.attempts(out)}
@@ -274,6 +281,22 @@ class Supervision(LaunchTest):
 
 class Policies(LaunchTest):
     """Ends of mpirun that are hard to come by, from a script in its place."""
+
+    def test_signals_that_were_ignored_stay_ignored(self):
+        script = "sleep 1\nexit 2\n"
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+            with self.subTest(signal=number):
+                out = self.directory / "ignored"
+                process = self.launch(out, options=self.fake(script), restore_signals=False,
+                                      preexec_fn=lambda number=number: signal.signal(number, signal.SIG_IGN))
+                self.wait_until_started(process)
+                process.send_signal(number)
+                self.assertNotIn("came", self.finish(process, 2).stderr)
+
+    def test_ends_of_children_are_seen_though_they_were_ignored(self):
+        process = self.launch(self.directory / "deaf", options=self.fake("exit 2\n"),
+                              preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+        self.finish(process, 2)
 
     def test_a_standard_error_that_takes_nothing_changes_nothing(self):
         reader, writer = os.pipe()
