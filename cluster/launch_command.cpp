@@ -1,5 +1,5 @@
 #include <algorithm>
-#include <cstdio>
+#include <exception>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -80,8 +80,7 @@ class Launcher {
       const std::string when =
           decision.delay.count() == 0 ? "now" : "in " + format_duration(decision.delay);
       say(fmt::format("restart {} of at most {} {}, from {}", policy_.restarts(),
-                      arguments_.max_restarts, when,
-                      newest_ ? newest_->filename().string() : "the start"));
+                      arguments_.max_restarts, when, origin_));
       if (signals.stopped_within(decision.delay)) {
         return finish({.verdict = Verdict::kGiveUp,
                        .exit_code = static_cast<int>(ExitCode::kStoppedResumable),
@@ -147,10 +146,17 @@ class Launcher {
     return words;
   }
 
+  // A file system that fails for a moment counts as one without a newer checkpoint.
   void find_newest_checkpoint(AttemptResult& result) {
-    newest_ = paramserver::newest_checkpoint(run_.checkpoints());
-    result.checkpoint_superstep =
-        newest_ ? paramserver::CheckpointReader(*newest_).manifest().position.superstep : -1;
+    try {
+      const std::optional<fs::path> newest = paramserver::newest_checkpoint(run_.checkpoints());
+      result.checkpoint_superstep =
+          newest ? paramserver::CheckpointReader(*newest).manifest().position.superstep : -1;
+      origin_ = newest ? newest->filename().string() : "the start";
+    } catch (const std::exception& error) {
+      origin_ = "the newest checkpoint that the ranks can read";
+      say(fmt::format("the checkpoints cannot be read: {}", error.what()));
+    }
   }
 
   Decision attempt(SignalInbox& signals) {
@@ -273,7 +279,7 @@ class Launcher {
   RunDirectory run_;
   Caretaker caretaker_;
   std::int64_t attempt_ = 0;
-  std::optional<fs::path> newest_;
+  std::string origin_;  // of the next attempt, for people
 };
 
 }  // namespace

@@ -282,6 +282,14 @@ class Supervision(LaunchTest):
 class Policies(LaunchTest):
     """Ends of mpirun that are hard to come by, from a script in its place."""
 
+    def test_checkpoints_that_cannot_be_listed_count_as_none(self):
+        out = self.directory / "unlisted"
+        script = f"mkdir -p {out}\n: > {out}/checkpoints\necho attempt >> attempts\nexit 137\n"  # a file, no directory
+        outcome = self.finish(self.launch(out, options=self.fake(script)), 137)
+        self.assertIn("the checkpoints cannot be read", outcome.text)
+        self.assertIn("2 restarts left no newer checkpoint", outcome.text)
+        self.assertEqual(len((self.directory / "attempts").read_text().splitlines()), 3)
+
     def test_signals_that_were_ignored_stay_ignored(self):
         script = "sleep 1\nexit 2\n"
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
