@@ -62,6 +62,7 @@ class Launcher {
     if (arguments_.train.dry_run) {
       throw InvalidArgument(kLaunch, "--dry-run trains nothing: run it without launch");
     }
+    require_own_run();
     std::error_code error;
     program_ = fs::read_symlink("/proc/self/exe", error);
     if (error) {
@@ -91,6 +92,14 @@ class Launcher {
   }
 
  private:
+  // A restart continues what it finds, so that a run of somebody else must not be there at first.
+  void require_own_run() const {
+    if (!arguments_.train.resume && run_on_disk()) {
+      throw InvalidArgument(kLaunch, fmt::format("--out {} holds a run. To continue it:\n  {}",
+                                                 run_.root().string(), resume_command()));
+    }
+  }
+
   bool run_on_disk() const {
     std::error_code error;
     return fs::exists(run_.config(), error);

@@ -290,6 +290,19 @@ class Policies(LaunchTest):
         self.assertIn("2 restarts left no newer checkpoint", outcome.text)
         self.assertEqual(len((self.directory / "attempts").read_text().splitlines()), 3)
 
+    def test_a_run_that_was_there_is_continued_on_demand_alone(self):
+        out = self.directory / "there"
+        self.train("--set", "train.max_supersteps=8", out=out)
+        before = sorted(path.name for path in out.iterdir())
+        options = self.fake("echo \"$@\" >> commands\nexit 137\n")
+        self.expect_failure(self.finish(self.launch(out, options=options), 2), 2, r"holds a run\. To continue it:\n  .* --resume")
+        self.assertFalse((self.directory / "commands").exists())
+        self.assertEqual(sorted(path.name for path in out.iterdir()), before)
+        self.finish(self.launch(out, "--resume", options=options), 137)
+        self.assertEqual(len(self.attempts(out)), 3)
+        for command in (self.directory / "commands").read_text().splitlines():
+            self.assertEqual(command.count("--resume"), 1)
+
     def test_signals_that_were_ignored_stay_ignored(self):
         script = "sleep 1\nexit 2\n"
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
