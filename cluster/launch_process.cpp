@@ -169,7 +169,7 @@ class Supervision {
     if (!end_.stop_requested) {
       end_.stop_requested = true;
       since_stop_.restart();
-      ::kill(end_.pid, SIGUSR1);  // first of all: nobody may read what is said
+      ask_to_stop();  // first of all: nobody may read what is said
       say(
           fmt::format("signal {} came: every rank writes a checkpoint at the same superstep, for "
                       "at most {}; a second signal kills the job",
@@ -177,6 +177,19 @@ class Supervision {
     } else if (since_stop_.elapsed() > kLook) {  // one Ctrl-C may reach us twice
       terminate();
       say("a second signal came: the job is killed");
+    }
+  }
+
+  void ask_to_stop() {
+    ::kill(end_.pid, SIGUSR1);
+    since_asked_.restart();
+  }
+
+  // What comes before mpirun has ranks to pass it on to is lost.
+  void ask_again() {
+    constexpr milliseconds kBetweenAsking{1000};
+    if (end_.stop_requested && !terminated_ && since_asked_.elapsed() > kBetweenAsking) {
+      ask_to_stop();
     }
   }
 
@@ -210,6 +223,7 @@ class Supervision {
     if (ended_) {
       return;
     }
+    ask_again();
     if (end_.stop_requested && !terminated_ && since_stop_.elapsed() > limits_.grace) {
       say(fmt::format("the ranks did not end within {}: the job is killed",
                       format_duration(limits_.grace)));
@@ -277,6 +291,7 @@ class Supervision {
   bool failure_seen_ = false;
   Stopwatch since_check_;
   Stopwatch since_stop_;
+  Stopwatch since_asked_;
   Stopwatch since_termination_;
   Stopwatch since_failure_;
   std::vector<pid_t> killed_;

@@ -356,6 +356,15 @@ class Policies(LaunchTest):
                 options = ("--restarts", "0", *self.fake(f"exit {code}\n"))
                 self.assertIn(f"exit code {code}", self.finish(self.launch(out, options=options), code).text)
 
+    def test_a_stop_that_comes_before_mpirun_can_pass_it_on_is_not_lost(self):
+        script = "trap '' USR1\n: > started\nsleep 1.2\ntrap 'exit 75' USR1\nwhile :; do sleep 0.1; done\n"
+        process = self.launch(self.directory / "early", options=("--grace", "20", *self.fake(script)))
+        deadline = time.monotonic() + 20
+        while not (self.directory / "started").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.send_signal(signal.SIGTERM)
+        self.assertNotIn("did not end within", self.finish(process, 75).text)
+
     def test_an_mpirun_that_ignores_everything_is_killed_after_the_grace_time(self):
         out = self.directory / "deaf"
         script = "trap '' USR1 TERM INT HUP\necho $$ > pid\nwhile :; do sleep 0.1; done\n"
