@@ -73,6 +73,9 @@ class Launcher {
 
   int run() {
     SignalInbox signals;
+    if (arguments_.train.resume) {
+      policy_.continue_from(find_newest_checkpoint());
+    }
     while (true) {
       const Decision decision = attempt(signals);
       if (decision.verdict != Verdict::kRestart) {
@@ -155,16 +158,17 @@ class Launcher {
     return words;
   }
 
-  // A file system that fails for a moment counts as one without a newer checkpoint.
-  void find_newest_checkpoint(AttemptResult& result) {
+  // The superstep of the newest valid one; -1: none. A file system that fails for a moment counts
+  // as one without.
+  std::int64_t find_newest_checkpoint() {
     try {
       const std::optional<fs::path> newest = paramserver::newest_checkpoint(run_.checkpoints());
-      result.checkpoint_superstep =
-          newest ? paramserver::CheckpointReader(*newest).manifest().position.superstep : -1;
       origin_ = newest ? newest->filename().string() : "the start";
+      return newest ? paramserver::CheckpointReader(*newest).manifest().position.superstep : -1;
     } catch (const std::exception& error) {
       origin_ = "the newest checkpoint that the ranks can read";
       say(fmt::format("the checkpoints cannot be read: {}", error.what()));
+      return -1;
     }
   }
 
@@ -187,12 +191,12 @@ class Launcher {
     caretaker_.forget();
     const JointOutcome outcome =
         read_outcomes(run_.launch_records(), {.id = id_, .attempt = attempt_});
-    AttemptResult result{.exit_code = end.exit_code,
+    const AttemptResult result{.exit_code = end.exit_code,
                          .ranks = outcome.verdict,
                          .stop_requested = end.stop_requested,
                          .hung = end.hung,
-                         .run_on_disk = run_on_disk()};
-    find_newest_checkpoint(result);
+                         .run_on_disk = run_on_disk(),
+                         .checkpoint_superstep = find_newest_checkpoint()};
     Decision decision = policy_.after(result);
     if (decision.verdict == Verdict::kRestart) {
       blame(end.hung && culprit     ? culprit->host

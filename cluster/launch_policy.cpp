@@ -20,11 +20,17 @@ constexpr int code(ExitCode exit_code) {
   return static_cast<int>(exit_code);
 }
 
+// Of something that was read: once it was as it must be, it is so again, or soon. A directory that a
+// dying process still holds, a file system that is away for a moment.
+bool may_pass(int exit_code) {
+  return exit_code == code(ExitCode::kUsage) || exit_code == code(ExitCode::kBadData) ||
+         exit_code == code(ExitCode::kBadCheckpoint);
+}
+
 // Ends that the next attempt would come to as well.
 bool would_come_back(int exit_code) {
-  return exit_code == code(ExitCode::kUsage) || exit_code == code(ExitCode::kBadData) ||
-         exit_code == code(ExitCode::kBadCheckpoint) ||
-         exit_code == code(ExitCode::kRanksDisagree) || exit_code == code(ExitCode::kNumbers);
+  return may_pass(exit_code) || exit_code == code(ExitCode::kRanksDisagree) ||
+         exit_code == code(ExitCode::kNumbers);
 }
 
 Decision give_up(int exit_code, std::string reason) {
@@ -62,10 +68,8 @@ Decision RestartPolicy::after(const AttemptResult& result) {
   if (result.ranks == RankVerdict::kDisagree) {
     return give_up(code(ExitCode::kRanksDisagree), "the ranks recorded different results");
   }
-  // A restart begins with what the first attempt accepted: "usage" is then a passing state, such as
-  // a directory that a dying process still holds.
-  const bool passing = !first && result.exit_code == code(ExitCode::kUsage);
-  if (would_come_back(result.exit_code) && !passing) {
+  const bool has_worked = !first || result.checkpoint_superstep > newest_checkpoint_;
+  if (would_come_back(result.exit_code) && !(has_worked && may_pass(result.exit_code))) {
     return give_up(result.exit_code, fmt::format("{}: it would end the same way again",
                                                  explain_exit_code(result.exit_code)));
   }
@@ -106,7 +110,7 @@ Decision RestartPolicy::restart_unless_hopeless(const AttemptResult& result) {
 std::string explain_exit_code(int exit_code) {
   switch (exit_code) {
     case code(ExitCode::kFailure):
-      return "exit code 1: a failure (transport, writing a file, or a bug); the message is above";
+      return "exit code 1: a failure (transport, storage, or a bug); the message is above";
     case code(ExitCode::kUsage):
       return "exit code 2: usage or configuration";
     case code(ExitCode::kBadData):

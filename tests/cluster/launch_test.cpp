@@ -126,11 +126,36 @@ TEST(RestartPolicy, WithoutProgressTheNextRestartWaits) {
   EXPECT_EQ(policy.after(killed_at(5)).delay, milliseconds(700));
 }
 
-TEST(RestartPolicy, UsageErrorsOfARestartPass) {
-  RestartPolicy policy({});
-  ASSERT_EQ(policy.after(killed_at(5)).verdict, Verdict::kRestart);
-  EXPECT_EQ(policy.after({.exit_code = 2, .run_on_disk = true, .checkpoint_superstep = 5}).verdict,
-            Verdict::kRestart);
+AttemptResult ended_with(int exit_code, std::int64_t checkpoint) {
+  return {.exit_code = exit_code, .run_on_disk = true, .checkpoint_superstep = checkpoint};
+}
+
+TEST(RestartPolicy, WhatARestartCannotReadPasses) {
+  for (const int code : {2, 3, 4}) {
+    RestartPolicy policy({});
+    ASSERT_EQ(policy.after(killed_at(5)).verdict, Verdict::kRestart);
+    EXPECT_EQ(policy.after(ended_with(code, 5)).verdict, Verdict::kRestart) << code;
+    const Decision last = policy.after(ended_with(code, 5));
+    EXPECT_EQ(last.verdict, Verdict::kGiveUp) << code;
+    EXPECT_EQ(last.exit_code, code);
+  }
+  for (const int code : {5, 6}) {
+    RestartPolicy policy({});
+    ASSERT_EQ(policy.after(killed_at(5)).verdict, Verdict::kRestart);
+    EXPECT_EQ(policy.after(ended_with(code, 9)).verdict, Verdict::kGiveUp) << code;
+  }
+}
+
+TEST(RestartPolicy, WhatCannotBeReadAfterANewCheckpointPasses) {
+  for (const int code : {3, 4}) {
+    EXPECT_EQ(first_decision(ended_with(code, 0)).verdict, Verdict::kRestart) << code;
+    RestartPolicy resumed({});
+    resumed.continue_from(40);
+    EXPECT_EQ(resumed.after(ended_with(code, 40)).verdict, Verdict::kGiveUp) << code;
+    RestartPolicy moved({});
+    moved.continue_from(40);
+    EXPECT_EQ(moved.after(ended_with(code, 44)).verdict, Verdict::kRestart) << code;
+  }
 }
 
 TEST(RestartPolicy, ExitCodesAreExplainedInOneLine) {
