@@ -208,10 +208,18 @@ class Launcher {
     return decision;
   }
 
-  void blame(const std::string& host) {
-    if (!host.empty() && hosts_.blame(host)) {
+  void blame(const std::string& named) {
+    if (named.empty() || hosts_.hosts().empty()) {
+      return;
+    }
+    const std::optional<std::string> host =
+        hosts_.find(named, read_addresses(run_.launch_records(), {.id = id_, .attempt = attempt_},
+                                          named));
+    if (!host) {
+      say(fmt::format("{} was named, but is none of the hosts and cannot be left out", named));
+    } else if (hosts_.blame(*host)) {
       const std::optional<int> processes = hosts_.num_processes();
-      say(fmt::format("{} was named twice and is left out; hosts left: {}{}", host,
+      say(fmt::format("{} was named twice and is left out; hosts left: {}{}", *host,
                       hosts_.hosts().size(),
                       processes ? fmt::format(", processes: {}", *processes) : ""));
     }

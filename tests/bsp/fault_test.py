@@ -49,7 +49,7 @@ class Missing(FaultTest):
                 result = run(topology, "endless", culprit)
                 self.check(result, 75, r"ranks \{%d\} did not arrive" % culprit,
                            r'rank %d: computing in superstep 3, phase "backward", last call '
-                           r"sync at tests/bsp/fault_program.cpp:\d+" % culprit)
+                           r"sync at tests/bsp/fault_program.cpp:\d+.*; host \S+$" % culprit)
                 self.assertLess(result[2], 15)
 
     def test_a_silent_process_of_another_node_is_named(self):

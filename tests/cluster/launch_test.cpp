@@ -207,6 +207,37 @@ TEST(HostPlan, TheLastHostAndUnknownHostsStay) {
   EXPECT_THAT(plan.options("x"), ElementsAre("--host", "b:2"));
 }
 
+TEST(HostPlan, AHostIsFoundByTheNamesThatOthersGiveIt) {
+  const HostPlan plan = plan_of({"--host", "node-a.one,node-a.two,node-b.one,c,10.1.0.4,10.1.0.44"});
+  const auto found = [&](const std::string& name, const std::vector<std::uint32_t>& addresses = {}) {
+    return plan.find(name, addresses).value_or("none");
+  };
+  EXPECT_EQ(found("node-b.one"), "node-b.one");
+  EXPECT_EQ(found("node-b"), "node-b.one");
+  EXPECT_EQ(found("node-b.two"), "none");
+  EXPECT_EQ(found("node-a.two"), "node-a.two");
+  EXPECT_EQ(found("c.one"), "c");
+  EXPECT_EQ(found("10.1.0.4"), "10.1.0.4");
+  EXPECT_EQ(found("10"), "none");
+  EXPECT_EQ(found("node-d"), "none");
+  EXPECT_EQ(found("node-d", {0xAC110001U, 0x0A010004U}), "10.1.0.4");
+  EXPECT_EQ(found("node-d", {0xAC110001U}), "none");
+}
+
+TEST(HostPlan, HostsWithoutSlotsShareTheProcesses) {
+  const testing::TemporaryDirectory directory;
+  const std::string file = (directory.path() / "hosts").string();
+  std::ofstream(file) << "a\nb\nc slots=2\n";
+  HostPlan plan = plan_of({"--hostfile", file, "-n", "8"});
+  plan.blame("b");
+  EXPECT_EQ(plan.num_processes(), 8);
+  ASSERT_TRUE(plan.blame("b"));
+  EXPECT_EQ(plan.num_processes(), 5);
+  plan.blame("a");
+  ASSERT_TRUE(plan.blame("a"));
+  EXPECT_EQ(plan.num_processes(), 2) << "the slots of c";
+}
+
 TEST(HostPlan, MoreSlotsThanFitAnIntegerAreAsManyAsFit) {
   std::string hosts = "bad,a:1";
   for (int i = 0; i < 2049; ++i) {
@@ -339,6 +370,19 @@ TEST_F(LaunchRecord, AnotherHashIsNoSuccess) {
   }
   EXPECT_EQ(joint().verdict, RankVerdict::kDisagree);
   EXPECT_THAT(joint().what, HasSubstr("rank 1 ended with xxh3:9"));
+}
+
+TEST_F(LaunchRecord, ANodeIsKnownByItsAddresses) {
+  write_node(path_, {.launch = launch_, .rank = 1, .host = "b", .addresses = {1, 0x0A010004U}});
+  write_node(path_, {.launch = launch_, .rank = 3, .host = "b", .addresses = {7}});
+  write_node(path_, {.launch = launch_, .rank = 4, .host = "c", .addresses = {8}});
+  write_node(path_, {.launch = {.id = "old"}, .rank = 5, .host = "b", .addresses = {9}});
+  std::ofstream(path_ / "node-6.json") << R"({"launch":"a","attempt":2,"rank":6,"host":"b")";
+  EXPECT_THAT(read_addresses(path_, launch_, "b"),
+              ::testing::UnorderedElementsAre(1U, 0x0A010004U, 7U));
+  EXPECT_EQ(joint().num_recorded, 0);
+  remove_records(path_);
+  EXPECT_TRUE(read_addresses(path_, launch_, "b").empty());
 }
 
 TEST_F(LaunchRecord, OnlyRecordsAreRemoved) {

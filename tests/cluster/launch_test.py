@@ -400,6 +400,21 @@ class Policies(LaunchTest):
             self.assertIn("-n 4 --host a:2,b:2", command)
         self.assertIn("-n 2 --host a:2 ", commands[2])
 
+    def test_a_host_is_left_out_by_the_name_that_the_ranks_give_it(self):
+        lines = {"late": "[rank 0] [World] waited 2 s in sync: ranks {1} did not arrive:\n  rank 1: not started; host b",
+                 "memory": "[rank 1] [ShardGuard] memory of b: rank 1 found parameters changed since update 3, where"}
+        for name, line in lines.items():
+            for hosts, left_out in (("a.example:2,b.example:2", True), ("a:2,c:2", False)):
+                with self.subTest(name, hosts=hosts):
+                    commands = self.directory / f"{name}-{left_out}"
+                    script = f"echo \"$@\" >> {commands}\nprintf '%s\\n' '{line}' >&2\nexit 75\n"
+                    options = ("-n", "4", "--host", hosts, *self.fake(script))
+                    text = self.finish(self.launch(self.directory / "named", options=options), 75).text
+                    self.assertEqual("b.example was named twice and is left out" in text, left_out)
+                    self.assertEqual("b was named, but is none of the hosts" in text, not left_out)
+                    words = "-n 2 --host a.example:2 " if left_out else f"-n 4 --host {hosts} "
+                    self.assertIn(words, commands.read_text().splitlines()[2])
+
     def test_a_lost_host_that_cannot_be_reached_again_is_left_out(self):
         out = self.directory / "unreachable"
         script = ("echo \"$@\" >> commands\n"
