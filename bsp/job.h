@@ -38,6 +38,7 @@ class Job {
   void run_lane(int rank, int lane, const std::function<void(World&)>& body);
   std::unique_ptr<World> make_world(int rank, int lane);
   void report(int rank, const std::string& what, ExitCode exit_code);
+  void say_remedy(ExitCode exit_code) const;
   void end_lane(int rank);
 
   Parts parts_;

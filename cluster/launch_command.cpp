@@ -44,6 +44,8 @@ constexpr std::pair<const char*, const char*> kParameters[] = {
     {"oob_tcp_keepalive_probes", "3"}, {"orte_startup_timeout", "120"},
     {"orte_enable_recovery", "0"},     {"orte_abort_on_non_zero_status", "1"}};
 
+constexpr std::chrono::seconds kPatienceWithFiles{10};
+
 std::chrono::milliseconds milliseconds_of(double seconds) {
   return std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000.0));
 }
@@ -180,10 +182,14 @@ class Launcher {
       remove_records(run_.launch_records());
     }
     HangWatch watch(run_.launch_records(), milliseconds_of(arguments_.hang_seconds));
+    bool said_blind = false;
     std::optional<WatchedRank> culprit;
     const ProcessEnd end =
         run_mpirun(command(), signals, caretaker_, limits, [&]() -> std::optional<std::string> {
           culprit = arguments_.hang_seconds > 0.0 ? watch.look() : std::nullopt;
+          if (watch.waits() > kPatienceWithFiles && !std::exchange(said_blind, true)) {
+            say("the run directory does not answer: whether the ranks move cannot be seen");
+          }
           return culprit ? std::optional(culprit->to_text()) : std::nullopt;
         });
     remove_hostfiles(::getpid());

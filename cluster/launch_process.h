@@ -9,8 +9,8 @@
 // - Processes that mpirun leaves behind become children of the launcher and are killed; also when
 //   mpirun itself hangs after it has reported a failure.
 //
-// Single-threaded: one SignalInbox must exist before, which takes the signals out of their usual
-// way.
+// One SignalInbox must exist before, which takes the signals out of their usual way; threads that
+// exist must have them blocked.
 #pragma once
 
 #include <chrono>

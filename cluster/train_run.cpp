@@ -249,8 +249,7 @@ std::string TrainRun::remedy(ExitCode exit_code) const {
   std::string text;
   if (exit_code == ExitCode::kStoppedResumable) {
     text = fmt::format(
-        "\nif the missing ranks were slow rather than lost, raise bsp.sync_deadline_seconds (now "
-        "{})",
+        "if the missing ranks were slow rather than lost, raise bsp.sync_deadline_seconds (now {})",
         setup_.config.bsp.sync_deadline_seconds);
   }
   const std::lock_guard lock(open_run_mutex_);
@@ -259,7 +258,8 @@ std::string TrainRun::remedy(ExitCode exit_code) const {
   }
   try {
     if (const auto newest = paramserver::newest_checkpoint(open_run_->checkpoints())) {
-      text += fmt::format("\nthe newest checkpoint is {}\nto continue:\n  {}", newest->string(),
+      text += fmt::format("{}the newest checkpoint is {}\nto continue:\n  {}",
+                          text.empty() ? "" : "\n", newest->string(),
                           open_run_->resume_command(launch_));
     }
   } catch (const std::exception&) {

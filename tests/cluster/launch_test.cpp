@@ -1,5 +1,7 @@
 // The parts of `superstep launch` that need no job: decisions, hosts, records, the watch. What
 // mpirun prints: launch_diagnosis_test.cpp.
+#include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -13,6 +15,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "cluster/launch_hosts.h"
 #include "cluster/launch_network.h"
@@ -426,6 +429,33 @@ TEST_F(LaunchRecord, TheWatchIsQuietWhileAnyRankMoves) {
     EXPECT_FALSE(watch.look());
     std::this_thread::sleep_for(milliseconds(30));
   }
+}
+
+TEST(HangWatch, FilesThatDoNotComeAreNoHang) {
+  const std::vector<WatchedRank> ranks = {
+      {.rank = 1, .host = "b", .calls = 3, .state = "waiting", .phase = {}, .site = {}}};
+  std::atomic<bool> hangs = false;
+  HangWatch watch(
+      [&] {
+        while (hangs.load()) {
+          std::this_thread::sleep_for(milliseconds(1));
+        }
+        return ranks;
+      },
+      milliseconds(300));
+  EXPECT_FALSE(watch.look());
+  EXPECT_EQ(watch.waits().count(), 0);
+  hangs = true;
+  const Stopwatch stopwatch;
+  while (stopwatch.elapsed() < milliseconds(700)) {
+    EXPECT_FALSE(watch.look());
+  }
+  EXPECT_GT(watch.waits(), milliseconds(300));
+  hangs = false;
+  EXPECT_FALSE(watch.look()) << "the ranks may not have been able to write";
+  EXPECT_EQ(watch.waits().count(), 0);
+  std::this_thread::sleep_for(milliseconds(310));
+  ASSERT_TRUE(watch.look());
 }
 
 TEST_F(LaunchRecord, OfEqualRanksTheOneWhoseFileIsOldestIsNamed) {
