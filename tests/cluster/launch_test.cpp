@@ -89,6 +89,31 @@ TEST(RestartPolicy, AStopThatWasAskedForIsResumableAndNotRestarted) {
   EXPECT_EQ(wall_time.exit_code, 75);
 }
 
+TEST(RestartPolicy, AFailureThatCameBeforeAStopIsNotHidden) {
+  for (const int code : {2, 3, 4, 5, 6, 7}) {
+    const Decision decision = first_decision({.exit_code = code, .stop_requested = true});
+    EXPECT_EQ(decision.verdict, Verdict::kGiveUp) << code;
+    EXPECT_EQ(decision.exit_code, code);
+  }
+  const Decision differ = first_decision(
+      {.exit_code = 75, .ranks = RankVerdict::kDisagree, .stop_requested = true});
+  EXPECT_EQ(differ.exit_code, 5);
+}
+
+TEST(RestartPolicy, AStopThatWasNotRecordedNamesTheEndAndTheLastCheckpoint) {
+  AttemptResult result = killed_at(40);
+  result.stop_requested = true;
+  const Decision killed = first_decision(result);
+  EXPECT_EQ(killed.exit_code, 75);
+  EXPECT_THAT(killed.reason, HasSubstr("exit code 137"));
+  EXPECT_THAT(killed.reason, HasSubstr("the last checkpoint is that of superstep 40"));
+  result.checkpoint_superstep = -1;
+  EXPECT_THAT(first_decision(result).reason, HasSubstr("there is no checkpoint"));
+  const Decision whole = first_decision(
+      {.exit_code = 75, .ranks = RankVerdict::kStopped, .stop_requested = true});
+  EXPECT_EQ(whole.reason, "stopped as asked");
+}
+
 TEST(RestartPolicy, AStopThatCameAfterTheLastSuperstepIsDone) {
   EXPECT_EQ(
       first_decision({.exit_code = 0, .ranks = RankVerdict::kFinished, .stop_requested = true})
