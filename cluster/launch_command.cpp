@@ -26,6 +26,7 @@
 #include "cluster/launcher_check.h"
 #include "cluster/provenance.h"
 #include "cluster/run_directory.h"
+#include "cluster/run_opening.h"
 #include "cluster/signal_inbox.h"
 #include "paramserver/checkpoint.h"
 
@@ -75,6 +76,7 @@ class Launcher {
 
   int run() {
     SignalInbox signals;
+    compare_deadlines();
     if (arguments_.train.resume) {
       policy_.continue_from(find_newest_checkpoint());
     }
@@ -102,6 +104,23 @@ class Launcher {
     if (!arguments_.train.resume && run_on_disk()) {
       throw InvalidArgument(kLaunch, fmt::format("--out {} holds a run. To continue it:\n  {}",
                                                  run_.root().string(), resume_command()));
+    }
+  }
+
+  // The ranks say more about one that is late than can be seen from outside: they should come first.
+  void compare_deadlines() const {
+    if (arguments_.hang_seconds <= 0.0) {
+      return;
+    }
+    try {
+      const double deadline = parse_arguments(arguments_.train).config.bsp.sync_deadline_seconds;
+      if (deadline >= arguments_.hang_seconds) {
+        say(fmt::format("--hang {} is not above bsp.sync_deadline_seconds = {}: a rank that hangs "
+                        "ends the job before the others name it with its call and stack",
+                        arguments_.hang_seconds, deadline));
+      }
+    } catch (const Error&) {
+      // The ranks say what is wrong with the configuration.
     }
   }
 

@@ -303,6 +303,13 @@ class Policies(LaunchTest):
         for command in (self.directory / "commands").read_text().splitlines():
             self.assertEqual(command.count("--resume"), 1)
 
+    def test_a_hang_that_is_noticed_before_the_deadline_of_the_ranks_is_said(self):
+        for arguments, is_said in (((), True), (("--set", "bsp.sync_deadline_seconds=3"), False)):
+            with self.subTest(arguments):
+                options = ("--hang", "5", *self.fake("exit 2\n"))
+                text = self.finish(self.launch(self.directory / "hang", *arguments, options=options), 2).text
+                self.assertEqual("--hang 5 is not above bsp.sync_deadline_seconds = 60" in text, is_said, text)
+
     def test_signals_that_were_ignored_stay_ignored(self):
         script = "sleep 1\nexit 2\n"
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
