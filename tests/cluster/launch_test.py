@@ -445,14 +445,16 @@ class Policies(LaunchTest):
         self.assertIn("cannot start \"/nonexistent/mpirun\"", outcome.text)
 
     def test_mpirun_is_told_what_a_supervised_job_needs(self):
-        out = self.directory / "parameters"
-        self.finish(self.launch(out, options=("--mca", "oob_tcp_keepalive_time", "7",
-                                              *self.fake("echo \"$@\" >> command\nexit 2\n"))), 2)
-        command = (self.directory / "command").read_text()
-        for words in ("oob_tcp_keepalive_intvl 2", "oob_tcp_keepalive_probes 3", "orte_startup_timeout 120",
-                      "orte_enable_recovery 0", "oob_tcp_keepalive_time 7"):
-            self.assertIn(words, command)
-        self.assertEqual(command.count("oob_tcp_keepalive_time"), 1)
+        for options, seconds in (((), 5), (("--mca", "oob_tcp_keepalive_time", "7"), 7)):
+            with self.subTest(seconds=seconds):
+                script = self.fake("echo \"$@\" > command\nexit 2\n")
+                self.finish(self.launch(self.directory / "parameters", options=(*options, *script)), 2)
+                command = (self.directory / "command").read_text()
+                for words in ("oob_tcp_keepalive_intvl 2", "oob_tcp_keepalive_probes 3", "orte_startup_timeout 120",
+                              "orte_enable_recovery 0", "orte_abort_on_non_zero_status 1",
+                              f"oob_tcp_keepalive_time {seconds}"):
+                    self.assertIn(f"--mca {words} ", command)
+                self.assertEqual(command.count("oob_tcp_keepalive_time"), 1)
 
 
 class Usage(LaunchTest):
