@@ -244,6 +244,12 @@ class Job:
         table = processes()
         return [pid for pid in descendants(self.process.pid) if table.get(pid, (0, ""))[1] in ("mpirun", "orterun")]
 
+    def daemons(self):
+        """Of mpirun, on other nodes."""
+        table = processes()
+        found = {*descendants(self.process.pid), *self.processes_elsewhere()}
+        return [pid for pid in found if table.get(pid, (0, ""))[1] == "orted"]
+
     def attempts(self):
         try:
             return [json.loads(line) for line in (self.out / "launch.jsonl").read_text().splitlines()]
