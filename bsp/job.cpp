@@ -134,8 +134,8 @@ void Job::report(int rank, const std::string& what, ExitCode exit_code) {
 
 // A remedy may read files, and a file system may hang: then the job ends without it.
 void Job::say_remedy(ExitCode exit_code) const {
-  std::future<std::string> remedy = call_detached(
-      [remedy = parts_.options.remedy, exit_code] { return remedy(exit_code); });
+  std::future<std::string> remedy =
+      call_detached([remedy = parts_.options.remedy, exit_code] { return remedy(exit_code); });
   if (remedy.wait_for(kRemedyLimit) == std::future_status::ready) {
     if (const std::string text = remedy.get(); !text.empty()) {
       say_line(text);

@@ -107,7 +107,8 @@ class Launcher {
     }
   }
 
-  // The ranks say more about one that is late than can be seen from outside: they should come first.
+  // The ranks say more about one that is late than can be seen from outside: they should come
+  // first.
   void compare_deadlines() const {
     if (arguments_.hang_seconds <= 0.0) {
       return;
@@ -115,7 +116,8 @@ class Launcher {
     try {
       const double deadline = parse_arguments(arguments_.train).config.bsp.sync_deadline_seconds;
       if (deadline >= arguments_.hang_seconds) {
-        say(fmt::format("--hang {} is not above bsp.sync_deadline_seconds = {}: a rank that hangs "
+        say(
+            fmt::format("--hang {} is not above bsp.sync_deadline_seconds = {}: a rank that hangs "
                         "ends the job before the others name it with its call and stack",
                         arguments_.hang_seconds, deadline));
       }
@@ -217,11 +219,11 @@ class Launcher {
     const JointOutcome outcome =
         read_outcomes(run_.launch_records(), {.id = id_, .attempt = attempt_});
     const AttemptResult result{.exit_code = end.exit_code,
-                         .ranks = outcome.verdict,
-                         .stop_requested = end.stop_requested,
-                         .hung = end.hung,
-                         .run_on_disk = run_on_disk(),
-                         .checkpoint_superstep = find_newest_checkpoint()};
+                               .ranks = outcome.verdict,
+                               .stop_requested = end.stop_requested,
+                               .hung = end.hung,
+                               .run_on_disk = run_on_disk(),
+                               .checkpoint_superstep = find_newest_checkpoint()};
     Decision decision = policy_.after(result);
     if (decision.verdict == Verdict::kRestart) {
       blame(end.hung && culprit     ? culprit->host
@@ -237,9 +239,8 @@ class Launcher {
     if (named.empty() || hosts_.hosts().empty()) {
       return;
     }
-    const std::optional<std::string> host =
-        hosts_.find(named, read_addresses(run_.launch_records(), {.id = id_, .attempt = attempt_},
-                                          named));
+    const std::optional<std::string> host = hosts_.find(
+        named, read_addresses(run_.launch_records(), {.id = id_, .attempt = attempt_}, named));
     if (!host) {
       say(fmt::format("{} was named, but is none of the hosts and cannot be left out", named));
     } else if (hosts_.blame(*host)) {

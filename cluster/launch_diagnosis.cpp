@@ -160,10 +160,10 @@ void Diagnosis::look_for_changed_memory(std::string_view line) {
   const std::optional<int> rank = finder ? take_number<int>(*finder) : std::nullopt;
   if (rank && !host.empty() && finder->starts_with(" found ") &&
       after(*finder, " changed since update ")) {
-    named_ = {.rank = *rank,
-              .host = std::string(host),
-              .what = fmt::format("rank {} on {} found memory changed where nobody wrote", *rank,
-                                  host)};
+    named_ = {
+        .rank = *rank,
+        .host = std::string(host),
+        .what = fmt::format("rank {} on {} found memory changed where nobody wrote", *rank, host)};
   }
 }
 

@@ -224,8 +224,8 @@ std::optional<std::string> HostPlan::find(const std::string& host,
     }
   }
   for (const Host& other : hosts_) {
-    const auto own =
-        addresses.empty() ? std::nullopt : addresses_of(std::span<const std::string>(&other.name, 1));
+    const auto own = addresses.empty() ? std::nullopt
+                                       : addresses_of(std::span<const std::string>(&other.name, 1));
     if (own && std::find(addresses.begin(), addresses.end(), own->front()) != addresses.end()) {
       return other.name;
     }

@@ -66,7 +66,7 @@ class HostPlan {
   Source source_ = Source::kNone;
   std::string source_option_;  // "--hostfile" or "--host", as given
   std::string source_value_;
-  std::vector<Host> hosts_;  // that remain
+  std::vector<Host> hosts_;    // that remain
   std::size_t num_hosts_ = 0;  // at first
   bool changed_ = false;
   std::optional<int> num_processes_;

@@ -20,8 +20,8 @@ constexpr int code(ExitCode exit_code) {
   return static_cast<int>(exit_code);
 }
 
-// Of something that was read: once it was as it must be, it is so again, or soon. A directory that a
-// dying process still holds, a file system that is away for a moment.
+// Of something that was read: once it was as it must be, it is so again, or soon. A directory that
+// a dying process still holds, a file system that is away for a moment.
 bool may_pass(int exit_code) {
   return exit_code == code(ExitCode::kUsage) || exit_code == code(ExitCode::kBadData) ||
          exit_code == code(ExitCode::kBadCheckpoint);
@@ -57,14 +57,15 @@ Decision after_unrecorded_stop(const AttemptResult& result) {
   if (would_come_back(result.exit_code) || result.exit_code == code(ExitCode::kCorruption)) {
     return give_up(result.exit_code, fmt::format("{}, when a stop had been asked for", end));
   }
-  const std::string last = result.checkpoint_superstep < 0
-                               ? "there is no checkpoint"
-                               : fmt::format("the last checkpoint is that of superstep {}",
-                                             result.checkpoint_superstep);
-  return give_up(code(ExitCode::kStoppedResumable),
-                 fmt::format("stopped as asked, but not every rank recorded a stop of its own ({}): "
-                             "{}",
-                             end, last));
+  const std::string last =
+      result.checkpoint_superstep < 0
+          ? "there is no checkpoint"
+          : fmt::format("the last checkpoint is that of superstep {}", result.checkpoint_superstep);
+  return give_up(
+      code(ExitCode::kStoppedResumable),
+      fmt::format("stopped as asked, but not every rank recorded a stop of its own ({}): "
+                  "{}",
+                  end, last));
 }
 
 }  // namespace

@@ -1,8 +1,9 @@
 // What every rank of a supervised run writes at its end, and how the launcher reads it.
 //
 // A process that `superstep launch` started finds the launch and the attempt in its environment.
-// When its training begins, each node writes its names; when it has ended, each rank writes RUN_DIR/launch/rank-<rank>.json, whole or not at
-// all. mpirun's exit code alone does not prove that a job is complete; these files do.
+// When its training begins, each node writes its names; when it has ended, each rank writes
+// RUN_DIR/launch/rank-<rank>.json, whole or not at all. mpirun's exit code alone does not prove
+// that a job is complete; these files do.
 #pragma once
 
 #include <cstdint>

@@ -89,8 +89,8 @@ class Preparer {
   std::vector<std::string> command_;
 };
 
-// A training that is asked to stop while it is being set up ends in order, too. The launcher has its
-// own way with signals (cluster/signal_inbox.h).
+// A training that is asked to stop while it is being set up ends in order, too. The launcher has
+// its own way with signals (cluster/signal_inbox.h).
 void take_signals(const Command& command) {
   if (std::holds_alternative<LaunchArguments>(command)) {
     survive_lost_readers();

@@ -258,9 +258,9 @@ std::string TrainRun::remedy(ExitCode exit_code) const {
   }
   try {
     if (const auto newest = paramserver::newest_checkpoint(open_run_->checkpoints())) {
-      text += fmt::format("{}the newest checkpoint is {}\nto continue:\n  {}",
-                          text.empty() ? "" : "\n", newest->string(),
-                          open_run_->resume_command(launch_));
+      text +=
+          fmt::format("{}the newest checkpoint is {}\nto continue:\n  {}", text.empty() ? "" : "\n",
+                      newest->string(), open_run_->resume_command(launch_));
     }
   } catch (const std::exception&) {
     // The error being reported is the one to know about.

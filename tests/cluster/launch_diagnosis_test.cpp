@@ -94,7 +94,8 @@ TEST(Diagnosis, NamesTheHostWhoseMemoryChanged) {
   Diagnosis diagnosis;
   diagnosis.feed(
       "[rank 2] [ShardGuard] memory of node-b: rank 2 found optimizer state 0 changed since update "
-      "21, where nobody wrote: block 0 (elements 0 to 4095): got 1, expected 2. Suspect the memory\n");
+      "21, where nobody wrote: block 0 (elements 0 to 4095): got 1, expected 2. Suspect the "
+      "memory\n");
   ASSERT_TRUE(diagnosis.named());
   EXPECT_EQ(diagnosis.named()->rank, 2);
   EXPECT_EQ(diagnosis.named()->host, "node-b");
@@ -102,7 +103,8 @@ TEST(Diagnosis, NamesTheHostWhoseMemoryChanged) {
 
 constexpr const char* kLate =
     "[rank 0] [World] waited 2.00 s in sync at a.cpp:1, superstep 4: ranks {1, 2} did not arrive:\n"
-    "  rank 1: computing in superstep 4, phase \"backward\", last call sync at a.cpp:1; host node-b\n";
+    "  rank 1: computing in superstep 4, phase \"backward\", last call sync at a.cpp:1; host "
+    "node-b\n";
 
 TEST(Diagnosis, NamesTheHostOfRanksThatDidNotArrive) {
   Diagnosis diagnosis;

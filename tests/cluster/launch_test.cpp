@@ -95,8 +95,8 @@ TEST(RestartPolicy, AFailureThatCameBeforeAStopIsNotHidden) {
     EXPECT_EQ(decision.verdict, Verdict::kGiveUp) << code;
     EXPECT_EQ(decision.exit_code, code);
   }
-  const Decision differ = first_decision(
-      {.exit_code = 75, .ranks = RankVerdict::kDisagree, .stop_requested = true});
+  const Decision differ =
+      first_decision({.exit_code = 75, .ranks = RankVerdict::kDisagree, .stop_requested = true});
   EXPECT_EQ(differ.exit_code, 5);
 }
 
@@ -109,8 +109,8 @@ TEST(RestartPolicy, AStopThatWasNotRecordedNamesTheEndAndTheLastCheckpoint) {
   EXPECT_THAT(killed.reason, HasSubstr("the last checkpoint is that of superstep 40"));
   result.checkpoint_superstep = -1;
   EXPECT_THAT(first_decision(result).reason, HasSubstr("there is no checkpoint"));
-  const Decision whole = first_decision(
-      {.exit_code = 75, .ranks = RankVerdict::kStopped, .stop_requested = true});
+  const Decision whole =
+      first_decision({.exit_code = 75, .ranks = RankVerdict::kStopped, .stop_requested = true});
   EXPECT_EQ(whole.reason, "stopped as asked");
 }
 
@@ -236,8 +236,10 @@ TEST(HostPlan, TheLastHostAndUnknownHostsStay) {
 }
 
 TEST(HostPlan, AHostIsFoundByTheNamesThatOthersGiveIt) {
-  const HostPlan plan = plan_of({"--host", "node-a.one,node-a.two,node-b.one,c,10.1.0.4,10.1.0.44"});
-  const auto found = [&](const std::string& name, const std::vector<std::uint32_t>& addresses = {}) {
+  const HostPlan plan =
+      plan_of({"--host", "node-a.one,node-a.two,node-b.one,c,10.1.0.4,10.1.0.44"});
+  const auto found = [&](const std::string& name,
+                         const std::vector<std::uint32_t>& addresses = {}) {
     return plan.find(name, addresses).value_or("none");
   };
   EXPECT_EQ(found("node-b.one"), "node-b.one");
