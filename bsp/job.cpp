@@ -116,16 +116,13 @@ void Job::run_lane(int rank, int lane, const std::function<void(World&)>& body) 
 
 void Job::report(int rank, const std::string& what, ExitCode exit_code) {
   failure_.raise(rank, what, exit_code);
-  bool is_new = false;
-  {
-    const std::lock_guard lock(mutex_);
-    is_new = reported_.insert(what).second;
-    if (is_new) {
-      say_line(fmt::format("[rank {}] {}", rank, what));
+  // One lane after the other: none ends the job before what another one has to say is said.
+  const std::lock_guard lock(report_mutex_);
+  if (reported_.insert(what).second) {
+    say_line(fmt::format("[rank {}] {}", rank, what));
+    if (parts_.options.remedy) {
+      say_remedy(exit_code);
     }
-  }
-  if (is_new && parts_.options.remedy) {
-    say_remedy(exit_code);
   }
   if (parts_.abort) {
     parts_.abort(failure_.exit_code());

@@ -48,7 +48,9 @@ class Job {
 
   std::mutex mutex_;
   std::condition_variable lane_ended_;
-  std::set<int> running_;           // ranks
+  std::set<int> running_;  // ranks
+
+  std::mutex report_mutex_;
   std::set<std::string> reported_;  // messages on standard error: each once
 };
 

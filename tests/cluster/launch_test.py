@@ -101,12 +101,12 @@ class LaunchTest(ResumeTest):
         self.jobs |= {job_of(pid) for pid in pids}
         return pids
 
-    def wait_until_started(self, process):
-        """Its mpirun, fake or not."""
+    def wait_for_file(self, name):
+        """Of a fake mpirun, whose directory is that of the test."""
         deadline = time.monotonic() + 20
-        while not descendants(process.pid) and time.monotonic() < deadline:
+        while not (self.directory / name).exists() and time.monotonic() < deadline:
             time.sleep(0.02)
-        self.assertTrue(descendants(process.pid))
+        self.assertTrue((self.directory / name).exists())
 
     def expect_nothing_left(self, out=None):
         if out is not None:
@@ -295,7 +295,8 @@ class Policies(LaunchTest):
         self.train("--set", "train.max_supersteps=8", out=out)
         before = sorted(path.name for path in out.iterdir())
         options = self.fake("echo \"$@\" >> commands\nexit 137\n")
-        self.expect_failure(self.finish(self.launch(out, options=options), 2), 2, r"holds a run\. To continue it:\n  .* --resume")
+        outcome = self.finish(self.launch(out, options=options), 2)
+        self.assertRegex(outcome.text, r"holds a run\. To continue it:\n  .* --resume")
         self.assertFalse((self.directory / "commands").exists())
         self.assertEqual(sorted(path.name for path in out.iterdir()), before)
         self.finish(self.launch(out, "--resume", options=options), 137)
@@ -311,13 +312,12 @@ class Policies(LaunchTest):
                 self.assertEqual("--hang 5 is not above bsp.sync_deadline_seconds = 60" in text, is_said, text)
 
     def test_signals_that_were_ignored_stay_ignored(self):
-        script = "sleep 1\nexit 2\n"
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
             with self.subTest(signal=number):
-                out = self.directory / "ignored"
-                process = self.launch(out, options=self.fake(script), restore_signals=False,
+                script = f": > started{int(number)}\nsleep 1\nexit 2\n"
+                process = self.launch(self.directory / "ignored", options=self.fake(script),
                                       preexec_fn=lambda number=number: signal.signal(number, signal.SIG_IGN))
-                self.wait_until_started(process)
+                self.wait_for_file(f"started{int(number)}")
                 process.send_signal(number)
                 self.assertNotIn("came", self.finish(process, 2).stderr)
 
@@ -366,9 +366,7 @@ class Policies(LaunchTest):
     def test_a_stop_that_comes_before_mpirun_can_pass_it_on_is_not_lost(self):
         script = "trap '' USR1\n: > started\nsleep 1.2\ntrap 'exit 75' USR1\nwhile :; do sleep 0.1; done\n"
         process = self.launch(self.directory / "early", options=("--grace", "20", *self.fake(script)))
-        deadline = time.monotonic() + 20
-        while not (self.directory / "started").exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
+        self.wait_for_file("started")
         process.send_signal(signal.SIGTERM)
         self.assertNotIn("did not end within", self.finish(process, 75).text)
 
@@ -376,9 +374,7 @@ class Policies(LaunchTest):
         out = self.directory / "deaf"
         script = "trap '' USR1 TERM INT HUP\necho $$ > pid\nwhile :; do sleep 0.1; done\n"
         process = self.launch(out, options=("--grace", "0.3", *self.fake(script)))
-        deadline = time.monotonic() + 10
-        while not (self.directory / "pid").exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
+        self.wait_for_file("pid")
         process.send_signal(signal.SIGTERM)
         begin = time.monotonic()
         outcome = self.finish(process, 75)
