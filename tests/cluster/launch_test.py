@@ -404,7 +404,7 @@ class Policies(LaunchTest):
         self.assertIn("-n 2 --host a:2 ", commands[2])
 
     def test_a_host_is_left_out_by_the_name_that_the_ranks_give_it(self):
-        lines = {"late": "[rank 0] [World] waited 2 s in sync: ranks {1} did not arrive:\n  rank 1: not started; host b",
+        lines = {"late": "[rank 0] [World] waited 2 s: ranks {1} did not arrive:\n  rank 1: not started; host b",
                  "memory": "[rank 1] [ShardGuard] memory of b: rank 1 found parameters changed since update 3, where"}
         for name, line in lines.items():
             for hosts, left_out in (("a.example:2,b.example:2", True), ("a:2,c:2", False)):
