@@ -39,8 +39,9 @@ struct EnvironmentOptions {
   // so that the path between nodes can be tested on one machine.
   int ranks_per_node = 0;
   std::chrono::milliseconds sync_deadline{60'000};
-  // What to do about a rank that failed with this code; appended to its report, on the failing
-  // rank's thread. May be empty, may return nothing. Must not throw.
+  // What to do about a rank that failed with this code; said after its report, unless it takes too
+  // long to be found. Called on a thread of its own, which may be left behind when the process
+  // ends. May be empty, may return nothing. Must not throw.
   std::function<std::string(ExitCode)> remedy = {};
   // Where this process writes what its ranks do (bsp/status_recorder.h); empty: nowhere.
   std::filesystem::path status_file = {};

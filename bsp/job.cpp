@@ -5,12 +5,15 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <future>
 #include <thread>
 #include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 
+#include "base/clock.h"
+#include "base/detached_call.h"
 #include "bsp/stack_dump.h"
 #include "bsp/status_recorder.h"
 #include "bsp/world_state.h"
@@ -21,6 +24,15 @@ namespace {
 
 // How long lanes that were released may take to end before the process does.
 constexpr std::chrono::seconds kGrace{3};
+// What a remedy may take to be found.
+constexpr std::chrono::seconds kRemedyLimit{2};
+
+// One write: ranks do not mix.
+void say_line(const std::string& text) {
+  const std::string line = text + '\n';
+  std::fwrite(line.data(), 1, line.size(), stderr);
+  std::fflush(stderr);
+}
 
 int ranks_on_machine_of(const Topology& topology, int process) {
   const auto first_rank = static_cast<std::size_t>(
@@ -104,18 +116,33 @@ void Job::run_lane(int rank, int lane, const std::function<void(World&)>& body) 
 
 void Job::report(int rank, const std::string& what, ExitCode exit_code) {
   failure_.raise(rank, what, exit_code);
-  {
-    const std::lock_guard lock(mutex_);
-    if (reported_.insert(what).second) {
-      const std::string remedy = parts_.options.remedy ? parts_.options.remedy(exit_code) : "";
-      const std::string line =
-          fmt::format("[rank {}] {}{}\n", rank, what, remedy);  // one write: ranks do not mix
-      std::fwrite(line.data(), 1, line.size(), stderr);
-      std::fflush(stderr);
+  // One lane after the other: none ends the job before what another one has to say is said.
+  const std::lock_guard lock(report_mutex_);
+  if (reported_.insert(what).second) {
+    say_line(fmt::format("[rank {}] {}", rank, what));
+    if (parts_.options.remedy) {
+      say_remedy(exit_code);
     }
   }
   if (parts_.abort) {
     parts_.abort(failure_.exit_code());
+  }
+}
+
+// A remedy may read files, and a file system may hang: then the job ends without it.
+void Job::say_remedy(ExitCode exit_code) const {
+  std::future<std::string> remedy =
+      call_detached([remedy = parts_.options.remedy, exit_code] { return remedy(exit_code); });
+  if (remedy.wait_for(kRemedyLimit) == std::future_status::ready) {
+    if (const std::string text = remedy.get(); !text.empty()) {
+      say_line(text);
+    }
+    return;
+  }
+  say_line(fmt::format("how to go on was not found within {}: does the file system hang?",
+                       format_duration(kRemedyLimit)));
+  if (!parts_.abort) {  // the call may still look at what its caller would destroy
+    std::_Exit(static_cast<int>(failure_.exit_code()));
   }
 }
 
@@ -131,9 +158,8 @@ void Job::end_lane(int rank) {
     return;
   }
   const std::vector<int> ranks(running_.begin(), running_.end());
-  const std::string line = fmt::format("[rank {}] ranks {} do not end: ending the process\n", rank,
-                                       describe_ranks(ranks));
-  std::fwrite(line.data(), 1, line.size(), stderr);
+  say_line(fmt::format("[rank {}] ranks {} do not end: ending the process", rank,
+                       describe_ranks(ranks)));
   std::fflush(nullptr);
   std::_Exit(static_cast<int>(failure_.exit_code()));
 }

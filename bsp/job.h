@@ -38,6 +38,7 @@ class Job {
   void run_lane(int rank, int lane, const std::function<void(World&)>& body);
   std::unique_ptr<World> make_world(int rank, int lane);
   void report(int rank, const std::string& what, ExitCode exit_code);
+  void say_remedy(ExitCode exit_code) const;
   void end_lane(int rank);
 
   Parts parts_;
@@ -47,7 +48,9 @@ class Job {
 
   std::mutex mutex_;
   std::condition_variable lane_ended_;
-  std::set<int> running_;           // ranks
+  std::set<int> running_;  // ranks
+
+  std::mutex report_mutex_;
   std::set<std::string> reported_;  // messages on standard error: each once
 };
 

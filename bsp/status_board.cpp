@@ -197,7 +197,9 @@ MissingReport report_missing(std::span<const RankStatus> statuses, const Awaited
   report.text = named.empty() ? "all ranks arrived, but messages between them are missing"
                               : fmt::format("ranks {} {}:", describe_ranks(named), what);
   for (const int rank : named) {
-    report.text += "\n  " + describe_missing(rank, statuses[static_cast<std::size_t>(rank)]);
+    const RankStatus& status = statuses[static_cast<std::size_t>(rank)];
+    report.text += "\n  " + describe_missing(rank, status) +
+                   (status.host.empty() ? "" : "; host " + status.host);
   }
   return report;
 }

@@ -58,6 +58,7 @@ struct RankStatus {
   std::int32_t thread_id = 0;
   // system_state() of its thread, asked on its machine, by StatusBoard::observe() only.
   std::string doing = {};
+  std::string host = {};  // where it runs, when whoever asks knows it
 };
 
 class StatusBoard {

@@ -211,8 +211,9 @@ std::byte* World::State::scratch_bytes(std::int64_t num_bytes) {
 void World::State::fail_deadline(std::chrono::milliseconds waited) {
   const internal::Topology& topology = team->topology();
   std::vector<internal::RankStatus> statuses = rank_context->statuses->ask(topology.root_rank_of);
-  for (internal::RankStatus& status : statuses) {
-    status.superstep = status.visible ? status.superstep : superstep;
+  for (std::size_t i = 0; i < statuses.size(); ++i) {
+    statuses[i].superstep = statuses[i].visible ? statuses[i].superstep : superstep;
+    statuses[i].host = topology.host_of[i];
   }
   const internal::MissingReport report = internal::report_missing(
       statuses, {.kind = log.last().kind, .context = team->context(), .calls = calls});

@@ -1,5 +1,5 @@
 #include <algorithm>
-#include <cstdio>
+#include <exception>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -26,6 +26,7 @@
 #include "cluster/launcher_check.h"
 #include "cluster/provenance.h"
 #include "cluster/run_directory.h"
+#include "cluster/run_opening.h"
 #include "cluster/signal_inbox.h"
 #include "paramserver/checkpoint.h"
 
@@ -43,6 +44,8 @@ constexpr std::pair<const char*, const char*> kParameters[] = {
     {"oob_tcp_keepalive_time", "5"},   {"oob_tcp_keepalive_intvl", "2"},
     {"oob_tcp_keepalive_probes", "3"}, {"orte_startup_timeout", "120"},
     {"orte_enable_recovery", "0"},     {"orte_abort_on_non_zero_status", "1"}};
+
+constexpr std::chrono::seconds kPatienceWithFiles{10};
 
 std::chrono::milliseconds milliseconds_of(double seconds) {
   return std::chrono::milliseconds(static_cast<std::int64_t>(seconds * 1000.0));
@@ -62,6 +65,7 @@ class Launcher {
     if (arguments_.train.dry_run) {
       throw InvalidArgument(kLaunch, "--dry-run trains nothing: run it without launch");
     }
+    require_own_run();
     std::error_code error;
     program_ = fs::read_symlink("/proc/self/exe", error);
     if (error) {
@@ -72,6 +76,10 @@ class Launcher {
 
   int run() {
     SignalInbox signals;
+    compare_deadlines();
+    if (arguments_.train.resume) {
+      policy_.continue_from(find_newest_checkpoint());
+    }
     while (true) {
       const Decision decision = attempt(signals);
       if (decision.verdict != Verdict::kRestart) {
@@ -80,8 +88,7 @@ class Launcher {
       const std::string when =
           decision.delay.count() == 0 ? "now" : "in " + format_duration(decision.delay);
       say(fmt::format("restart {} of at most {} {}, from {}", policy_.restarts(),
-                      arguments_.max_restarts, when,
-                      newest_ ? newest_->filename().string() : "the start"));
+                      arguments_.max_restarts, when, origin_));
       if (signals.stopped_within(decision.delay)) {
         return finish({.verdict = Verdict::kGiveUp,
                        .exit_code = static_cast<int>(ExitCode::kStoppedResumable),
@@ -92,6 +99,33 @@ class Launcher {
   }
 
  private:
+  // A restart continues what it finds, so that a run of somebody else must not be there at first.
+  void require_own_run() const {
+    if (!arguments_.train.resume && run_on_disk()) {
+      throw InvalidArgument(kLaunch, fmt::format("--out {} holds a run. To continue it:\n  {}",
+                                                 run_.root().string(), resume_command()));
+    }
+  }
+
+  // The ranks say more about one that is late than can be seen from outside: they should come
+  // first.
+  void compare_deadlines() const {
+    if (arguments_.hang_seconds <= 0.0) {
+      return;
+    }
+    try {
+      const double deadline = parse_arguments(arguments_.train).config.bsp.sync_deadline_seconds;
+      if (deadline >= arguments_.hang_seconds) {
+        say(
+            fmt::format("--hang {} is not above bsp.sync_deadline_seconds = {}: a rank that hangs "
+                        "ends the job before the others name it with its call and stack",
+                        arguments_.hang_seconds, deadline));
+      }
+    } catch (const Error&) {
+      // The ranks say what is wrong with the configuration.
+    }
+  }
+
   bool run_on_disk() const {
     std::error_code error;
     return fs::exists(run_.config(), error);
@@ -147,10 +181,18 @@ class Launcher {
     return words;
   }
 
-  void find_newest_checkpoint(AttemptResult& result) {
-    newest_ = paramserver::newest_checkpoint(run_.checkpoints());
-    result.checkpoint_superstep =
-        newest_ ? paramserver::CheckpointReader(*newest_).manifest().position.superstep : -1;
+  // The superstep of the newest valid one; -1: none. A file system that fails for a moment counts
+  // as one without.
+  std::int64_t find_newest_checkpoint() {
+    try {
+      const std::optional<fs::path> newest = paramserver::newest_checkpoint(run_.checkpoints());
+      origin_ = newest ? newest->filename().string() : "the start";
+      return newest ? paramserver::CheckpointReader(*newest).manifest().position.superstep : -1;
+    } catch (const std::exception& error) {
+      origin_ = "the newest checkpoint that the ranks can read";
+      say(fmt::format("the checkpoints cannot be read: {}", error.what()));
+      return -1;
+    }
   }
 
   Decision attempt(SignalInbox& signals) {
@@ -161,10 +203,14 @@ class Launcher {
       remove_records(run_.launch_records());
     }
     HangWatch watch(run_.launch_records(), milliseconds_of(arguments_.hang_seconds));
+    bool said_blind = false;
     std::optional<WatchedRank> culprit;
     const ProcessEnd end =
         run_mpirun(command(), signals, caretaker_, limits, [&]() -> std::optional<std::string> {
           culprit = arguments_.hang_seconds > 0.0 ? watch.look() : std::nullopt;
+          if (watch.waits() > kPatienceWithFiles && !std::exchange(said_blind, true)) {
+            say("the run directory does not answer: whether the ranks move cannot be seen");
+          }
           return culprit ? std::optional(culprit->to_text()) : std::nullopt;
         });
     remove_hostfiles(::getpid());
@@ -172,12 +218,12 @@ class Launcher {
     caretaker_.forget();
     const JointOutcome outcome =
         read_outcomes(run_.launch_records(), {.id = id_, .attempt = attempt_});
-    AttemptResult result{.exit_code = end.exit_code,
-                         .ranks = outcome.verdict,
-                         .stop_requested = end.stop_requested,
-                         .hung = end.hung,
-                         .run_on_disk = run_on_disk()};
-    find_newest_checkpoint(result);
+    const AttemptResult result{.exit_code = end.exit_code,
+                               .ranks = outcome.verdict,
+                               .stop_requested = end.stop_requested,
+                               .hung = end.hung,
+                               .run_on_disk = run_on_disk(),
+                               .checkpoint_superstep = find_newest_checkpoint()};
     Decision decision = policy_.after(result);
     if (decision.verdict == Verdict::kRestart) {
       blame(end.hung && culprit     ? culprit->host
@@ -189,10 +235,17 @@ class Launcher {
     return decision;
   }
 
-  void blame(const std::string& host) {
-    if (!host.empty() && hosts_.blame(host)) {
+  void blame(const std::string& named) {
+    if (named.empty() || hosts_.hosts().empty()) {
+      return;
+    }
+    const std::optional<std::string> host = hosts_.find(
+        named, read_addresses(run_.launch_records(), {.id = id_, .attempt = attempt_}, named));
+    if (!host) {
+      say(fmt::format("{} was named, but is none of the hosts and cannot be left out", named));
+    } else if (hosts_.blame(*host)) {
       const std::optional<int> processes = hosts_.num_processes();
-      say(fmt::format("{} was named twice and is left out; hosts left: {}{}", host,
+      say(fmt::format("{} was named twice and is left out; hosts left: {}{}", *host,
                       hosts_.hosts().size(),
                       processes ? fmt::format(", processes: {}", *processes) : ""));
     }
@@ -273,7 +326,7 @@ class Launcher {
   RunDirectory run_;
   Caretaker caretaker_;
   std::int64_t attempt_ = 0;
-  std::optional<fs::path> newest_;
+  std::string origin_;  // of the next attempt, for people
 };
 
 }  // namespace

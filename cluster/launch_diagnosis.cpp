@@ -60,6 +60,7 @@ std::string Diagnosis::take_line(std::string_view line_end) {
 
 std::string Diagnosis::finish() {
   std::string rest = take_line("");
+  end_late_ranks();
   if (!named_) {
     named_ = std::move(unreachable_);
   }
@@ -81,6 +82,12 @@ bool Diagnosis::is_for_people(std::string_view line) {
   }
   if (!named_) {
     look_for_wrong_rank(line);
+  }
+  if (!named_) {
+    look_for_changed_memory(line);
+  }
+  if (!named_) {
+    look_for_late_ranks(line);
   }
   if (!unreachable_) {
     look_for_unreachable_node(line);
@@ -139,6 +146,58 @@ void Diagnosis::look_for_wrong_rank(std::string_view line) {
               .host = std::string(host),
               .what = fmt::format("rank {} on {}{}", *rank, host, kWhat)};
   }
+}
+
+// Of the ranks (paramserver/shard_guard.cpp):
+// "[ShardGuard] memory of b: rank 1 found parameters changed since update 12, ..."
+void Diagnosis::look_for_changed_memory(std::string_view line) {
+  const std::optional<std::string_view> rest = after(line, "[ShardGuard] memory of ");
+  if (!rest) {
+    return;
+  }
+  const std::string_view host = rest->substr(0, rest->find(": rank "));
+  std::optional<std::string_view> finder = after(*rest, ": rank ");
+  const std::optional<int> rank = finder ? take_number<int>(*finder) : std::nullopt;
+  if (rank && !host.empty() && finder->starts_with(" found ") &&
+      after(*finder, " changed since update ")) {
+    named_ = {
+        .rank = *rank,
+        .host = std::string(host),
+        .what = fmt::format("rank {} on {} found memory changed where nobody wrote", *rank, host)};
+  }
+}
+
+// Of the ranks that wait (bsp/status_board.cpp):
+// "... ranks {1, 2} did not arrive:"
+// "  rank 1: computing in superstep 4, ...; host b"
+void Diagnosis::look_for_late_ranks(std::string_view line) {
+  if (after(line, "} did not arrive:") || after(line, "} arrived, but do not run:")) {
+    in_late_ranks_ = true;
+    late_.clear();
+    return;
+  }
+  std::optional<std::string_view> rest = in_late_ranks_ ? after(line, "  rank ") : std::nullopt;
+  const std::optional<int> rank = rest ? take_number<int>(*rest) : std::nullopt;
+  const std::optional<std::string_view> host = rank ? after(*rest, "; host ") : std::nullopt;
+  if (!host) {
+    end_late_ranks();
+    return;
+  }
+  late_.push_back({.rank = *rank,
+                   .host = std::string(first_word(*host)),
+                   .what = fmt::format("rank {} on {} did not arrive", *rank, first_word(*host))});
+}
+
+// Late ranks of several hosts accuse none: it may be what is between them.
+void Diagnosis::end_late_ranks() {
+  const auto is_elsewhere = [&](const NamedCulprit& late) {
+    return late.host != late_.front().host;
+  };
+  if (!named_ && !late_.empty() && std::none_of(late_.begin(), late_.end(), is_elsewhere)) {
+    named_ = late_.front();
+  }
+  in_late_ranks_ = false;
+  late_.clear();
 }
 
 // Of ssh; mpirun's own text about a daemon that it could not start has no host:

@@ -1,5 +1,5 @@
-// What mpirun's standard error tells about a job: its number, and which rank or node was lost,
-// cannot be reached or computed wrong.
+// What mpirun's standard error tells about a job: its number, and which rank or node was lost, was
+// late, cannot be reached, computed wrong or found its memory changed.
 //
 // Fed with the stream as it comes, in pieces of any size. Only whole lines are looked at; nothing
 // that mpirun or a rank may print is an error here.
@@ -13,6 +13,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace superstep::cluster {
 
@@ -29,9 +30,9 @@ class Diagnosis {
   // The rest of an unfinished line, at the end of the stream.
   std::string finish();
 
-  // The first rank or node that mpirun named, or the ranks themselves for a gradient; else, from
-  // finish() on, the first host that ssh could not reach: a rank may print such a line, too, and
-  // mpirun then goes on.
+  // The first rank or node that mpirun named, or the ranks themselves: late ones when all of them
+  // are on one host. Else, from finish() on, the first host that ssh could not reach: a rank may
+  // print such a line, too, and mpirun then goes on.
   const std::optional<NamedCulprit>& named() const { return named_; }
   // Open MPI's number of the job of mpirun's daemons; the ranks' job is the next number.
   const std::optional<std::uint32_t>& daemon_job() const { return daemon_job_; }
@@ -42,13 +43,18 @@ class Diagnosis {
   void look_for_culprit(std::string_view line);
   void look_for_lost_node(std::string_view line);
   void look_for_wrong_rank(std::string_view line);
+  void look_for_changed_memory(std::string_view line);
+  void look_for_late_ranks(std::string_view line);
+  void end_late_ranks();
   void look_for_unreachable_node(std::string_view line);
 
   std::string unfinished_;
   std::optional<NamedCulprit> named_;
   std::optional<NamedCulprit> unreachable_;
   std::optional<std::uint32_t> daemon_job_;
-  bool lost_daemon_ = false;  // the next line with a node names it
+  bool lost_daemon_ = false;        // the next line with a node names it
+  bool in_late_ranks_ = false;      // the lines that follow name them
+  std::vector<NamedCulprit> late_;  // so far
 };
 
 }  // namespace superstep::cluster

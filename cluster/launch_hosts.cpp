@@ -13,6 +13,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/file.h"
+#include "cluster/launch_network.h"
 #include "cluster/launch_text.h"
 
 namespace superstep::cluster {
@@ -109,6 +110,21 @@ Host host_of_line(const std::string& line, const std::string& where) {
   return host;
 }
 
+bool is_address(const std::string& name) {
+  return name.find(':') != std::string::npos || parse_address(name);
+}
+
+// Two hosts of one name in two domains are two hosts.
+bool is_same_name(const std::string& a, const std::string& b) {
+  if (a == b || is_address(a) || is_address(b)) {
+    return a == b;
+  }
+  const std::size_t domain_a = a.find('.');
+  const std::size_t domain_b = b.find('.');
+  const bool one_has_no_domain = domain_a == std::string::npos || domain_b == std::string::npos;
+  return one_has_no_domain && a.substr(0, domain_a) == b.substr(0, domain_b);
+}
+
 }  // namespace
 
 std::vector<Host> read_hostfile(const fs::path& path) {
@@ -183,14 +199,38 @@ HostPlan HostPlan::from_options(const std::vector<std::string>& mpirun_options) 
       plan.other_options_.push_back(option);
     }
   }
+  plan.num_hosts_ = plan.hosts_.size();
   return plan;
 }
 
 std::optional<int> HostPlan::num_processes() const {
-  if (changed_ && num_processes_ && slots() > 0) {
+  if (!changed_ || !num_processes_) {
+    return num_processes_;
+  }
+  if (slots() > 0) {
     return std::min(*num_processes_, slots());
   }
-  return num_processes_;
+  const std::int64_t share = std::int64_t{*num_processes_} *
+                             static_cast<std::int64_t>(hosts_.size()) /
+                             static_cast<std::int64_t>(num_hosts_);
+  return static_cast<int>(std::max<std::int64_t>(share, 1));
+}
+
+std::optional<std::string> HostPlan::find(const std::string& host,
+                                          std::span<const std::uint32_t> addresses) const {
+  for (const Host& other : hosts_) {
+    if (is_same_name(other.name, host)) {
+      return other.name;
+    }
+  }
+  for (const Host& other : hosts_) {
+    const auto own = addresses.empty() ? std::nullopt
+                                       : addresses_of(std::span<const std::string>(&other.name, 1));
+    if (own && std::find(addresses.begin(), addresses.end(), own->front()) != addresses.end()) {
+      return other.name;
+    }
+  }
+  return std::nullopt;
 }
 
 int HostPlan::slots() const {

@@ -8,9 +8,12 @@
 //   plan.options(file)                         // -n 2 --host a:2
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -36,12 +39,19 @@ class HostPlan {
   // recovery by mpirun, a hostfile that does not exist or is wrong.
   static HostPlan from_options(const std::vector<std::string>& mpirun_options);
 
-  // A host that was named as the culprit. Returns true when it is left out from now on: named
-  // twice, and another host remains.
+  // The host's name as the user gave it: mpirun strips domains, and ranks call a host as it calls
+  // itself. `addresses`: of the named host, as far as they are known; compared with what the name
+  // service says of the remaining hosts when no name fits. nullopt: it is none of them.
+  std::optional<std::string> find(const std::string& host,
+                                  std::span<const std::uint32_t> addresses) const;
+
+  // A host, by its name as given, that was named as the culprit. Returns true when it is left out
+  // from now on: named twice, and another host remains.
   bool blame(const std::string& host);
 
   // mpirun's options for the next attempt. When hosts were left out, the remaining ones are written
-  // to `hostfile` (or stay in --host), and the number of processes is lowered to their slots.
+  // to `hostfile` (or stay in --host), and the number of processes is lowered to their slots, or to
+  // their share of the hosts when some do not state their slots.
   std::vector<std::string> options(const std::filesystem::path& hostfile) const;
 
   const std::vector<Host>& hosts() const { return hosts_; }
@@ -56,7 +66,8 @@ class HostPlan {
   Source source_ = Source::kNone;
   std::string source_option_;  // "--hostfile" or "--host", as given
   std::string source_value_;
-  std::vector<Host> hosts_;  // that remain
+  std::vector<Host> hosts_;    // that remain
+  std::size_t num_hosts_ = 0;  // at first
   bool changed_ = false;
   std::optional<int> num_processes_;
   std::map<std::string, int> blamed_;

@@ -44,9 +44,19 @@ bool Network::contains(std::uint32_t other) const {
 }
 
 std::string Network::to_text() const {
-  const std::uint32_t base = address & mask_of(prefix);
-  return fmt::format("{}.{}.{}.{}/{}", base >> 24U, (base >> 16U) & 255U, (base >> 8U) & 255U,
-                     base & 255U, prefix);
+  return fmt::format("{}/{}", address_text(address & mask_of(prefix)), prefix);
+}
+
+std::optional<std::uint32_t> parse_address(const std::string& text) {
+  in_addr address{};
+  return ::inet_pton(AF_INET, text.c_str(), &address) == 1
+             ? std::optional<std::uint32_t>(ntohl(address.s_addr))
+             : std::nullopt;
+}
+
+std::string address_text(std::uint32_t address) {
+  return fmt::format("{}.{}.{}.{}", address >> 24U, (address >> 16U) & 255U, (address >> 8U) & 255U,
+                     address & 255U);
 }
 
 std::vector<Network> local_networks() {

@@ -28,6 +28,10 @@ struct Network {
 };
 
 std::vector<Network> local_networks();
+// "10.1.2.3"; nullopt for anything else.
+std::optional<std::uint32_t> parse_address(const std::string& text);
+std::string address_text(std::uint32_t address);
+
 // Addresses by name service; nullopt when a host has none (an alias of ssh, say).
 std::optional<std::vector<std::uint32_t>> addresses_of(std::span<const std::string> hosts);
 

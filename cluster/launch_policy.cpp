@@ -20,11 +20,17 @@ constexpr int code(ExitCode exit_code) {
   return static_cast<int>(exit_code);
 }
 
+// Of something that was read: once it was as it must be, it is so again, or soon. A directory that
+// a dying process still holds, a file system that is away for a moment.
+bool may_pass(int exit_code) {
+  return exit_code == code(ExitCode::kUsage) || exit_code == code(ExitCode::kBadData) ||
+         exit_code == code(ExitCode::kBadCheckpoint);
+}
+
 // Ends that the next attempt would come to as well.
 bool would_come_back(int exit_code) {
-  return exit_code == code(ExitCode::kUsage) || exit_code == code(ExitCode::kBadData) ||
-         exit_code == code(ExitCode::kBadCheckpoint) ||
-         exit_code == code(ExitCode::kRanksDisagree) || exit_code == code(ExitCode::kNumbers);
+  return may_pass(exit_code) || exit_code == code(ExitCode::kRanksDisagree) ||
+         exit_code == code(ExitCode::kNumbers);
 }
 
 Decision give_up(int exit_code, std::string reason) {
@@ -45,6 +51,23 @@ std::string explain_end(const AttemptResult& result) {
              : "mpirun returned 0, but not every rank recorded that it is complete";
 }
 
+// A stop was asked for, and something else may have come first.
+Decision after_unrecorded_stop(const AttemptResult& result) {
+  const std::string end = explain_end(result);
+  if (would_come_back(result.exit_code) || result.exit_code == code(ExitCode::kCorruption)) {
+    return give_up(result.exit_code, fmt::format("{}, when a stop had been asked for", end));
+  }
+  const std::string last =
+      result.checkpoint_superstep < 0
+          ? "there is no checkpoint"
+          : fmt::format("the last checkpoint is that of superstep {}", result.checkpoint_superstep);
+  return give_up(
+      code(ExitCode::kStoppedResumable),
+      fmt::format("stopped as asked, but not every rank recorded a stop of its own ({}): "
+                  "{}",
+                  end, last));
+}
+
 }  // namespace
 
 Decision RestartPolicy::after(const AttemptResult& result) {
@@ -55,17 +78,17 @@ Decision RestartPolicy::after(const AttemptResult& result) {
             .reason = "every rank is complete, with the same hash"};
   }
   // Ranks that moved again when a hanging job was ended stop in order: nobody asked for that.
-  const bool stopped_itself = result.ranks == RankVerdict::kStopped && !result.hung;
-  if (stopped_itself || result.stop_requested) {
+  if (result.ranks == RankVerdict::kStopped && !result.hung) {
     return give_up(code(ExitCode::kStoppedResumable), "stopped as asked");
   }
   if (result.ranks == RankVerdict::kDisagree) {
     return give_up(code(ExitCode::kRanksDisagree), "the ranks recorded different results");
   }
-  // A restart begins with what the first attempt accepted: "usage" is then a passing state, such as
-  // a directory that a dying process still holds.
-  const bool passing = !first && result.exit_code == code(ExitCode::kUsage);
-  if (would_come_back(result.exit_code) && !passing) {
+  if (result.stop_requested) {
+    return after_unrecorded_stop(result);
+  }
+  const bool has_worked = !first || result.checkpoint_superstep > newest_checkpoint_;
+  if (would_come_back(result.exit_code) && !(has_worked && may_pass(result.exit_code))) {
     return give_up(result.exit_code, fmt::format("{}: it would end the same way again",
                                                  explain_exit_code(result.exit_code)));
   }
@@ -106,7 +129,7 @@ Decision RestartPolicy::restart_unless_hopeless(const AttemptResult& result) {
 std::string explain_exit_code(int exit_code) {
   switch (exit_code) {
     case code(ExitCode::kFailure):
-      return "exit code 1: a failure (transport, writing a file, or a bug); the message is above";
+      return "exit code 1: a failure (transport, storage, or a bug); the message is above";
     case code(ExitCode::kUsage):
       return "exit code 2: usage or configuration";
     case code(ExitCode::kBadData):
@@ -120,7 +143,7 @@ std::string explain_exit_code(int exit_code) {
     case code(ExitCode::kCorruption):
       return "exit code 7: bytes changed where nobody wrote, or a gradient was computed wrong";
     case code(ExitCode::kStoppedResumable):
-      return "exit code 75: ranks did not arrive in time; they are named above";
+      return "exit code 75: a stop, or ranks that did not arrive in time; the message is above";
     case kTimedOut:
       return "exit code 110: mpirun's own --timeout passed";
     case kLostDaemon:

@@ -8,10 +8,11 @@
 //
 // - Done: mpirun returned 0 and every rank recorded that it is complete, with the same hash. A zero
 //   alone is not believed.
-// - Given up: a run that stopped because it was asked to (75); an error that would come back, such
-//   as a wrong configuration (2 to 6, see docs/errors.md); a first attempt that never started a
-//   run; more than max_restarts; or two restarts one after the other that left no newer checkpoint
-//   than was there before.
+// - Given up: a run that stopped because it was asked to (75, or 2 to 7 when that came first); an
+//   error that would come back, such as a wrong configuration (2 to 6, see docs/errors.md; 2 to 4
+//   only before an attempt has shown that configuration, data and checkpoint can be read); a first
+//   attempt that never started a run; more than max_restarts; or two restarts one after the other
+//   that left no newer checkpoint than was there before.
 // - Started again: everything else. The first restart comes at once; while there is no progress the
 //   delay doubles up to max_delay.
 #pragma once
@@ -61,6 +62,10 @@ class RestartPolicy {
  public:
   explicit RestartPolicy(RestartOptions options) : options_(options) {}
 
+  // Before the first attempt, of a run that is continued: its newest valid checkpoint; -1: none.
+  void continue_from(std::int64_t checkpoint_superstep) {
+    newest_checkpoint_ = checkpoint_superstep;
+  }
   // After every attempt, in order.
   Decision after(const AttemptResult& result);
   int restarts() const { return restarts_; }

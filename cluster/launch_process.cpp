@@ -41,6 +41,8 @@ constexpr milliseconds kOrphanLimit{10'000};
 [[noreturn]] void become(char* const* arguments, int error_pipe, int failure_pipe) {
   const sigset_t set = inbox_signals();
   ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+  ::signal(SIGPIPE, SIG_DFL);  // ignored by the launcher alone
+  ::signal(SIGUSR1, SIG_DFL);  // the launcher's own word to the ranks
   ::setpgid(0, 0);
   ::prctl(PR_SET_PDEATHSIG, SIGTERM);
   const int nothing = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
@@ -50,6 +52,11 @@ constexpr milliseconds kOrphanLimit{10'000};
   const int error = errno;
   [[maybe_unused]] const ssize_t written = ::write(failure_pipe, &error, sizeof error);
   ::_exit(127);
+}
+
+// Of mpirun's standard error to our own. What cannot be written is lost.
+void pass_on(const std::string& text) {
+  std::fwrite(text.data(), 1, text.size(), stderr);
 }
 
 struct Pipe {
@@ -90,7 +97,7 @@ class Supervision {
     end_orphans();
     while (show()) {
     }
-    fmt::print(stderr, "{}", end_.diagnosis.finish());
+    pass_on(end_.diagnosis.finish());
     return std::move(end_);
   }
 
@@ -145,9 +152,7 @@ class Supervision {
     std::array<char, 4096> bytes{};
     const ssize_t count = errors_.is_open() ? ::read(errors_.get(), bytes.data(), bytes.size()) : 0;
     if (count > 0) {
-      const std::string shown =
-          end_.diagnosis.feed({bytes.data(), static_cast<std::size_t>(count)});
-      std::fwrite(shown.data(), 1, shown.size(), stderr);
+      pass_on(end_.diagnosis.feed({bytes.data(), static_cast<std::size_t>(count)}));
       if (!caretaker_knows_job_ && end_.diagnosis.daemon_job()) {
         caretaker_knows_job_ = true;
         caretaker_.watch(end_.pid, end_.diagnosis.daemon_job());
@@ -164,14 +169,27 @@ class Supervision {
     if (!end_.stop_requested) {
       end_.stop_requested = true;
       since_stop_.restart();
+      ask_to_stop();  // first of all: nobody may read what is said
       say(
           fmt::format("signal {} came: every rank writes a checkpoint at the same superstep, for "
                       "at most {}; a second signal kills the job",
                       signal, format_duration(limits_.grace)));
-      ::kill(end_.pid, SIGUSR1);
     } else if (since_stop_.elapsed() > kLook) {  // one Ctrl-C may reach us twice
-      say("a second signal came: the job is killed");
       terminate();
+      say("a second signal came: the job is killed");
+    }
+  }
+
+  void ask_to_stop() {
+    ::kill(end_.pid, SIGUSR1);
+    since_asked_.restart();
+  }
+
+  // What comes before mpirun has ranks to pass it on to is lost.
+  void ask_again() {
+    constexpr milliseconds kBetweenAsking{1000};
+    if (end_.stop_requested && !terminated_ && since_asked_.elapsed() > kBetweenAsking) {
+      ask_to_stop();
     }
   }
 
@@ -205,6 +223,7 @@ class Supervision {
     if (ended_) {
       return;
     }
+    ask_again();
     if (end_.stop_requested && !terminated_ && since_stop_.elapsed() > limits_.grace) {
       say(fmt::format("the ranks did not end within {}: the job is killed",
                       format_duration(limits_.grace)));
@@ -272,6 +291,7 @@ class Supervision {
   bool failure_seen_ = false;
   Stopwatch since_check_;
   Stopwatch since_stop_;
+  Stopwatch since_asked_;
   Stopwatch since_termination_;
   Stopwatch since_failure_;
   std::vector<pid_t> killed_;

@@ -4,13 +4,13 @@
 //   SIGTERM when the launcher dies however it dies; the caretaker sees to the rest.
 // - SIGTERM, SIGINT, SIGHUP and SIGUSR1 to the launcher become SIGUSR1 to mpirun, which passes it
 //   to all ranks at once: they write a checkpoint at the same superstep and end. (On SIGTERM mpirun
-//   would leave them one second.) When that takes longer than `grace`, or a second signal comes,
-//   everything is killed.
+//   would leave them one second.) It is sent again every second, since mpirun loses it while it
+//   starts. When that takes longer than `grace`, or a second signal comes, everything is killed.
 // - Processes that mpirun leaves behind become children of the launcher and are killed; also when
 //   mpirun itself hangs after it has reported a failure.
 //
-// Single-threaded: one SignalInbox must exist before, which takes the signals out of their usual
-// way.
+// One SignalInbox must exist before, which takes the signals out of their usual way; threads that
+// exist must have them blocked.
 #pragma once
 
 #include <chrono>

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json_integer.h"
+#include "cluster/launch_network.h"
 
 namespace superstep::cluster {
 
@@ -24,11 +25,12 @@ using Json = nlohmann::ordered_json;
 constexpr std::int64_t kMaxRecordBytes = 1 << 16;
 constexpr std::size_t kMostNamed = 8;
 
-std::optional<RankOutcome> read_outcome(const fs::path& path) {
+// Empty when it cannot be read.
+std::string read_record(const fs::path& path) {
   try {
-    return parse_outcome(read_text_file(path, kMaxRecordBytes));
+    return read_text_file(path, kMaxRecordBytes);
   } catch (const DataError&) {
-    return std::nullopt;
+    return {};
   }
 }
 
@@ -77,6 +79,30 @@ std::optional<RankOutcome> parse_outcome(std::string_view text) {
   }
 }
 
+std::optional<NodeRecord> parse_node(std::string_view text) {
+  constexpr std::int64_t kAny = std::numeric_limits<std::int64_t>::max();
+  try {
+    const Json json = Json::parse(text);
+    const auto attempt = json_integer(json.at("attempt"), 0, kAny);
+    const auto rank = json_integer(json.at("rank"), 0, std::numeric_limits<int>::max());
+    if (!attempt || !rank) {
+      return std::nullopt;
+    }
+    NodeRecord node{.launch = {.id = json.at("launch"), .attempt = *attempt},
+                    .rank = static_cast<int>(*rank),
+                    .host = json.at("host"),
+                    .addresses = {}};
+    for (const Json& entry : json.at("addresses")) {
+      if (const auto address = parse_address(entry.get<std::string>())) {
+        node.addresses.push_back(*address);
+      }
+    }
+    return node;
+  } catch (const nlohmann::json::exception&) {
+    return std::nullopt;
+  }
+}
+
 std::optional<LaunchContext> launch_context() {
   const std::optional<std::string> id = environment_variable(kLaunchIdVariable);
   const std::optional<std::int64_t> attempt = environment_integer(kLaunchAttemptVariable);
@@ -110,13 +136,45 @@ void write_outcome(const fs::path& launch_directory, const RankOutcome& outcome)
                         json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
+void write_node(const fs::path& launch_directory, const NodeRecord& node) {
+  Json addresses = Json::array();
+  for (const std::uint32_t address : node.addresses) {
+    addresses.push_back(address_text(address));
+  }
+  const Json json = {{"launch", node.launch.id},
+                     {"attempt", node.launch.attempt},
+                     {"rank", node.rank},
+                     {"host", node.host},
+                     {"addresses", addresses}};
+  write_file_atomically(launch_directory / fmt::format("node-{:05}.json", node.rank),
+                        json.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+}
+
+std::vector<std::uint32_t> read_addresses(const fs::path& launch_directory,
+                                          const LaunchContext& launch, const std::string& host) {
+  std::vector<std::uint32_t> addresses;
+  std::error_code error;
+  for (fs::directory_iterator entry(launch_directory, error), end; !error && entry != end;
+       entry.increment(error)) {
+    if (!entry->path().filename().native().starts_with("node-")) {
+      continue;
+    }
+    const std::optional<NodeRecord> node = parse_node(read_record(entry->path()));
+    if (node && node->launch == launch && node->host == host) {
+      addresses.insert(addresses.end(), node->addresses.begin(), node->addresses.end());
+    }
+  }
+  return addresses;
+}
+
 void remove_records(const fs::path& launch_directory) {
   std::vector<fs::path> records;
   std::error_code error;
   for (fs::directory_iterator entry(launch_directory, error), end; !error && entry != end;
        entry.increment(error)) {
     const std::string name = entry->path().filename().string();
-    const bool is_record = name.starts_with("rank-") || name.starts_with("status-");
+    const bool is_record =
+        name.starts_with("rank-") || name.starts_with("status-") || name.starts_with("node-");
     if (is_temporary_name(name) || (is_record && name.ends_with(".json"))) {
       records.push_back(entry->path());
     }
@@ -134,7 +192,7 @@ JointOutcome read_outcomes(const fs::path& launch_directory, const LaunchContext
     if (is_temporary_name(entry->path().filename().native())) {
       continue;
     }
-    if (std::optional<RankOutcome> outcome = read_outcome(entry->path());
+    if (std::optional<RankOutcome> outcome = parse_outcome(read_record(entry->path()));
         outcome && outcome->launch == launch) {
       outcomes.insert_or_assign(outcome->rank, std::move(*outcome));
     }

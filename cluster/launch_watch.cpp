@@ -10,6 +10,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "base/detached_call.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/json_integer.h"
@@ -102,8 +103,37 @@ std::optional<WatchedRank> culprit_of(const std::vector<WatchedRank>& ranks) {
   return behind == ranks.end() ? std::nullopt : std::optional(*behind);
 }
 
+HangWatch::HangWatch(fs::path launch_directory, std::chrono::milliseconds patience)
+    : HangWatch([directory = std::move(launch_directory)] { return read_statuses(directory); },
+                patience) {}
+
+std::chrono::nanoseconds HangWatch::waits() const {
+  return reading_.valid() ? since_reading_.elapsed() : std::chrono::nanoseconds(0);
+}
+
+// nullopt while the files do not come.
+std::optional<std::vector<WatchedRank>> HangWatch::read() {
+  constexpr std::chrono::milliseconds kLimit{500};
+  if (!reading_.valid()) {
+    reading_ = call_detached(reader_);
+    since_reading_.restart();
+  }
+  if (reading_.wait_for(kLimit) != std::future_status::ready) {
+    was_late_ = true;
+    return std::nullopt;
+  }
+  return reading_.get();
+}
+
 std::optional<WatchedRank> HangWatch::look() {
-  const std::vector<WatchedRank> ranks = read_statuses(directory_);
+  const std::optional<std::vector<WatchedRank>> read_now = read();
+  if (!read_now) {
+    return std::nullopt;
+  }
+  const std::vector<WatchedRank>& ranks = *read_now;
+  if (std::exchange(was_late_, false)) {  // nor could the ranks write, perhaps
+    since_move_.restart();
+  }
   std::vector<std::pair<std::int64_t, std::int64_t>> now;
   now.reserve(ranks.size());
   for (const WatchedRank& rank : ranks) {

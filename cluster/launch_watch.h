@@ -6,6 +6,9 @@
 // grows. When none did for `patience`, the culprit is the rank with the lowest superstep and number
 // of calls; among equals one whose process does not even write its file.
 //
+// Files are read on a thread of its own: a file system that hangs is no hang of the job, and does
+// not stop the launcher.
+//
 //   HangWatch watch(run.launch_records(), std::chrono::seconds(300));
 //   if (auto culprit = watch.look()) ... stop the job ...
 #pragma once
@@ -13,9 +16,12 @@
 #include <chrono>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
+#include <future>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -43,15 +49,25 @@ std::optional<WatchedRank> culprit_of(const std::vector<WatchedRank>& ranks);
 
 class HangWatch {
  public:
-  HangWatch(std::filesystem::path launch_directory, std::chrono::milliseconds patience)
-      : directory_(std::move(launch_directory)), patience_(patience) {}
+  using Reader = std::function<std::vector<WatchedRank>()>;
+
+  HangWatch(std::filesystem::path launch_directory, std::chrono::milliseconds patience);
+  HangWatch(Reader reader, std::chrono::milliseconds patience)
+      : reader_(std::move(reader)), patience_(patience) {}
 
   // Call it about once a second. The culprit when nothing moved for too long.
   std::optional<WatchedRank> look();
+  // How long the files have been waited for.
+  std::chrono::nanoseconds waits() const;
 
  private:
-  std::filesystem::path directory_;
+  std::optional<std::vector<WatchedRank>> read();
+
+  Reader reader_;
   std::chrono::milliseconds patience_;
+  std::future<std::vector<WatchedRank>> reading_;
+  Stopwatch since_reading_;
+  bool was_late_ = false;
   std::vector<std::pair<std::int64_t, std::int64_t>> last_;  // superstep and calls by rank
   Stopwatch since_move_;
 };

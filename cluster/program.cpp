@@ -89,8 +89,12 @@ class Preparer {
   std::vector<std::string> command_;
 };
 
-// A training that is asked to stop while it is being set up ends in order, too.
+// A training that is asked to stop while it is being set up ends in order, too. The launcher has
+// its own way with signals (cluster/signal_inbox.h).
 void take_signals(const Command& command) {
+  if (std::holds_alternative<LaunchArguments>(command)) {
+    survive_lost_readers();
+  }
   const auto* train = std::get_if<TrainArguments>(&command);
   if (const auto* federated = std::get_if<FederatedArguments>(&command)) {
     train = &federated->run;

@@ -17,11 +17,22 @@ namespace superstep::cluster {
 
 using std::chrono::milliseconds;
 
+namespace {
+
+bool is_inherited_as_ignored(int signal) {
+  struct sigaction action {};
+  return ::sigaction(signal, nullptr, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
+}  // namespace
+
 sigset_t inbox_signals() {
   sigset_t set;
   sigemptyset(&set);
   for (const int signal : kStopSignals) {
-    sigaddset(&set, signal);
+    if (!is_inherited_as_ignored(signal)) {
+      sigaddset(&set, signal);
+    }
   }
   sigaddset(&set, SIGCHLD);
   return set;
@@ -32,6 +43,7 @@ bool is_stop(int signal) {
 }
 
 SignalInbox::SignalInbox() {
+  std::signal(SIGCHLD, SIG_DFL);
   const sigset_t set = inbox_signals();
   ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
   file_ = internal::FileDescriptor(::signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC));

@@ -13,11 +13,12 @@ namespace superstep::cluster {
 // That ask for an end with a checkpoint.
 inline constexpr std::array kStopSignals = {SIGTERM, SIGINT, SIGHUP, SIGUSR1};
 bool is_stop(int signal);
-// The stop signals and SIGCHLD.
+// SIGCHLD and the stop signals but for those that the program inherited as ignored (nohup, a
+// background job): blocked, they would be handed out all the same.
 sigset_t inbox_signals();
 
 // Blocks the launcher's signals and hands them out one by one; the former mask comes back with its
-// destruction.
+// destruction. SIGCHLD gets its default: ignored, the ends of children would not be told.
 class SignalInbox {
  public:
   SignalInbox();

@@ -2,6 +2,7 @@
 
 #include <cstdio>
 #include <exception>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "base/hash.h"
 #include "cluster/dry_run.h"
 #include "cluster/handshake.h"
+#include "cluster/launch_network.h"
 #include "cluster/launch_record.h"
 #include "cluster/standard_streams.h"
 #include "cluster/stop_signals.h"
@@ -45,6 +47,27 @@ void record_for_launcher(const bsp::World& world, const RunDirectory& directory,
                    .superstep = result.supersteps,
                    .parameters_hash = to_text(result.parameters_hash),
                    .state_hash = to_text(result.state_hash)});
+  }
+}
+
+// The launcher can do without.
+void record_node_for_launcher(const bsp::World& world, const RunDirectory& directory) {
+  const std::optional<LaunchContext> launch = launch_context();
+  if (!launch || world.ranks_at(bsp::Level::kNode).front() != world.rank()) {
+    return;
+  }
+  NodeRecord node{.launch = *launch,
+                  .rank = world.rank(),
+                  .host = world.host_of(world.rank()),
+                  .addresses = {}};
+  for (const Network& network : local_networks()) {
+    if (!network.loopback) {
+      node.addresses.push_back(network.address);
+    }
+  }
+  try {
+    write_node(directory.launch_records(), node);
+  } catch (const DataError&) {
   }
 }
 
@@ -156,6 +179,7 @@ void TrainRun::train_on_rank(bsp::World& world) {
   }
   world.sync();
   note_open_run(world, decisions.directory);
+  record_node_for_launcher(world, decisions.directory);
   worker::TrainOptions options = train_options(setup_);
   options.checkpoint.directory = decisions.directory.checkpoints();
   options.checkpoint.run_id = decisions.run_id;
@@ -226,8 +250,7 @@ std::string TrainRun::remedy(ExitCode exit_code) const {
   std::string text;
   if (exit_code == ExitCode::kStoppedResumable) {
     text = fmt::format(
-        "\nif the missing ranks were slow rather than lost, raise bsp.sync_deadline_seconds (now "
-        "{})",
+        "if the missing ranks were slow rather than lost, raise bsp.sync_deadline_seconds (now {})",
         setup_.config.bsp.sync_deadline_seconds);
   }
   const std::lock_guard lock(open_run_mutex_);
@@ -236,8 +259,9 @@ std::string TrainRun::remedy(ExitCode exit_code) const {
   }
   try {
     if (const auto newest = paramserver::newest_checkpoint(open_run_->checkpoints())) {
-      text += fmt::format("\nthe newest checkpoint is {}\nto continue:\n  {}", newest->string(),
-                          open_run_->resume_command(launch_));
+      text +=
+          fmt::format("{}the newest checkpoint is {}\nto continue:\n  {}", text.empty() ? "" : "\n",
+                      newest->string(), open_run_->resume_command(launch_));
     }
   } catch (const std::exception&) {
     // The error being reported is the one to know about.

@@ -249,7 +249,7 @@ void reread_parts(const fs::path& temporary, std::span<const ArrayPart> parts,
         if (std::memcmp(read.data(), written.data(), written.size_bytes()) != 0) {
           throw DataError(kWriteCheckpoint, path.native(), offset,
                           "read back other bytes than were written: the storage loses data",
-                          ExitCode::kBadCheckpoint);
+                          ExitCode::kFailure);
         }
       });
     }
@@ -270,7 +270,7 @@ void seal(const fs::path& temporary, const fs::path& target, const Manifest& man
   if (read != frame) {
     throw DataError(kWriteCheckpoint, path.native(), 0,
                     "read back other bytes than were written: the storage loses data",
-                    ExitCode::kBadCheckpoint);
+                    ExitCode::kFailure);
   }
   SUPERSTEP_FAILPOINT("checkpoint.rename");
   rename_directory(temporary, target);

@@ -174,6 +174,8 @@ int main(int argc, char** argv) {
                                                      {"stopped", stopped},
                                                      {"stopped_in_call", stopped_in_call},
                                                      {"throws", throws},
+                                                     {"remedy", throws},
+                                                     {"hanging_remedy", throws},
                                                      {"returns_early", returns_early},
                                                      {"other_count", other_count},
                                                      {"other_type", other_type},
@@ -199,6 +201,12 @@ int main(int argc, char** argv) {
   options.sync_deadline = std::chrono::milliseconds(1'000);
   options.checks = std::string(argv[5]) == "every_call" ? CollectiveChecks::kEveryCall
                                                         : CollectiveChecks::kAtSync;
+  if (scenario == "remedy" || scenario == "hanging_remedy") {
+    options.remedy = [hangs = scenario == "hanging_remedy"](superstep::ExitCode) {
+      std::this_thread::sleep_for(std::chrono::seconds(hangs ? 60 : 0));
+      return std::string("take another file");
+    };
+  }
   Environment environment;
   if (scenario == "other_options" && environment.process() == culprit) {
     options.sync_deadline *= 2;

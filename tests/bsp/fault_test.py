@@ -49,7 +49,7 @@ class Missing(FaultTest):
                 result = run(topology, "endless", culprit)
                 self.check(result, 75, r"ranks \{%d\} did not arrive" % culprit,
                            r'rank %d: computing in superstep 3, phase "backward", last call '
-                           r"sync at tests/bsp/fault_program.cpp:\d+" % culprit)
+                           r"sync at tests/bsp/fault_program.cpp:\d+[^\n]*; host \S+" % culprit)
                 self.assertLess(result[2], 15)
 
     def test_a_silent_process_of_another_node_is_named(self):
@@ -142,6 +142,15 @@ class Error(FaultTest):
                 self.check(result, 3, r"\[rank %d\] \[Reader\] images.idx, byte 16: label out of "
                            r"range: got 11" % culprit)
                 self.assertLess(result[2], 10)
+
+    def test_a_remedy_follows_the_message_and_is_not_waited_for_long(self):
+        message = r"\[rank %d\] \[Reader\] images.idx, byte 16: label out of range: got 11[^\n]*\n"
+        for topology, culprit in ((("alone", 0, 1), 0), (LANES, 1), (PROCESSES, 1)):
+            with self.subTest(topology[0], culprit=culprit):
+                self.check(run(topology, "remedy", culprit), 3, message % culprit + "take another file\n")
+                result = run(topology, "hanging_remedy", culprit)
+                self.check(result, 3, message % culprit + r"how to go on was not found within 2\.00 s")
+                self.assertLess(result[2], 15)
 
     def test_processes_with_different_options_do_not_start(self):
         self.check(run(PROCESSES, "other_options", 1), 2, "different options", "1000 ms", "2000 ms")

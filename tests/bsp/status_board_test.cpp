@@ -62,6 +62,14 @@ TEST(MissingReport, NamesRanksThatComputeOrHaveFinished) {
   EXPECT_THAT(report.text, HasSubstr("rank 2: finished after superstep 4"));
 }
 
+TEST(MissingReport, EndsEachLineWithTheHost) {
+  std::vector<RankStatus> statuses{status(RankState::kInCall, CallKind::kSync, 9),
+                                   status(RankState::kNotStarted, CallKind::kNone, 0)};
+  statuses[1].host = "node-b";
+  EXPECT_THAT(report_missing(statuses, kAwaited).text,
+              ::testing::EndsWith("ranks {1} did not arrive:\n  rank 1: not started; host node-b"));
+}
+
 TEST(MissingReport, KnowsRanksThatAreAheadOrInAnotherWorld) {
   const std::vector<RankStatus> statuses{status(RankState::kComputing, CallKind::kSync, 10),
                                          status(RankState::kInCall, CallKind::kSync, 9, 6)};

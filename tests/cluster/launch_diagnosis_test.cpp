@@ -90,6 +90,51 @@ TEST(Diagnosis, NamesTheRankThatComputedAWrongGradient) {
   EXPECT_EQ(diagnosis.named()->what, "rank 3 on node-b computed a wrong gradient");
 }
 
+TEST(Diagnosis, NamesTheHostWhoseMemoryChanged) {
+  Diagnosis diagnosis;
+  diagnosis.feed(
+      "[rank 2] [ShardGuard] memory of node-b: rank 2 found optimizer state 0 changed since update "
+      "21, where nobody wrote: block 0 (elements 0 to 4095): got 1, expected 2. Suspect the "
+      "memory\n");
+  ASSERT_TRUE(diagnosis.named());
+  EXPECT_EQ(diagnosis.named()->rank, 2);
+  EXPECT_EQ(diagnosis.named()->host, "node-b");
+}
+
+constexpr const char* kLate =
+    "[rank 0] [World] waited 2.00 s in sync at a.cpp:1, superstep 4: ranks {1, 2} did not arrive:\n"
+    "  rank 1: computing in superstep 4, phase \"backward\", last call sync at a.cpp:1; host "
+    "node-b\n";
+
+TEST(Diagnosis, NamesTheHostOfRanksThatDidNotArrive) {
+  Diagnosis diagnosis;
+  diagnosis.feed(kLate);
+  EXPECT_FALSE(diagnosis.named()) << "the list may go on";
+  diagnosis.feed("  rank 2: not started; host node-b\n");
+  diagnosis.feed("if the missing ranks were slow rather than lost, raise the deadline\n");
+  ASSERT_TRUE(diagnosis.named());
+  EXPECT_EQ(diagnosis.named()->rank, 1);
+  EXPECT_EQ(diagnosis.named()->what, "rank 1 on node-b did not arrive");
+  Diagnosis ended;
+  ended.feed(kLate);
+  ended.finish();
+  ASSERT_TRUE(ended.named());
+  EXPECT_EQ(ended.named()->host, "node-b");
+}
+
+TEST(Diagnosis, LateRanksOfSeveralHostsAccuseNone) {
+  Diagnosis diagnosis;
+  diagnosis.feed(kLate);
+  diagnosis.feed("  rank 2: not started; host node-c\nto continue:\n");
+  diagnosis.finish();
+  EXPECT_FALSE(diagnosis.named());
+  Diagnosis disagree;
+  disagree.feed(
+      "ranks {1} wait in another call:\n  rank 1: waits in broadcast at a.cpp:1; host b\n");
+  disagree.finish();
+  EXPECT_FALSE(disagree.named());
+}
+
 TEST(Diagnosis, ALineWithoutEndIsPassedOn) {
   Diagnosis diagnosis;
   const std::string piece(4096, 'x');

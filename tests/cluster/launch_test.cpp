@@ -1,5 +1,7 @@
 // The parts of `superstep launch` that need no job: decisions, hosts, records, the watch. What
 // mpirun prints: launch_diagnosis_test.cpp.
+#include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
@@ -13,6 +15,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "cluster/launch_hosts.h"
 #include "cluster/launch_network.h"
@@ -86,6 +89,31 @@ TEST(RestartPolicy, AStopThatWasAskedForIsResumableAndNotRestarted) {
   EXPECT_EQ(wall_time.exit_code, 75);
 }
 
+TEST(RestartPolicy, AFailureThatCameBeforeAStopIsNotHidden) {
+  for (const int code : {2, 3, 4, 5, 6, 7}) {
+    const Decision decision = first_decision({.exit_code = code, .stop_requested = true});
+    EXPECT_EQ(decision.verdict, Verdict::kGiveUp) << code;
+    EXPECT_EQ(decision.exit_code, code);
+  }
+  const Decision differ =
+      first_decision({.exit_code = 75, .ranks = RankVerdict::kDisagree, .stop_requested = true});
+  EXPECT_EQ(differ.exit_code, 5);
+}
+
+TEST(RestartPolicy, AStopThatWasNotRecordedNamesTheEndAndTheLastCheckpoint) {
+  AttemptResult result = killed_at(40);
+  result.stop_requested = true;
+  const Decision killed = first_decision(result);
+  EXPECT_EQ(killed.exit_code, 75);
+  EXPECT_THAT(killed.reason, HasSubstr("exit code 137"));
+  EXPECT_THAT(killed.reason, HasSubstr("the last checkpoint is that of superstep 40"));
+  result.checkpoint_superstep = -1;
+  EXPECT_THAT(first_decision(result).reason, HasSubstr("there is no checkpoint"));
+  const Decision whole =
+      first_decision({.exit_code = 75, .ranks = RankVerdict::kStopped, .stop_requested = true});
+  EXPECT_EQ(whole.reason, "stopped as asked");
+}
+
 TEST(RestartPolicy, AStopThatCameAfterTheLastSuperstepIsDone) {
   EXPECT_EQ(
       first_decision({.exit_code = 0, .ranks = RankVerdict::kFinished, .stop_requested = true})
@@ -126,11 +154,36 @@ TEST(RestartPolicy, WithoutProgressTheNextRestartWaits) {
   EXPECT_EQ(policy.after(killed_at(5)).delay, milliseconds(700));
 }
 
-TEST(RestartPolicy, UsageErrorsOfARestartPass) {
-  RestartPolicy policy({});
-  ASSERT_EQ(policy.after(killed_at(5)).verdict, Verdict::kRestart);
-  EXPECT_EQ(policy.after({.exit_code = 2, .run_on_disk = true, .checkpoint_superstep = 5}).verdict,
-            Verdict::kRestart);
+AttemptResult ended_with(int exit_code, std::int64_t checkpoint) {
+  return {.exit_code = exit_code, .run_on_disk = true, .checkpoint_superstep = checkpoint};
+}
+
+TEST(RestartPolicy, WhatARestartCannotReadPasses) {
+  for (const int code : {2, 3, 4}) {
+    RestartPolicy policy({});
+    ASSERT_EQ(policy.after(killed_at(5)).verdict, Verdict::kRestart);
+    EXPECT_EQ(policy.after(ended_with(code, 5)).verdict, Verdict::kRestart) << code;
+    const Decision last = policy.after(ended_with(code, 5));
+    EXPECT_EQ(last.verdict, Verdict::kGiveUp) << code;
+    EXPECT_EQ(last.exit_code, code);
+  }
+  for (const int code : {5, 6}) {
+    RestartPolicy policy({});
+    ASSERT_EQ(policy.after(killed_at(5)).verdict, Verdict::kRestart);
+    EXPECT_EQ(policy.after(ended_with(code, 9)).verdict, Verdict::kGiveUp) << code;
+  }
+}
+
+TEST(RestartPolicy, WhatCannotBeReadAfterANewCheckpointPasses) {
+  for (const int code : {3, 4}) {
+    EXPECT_EQ(first_decision(ended_with(code, 0)).verdict, Verdict::kRestart) << code;
+    RestartPolicy resumed({});
+    resumed.continue_from(40);
+    EXPECT_EQ(resumed.after(ended_with(code, 40)).verdict, Verdict::kGiveUp) << code;
+    RestartPolicy moved({});
+    moved.continue_from(40);
+    EXPECT_EQ(moved.after(ended_with(code, 44)).verdict, Verdict::kRestart) << code;
+  }
 }
 
 TEST(RestartPolicy, ExitCodesAreExplainedInOneLine) {
@@ -180,6 +233,39 @@ TEST(HostPlan, TheLastHostAndUnknownHostsStay) {
     EXPECT_FALSE(plan.blame("b"));
   }
   EXPECT_THAT(plan.options("x"), ElementsAre("--host", "b:2"));
+}
+
+TEST(HostPlan, AHostIsFoundByTheNamesThatOthersGiveIt) {
+  const HostPlan plan =
+      plan_of({"--host", "node-a.one,node-a.two,node-b.one,c,10.1.0.4,10.1.0.44"});
+  const auto found = [&](const std::string& name,
+                         const std::vector<std::uint32_t>& addresses = {}) {
+    return plan.find(name, addresses).value_or("none");
+  };
+  EXPECT_EQ(found("node-b.one"), "node-b.one");
+  EXPECT_EQ(found("node-b"), "node-b.one");
+  EXPECT_EQ(found("node-b.two"), "none");
+  EXPECT_EQ(found("node-a.two"), "node-a.two");
+  EXPECT_EQ(found("c.one"), "c");
+  EXPECT_EQ(found("10.1.0.4"), "10.1.0.4");
+  EXPECT_EQ(found("10"), "none");
+  EXPECT_EQ(found("node-d"), "none");
+  EXPECT_EQ(found("node-d", {0xAC110001U, 0x0A010004U}), "10.1.0.4");
+  EXPECT_EQ(found("node-d", {0xAC110001U}), "none");
+}
+
+TEST(HostPlan, HostsWithoutSlotsShareTheProcesses) {
+  const testing::TemporaryDirectory directory;
+  const std::string file = (directory.path() / "hosts").string();
+  std::ofstream(file) << "a\nb\nc slots=2\n";
+  HostPlan plan = plan_of({"--hostfile", file, "-n", "8"});
+  plan.blame("b");
+  EXPECT_EQ(plan.num_processes(), 8);
+  ASSERT_TRUE(plan.blame("b"));
+  EXPECT_EQ(plan.num_processes(), 5);
+  plan.blame("a");
+  ASSERT_TRUE(plan.blame("a"));
+  EXPECT_EQ(plan.num_processes(), 2) << "the slots of c";
 }
 
 TEST(HostPlan, MoreSlotsThanFitAnIntegerAreAsManyAsFit) {
@@ -316,6 +402,19 @@ TEST_F(LaunchRecord, AnotherHashIsNoSuccess) {
   EXPECT_THAT(joint().what, HasSubstr("rank 1 ended with xxh3:9"));
 }
 
+TEST_F(LaunchRecord, ANodeIsKnownByItsAddresses) {
+  write_node(path_, {.launch = launch_, .rank = 1, .host = "b", .addresses = {1, 0x0A010004U}});
+  write_node(path_, {.launch = launch_, .rank = 3, .host = "b", .addresses = {7}});
+  write_node(path_, {.launch = launch_, .rank = 4, .host = "c", .addresses = {8}});
+  write_node(path_, {.launch = {.id = "old"}, .rank = 5, .host = "b", .addresses = {9}});
+  std::ofstream(path_ / "node-6.json") << R"({"launch":"a","attempt":2,"rank":6,"host":"b")";
+  EXPECT_THAT(read_addresses(path_, launch_, "b"),
+              ::testing::UnorderedElementsAre(1U, 0x0A010004U, 7U));
+  EXPECT_EQ(joint().num_recorded, 0);
+  remove_records(path_);
+  EXPECT_TRUE(read_addresses(path_, launch_, "b").empty());
+}
+
 TEST_F(LaunchRecord, OnlyRecordsAreRemoved) {
   write_outcome(path_, outcome(1));
   std::ofstream(path_ / "status-00001.json") << "{}";
@@ -357,6 +456,33 @@ TEST_F(LaunchRecord, TheWatchIsQuietWhileAnyRankMoves) {
     EXPECT_FALSE(watch.look());
     std::this_thread::sleep_for(milliseconds(30));
   }
+}
+
+TEST(HangWatch, FilesThatDoNotComeAreNoHang) {
+  const std::vector<WatchedRank> ranks = {
+      {.rank = 1, .host = "b", .calls = 3, .state = "waiting", .phase = {}, .site = {}}};
+  std::atomic<bool> hangs = false;
+  HangWatch watch(
+      [&] {
+        while (hangs.load()) {
+          std::this_thread::sleep_for(milliseconds(1));
+        }
+        return ranks;
+      },
+      milliseconds(300));
+  EXPECT_FALSE(watch.look());
+  EXPECT_EQ(watch.waits().count(), 0);
+  hangs = true;
+  const Stopwatch stopwatch;
+  while (stopwatch.elapsed() < milliseconds(700)) {
+    EXPECT_FALSE(watch.look());
+  }
+  EXPECT_GT(watch.waits(), milliseconds(300));
+  hangs = false;
+  EXPECT_FALSE(watch.look()) << "the ranks may not have been able to write";
+  EXPECT_EQ(watch.waits().count(), 0);
+  std::this_thread::sleep_for(milliseconds(310));
+  ASSERT_TRUE(watch.look());
 }
 
 TEST_F(LaunchRecord, OfEqualRanksTheOneWhoseFileIsOldestIsNamed) {

@@ -5,12 +5,16 @@ A group is one of the classes below. Faults are real: processes are killed, sign
 replaced by scripts that end as they are told. After every test nothing of the job may be left.
 """
 
+import fcntl
 import json
 import os
 import pathlib
+import select
 import signal
 import subprocess
 import sys
+import termios
+import threading
 import time
 import unittest
 
@@ -74,8 +78,8 @@ class LaunchTest(ResumeTest):
     def launch(self, out, *arguments, options=("-n", "2"), **keywords):
         command = [program_support.PROGRAM, "launch", *MPIRUN_OPTIONS, *options, "--", "train", self.config,
                    "--out", str(out), *arguments]
-        return subprocess.Popen(command, cwd=self.directory, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                                text=True, env=self.environment, **keywords)
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        return subprocess.Popen(command, cwd=self.directory, text=True, env=self.environment, **{**streams, **keywords})
 
     def fake(self, body):
         """An mpirun that does what `body`, a shell script, says."""
@@ -96,6 +100,13 @@ class LaunchTest(ResumeTest):
         pids = sorted(pid for pid, name in descendants(process.pid).items() if name == "superstep")
         self.jobs |= {job_of(pid) for pid in pids}
         return pids
+
+    def wait_for_file(self, name):
+        """Of a fake mpirun, whose directory is that of the test."""
+        deadline = time.monotonic() + 20
+        while not (self.directory / name).exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self.assertTrue((self.directory / name).exists())
 
     def expect_nothing_left(self, out=None):
         if out is not None:
@@ -241,8 +252,92 @@ class Supervision(LaunchTest):
         self.assertNotIn("restart 1", outcome.text)
 
 
+    def test_a_terminal_that_is_closed_stops_with_a_checkpoint(self):
+        out = self.directory / "closed"
+        terminal, end = os.openpty()
+        process = self.launch(out, "--set", "train.epochs=100000", stdout=end, stderr=end, stdin=end,
+                              start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+        os.close(end)
+        is_read = threading.Event()
+        is_read.set()
+
+        def read():
+            while is_read.is_set():
+                if select.select([terminal], [], [], 0.02)[0]:
+                    os.read(terminal, 1 << 16)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        self.wait_for_superstep(out, 20, process)
+        is_read.clear()
+        reader.join()
+        os.close(terminal)  # SIGHUP, and from now on every write fails
+        self.assertEqual(process.wait(timeout=60), 75)
+        done = max(self.supersteps_of(out))
+        self.assertTrue((out / "checkpoints" / f"step-{done:08}").is_dir(), "the last superstep is lost")
+        self.assertTrue(self.attempts(out)[0]["stop_requested"])
+        self.expect_nothing_left(out)
+
+
 class Policies(LaunchTest):
     """Ends of mpirun that are hard to come by, from a script in its place."""
+
+    def test_checkpoints_that_cannot_be_listed_count_as_none(self):
+        out = self.directory / "unlisted"
+        script = f"mkdir -p {out}\n: > {out}/checkpoints\necho attempt >> attempts\nexit 137\n"  # a file, no directory
+        outcome = self.finish(self.launch(out, options=self.fake(script)), 137)
+        self.assertIn("the checkpoints cannot be read", outcome.text)
+        self.assertIn("2 restarts left no newer checkpoint", outcome.text)
+        self.assertEqual(len((self.directory / "attempts").read_text().splitlines()), 3)
+
+    def test_a_run_that_was_there_is_continued_on_demand_alone(self):
+        out = self.directory / "there"
+        self.train("--set", "train.max_supersteps=8", out=out)
+        before = sorted(path.name for path in out.iterdir())
+        options = self.fake("echo \"$@\" >> commands\nexit 137\n")
+        outcome = self.finish(self.launch(out, options=options), 2)
+        self.assertRegex(outcome.text, r"holds a run\. To continue it:\n  .* --resume")
+        self.assertFalse((self.directory / "commands").exists())
+        self.assertEqual(sorted(path.name for path in out.iterdir()), before)
+        self.finish(self.launch(out, "--resume", options=options), 137)
+        self.assertEqual(len(self.attempts(out)), 3)
+        for command in (self.directory / "commands").read_text().splitlines():
+            self.assertEqual(command.count("--resume"), 1)
+
+    def test_a_hang_that_is_noticed_before_the_deadline_of_the_ranks_is_said(self):
+        for arguments, is_said in (((), True), (("--set", "bsp.sync_deadline_seconds=3"), False)):
+            with self.subTest(arguments):
+                options = ("--hang", "5", *self.fake("exit 2\n"))
+                text = self.finish(self.launch(self.directory / "hang", *arguments, options=options), 2).text
+                self.assertEqual("--hang 5 is not above bsp.sync_deadline_seconds = 60" in text, is_said, text)
+
+    def test_signals_that_were_ignored_stay_ignored(self):
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+            with self.subTest(signal=number):
+                script = f": > started{int(number)}\nsleep 1\nexit 2\n"
+                process = self.launch(self.directory / "ignored", options=self.fake(script),
+                                      preexec_fn=lambda number=number: signal.signal(number, signal.SIG_IGN))
+                self.wait_for_file(f"started{int(number)}")
+                process.send_signal(number)
+                self.assertNotIn("came", self.finish(process, 2).stderr)
+
+    def test_ends_of_children_are_seen_though_they_were_ignored(self):
+        process = self.launch(self.directory / "deaf", options=self.fake("exit 2\n"),
+                              preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+        self.finish(process, 2)
+
+    def test_a_standard_error_that_takes_nothing_changes_nothing(self):
+        reader, writer = os.pipe()
+        os.close(reader)
+        with open("/dev/full", "wb") as full, open(writer, "wb") as unread:
+            for name, stream in (("full", full), ("unread", unread)):
+                with self.subTest(name):
+                    commands = self.directory / name
+                    script = f"echo attempt >> {commands}\necho mpirun has a line, too >&2\nexit 137\n"
+                    process = self.launch(self.directory / "mute", options=self.fake(script), stderr=stream)
+                    process.communicate(timeout=60)
+                    self.assertEqual(process.returncode, 137)
+                    self.assertEqual(len(commands.read_text().splitlines()), 3)
 
     def test_a_job_that_makes_no_progress_ends_after_two_restarts(self):
         out = self.directory / "poison"
@@ -268,13 +363,18 @@ class Policies(LaunchTest):
                 options = ("--restarts", "0", *self.fake(f"exit {code}\n"))
                 self.assertIn(f"exit code {code}", self.finish(self.launch(out, options=options), code).text)
 
+    def test_a_stop_that_comes_before_mpirun_can_pass_it_on_is_not_lost(self):
+        script = "trap '' USR1\n: > started\nsleep 1.2\ntrap 'exit 75' USR1\nwhile :; do sleep 0.1; done\n"
+        process = self.launch(self.directory / "early", options=("--grace", "20", *self.fake(script)))
+        self.wait_for_file("started")
+        process.send_signal(signal.SIGTERM)
+        self.assertNotIn("did not end within", self.finish(process, 75).text)
+
     def test_an_mpirun_that_ignores_everything_is_killed_after_the_grace_time(self):
         out = self.directory / "deaf"
         script = "trap '' USR1 TERM INT HUP\necho $$ > pid\nwhile :; do sleep 0.1; done\n"
         process = self.launch(out, options=("--grace", "0.3", *self.fake(script)))
-        deadline = time.monotonic() + 10
-        while not (self.directory / "pid").exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
+        self.wait_for_file("pid")
         process.send_signal(signal.SIGTERM)
         begin = time.monotonic()
         outcome = self.finish(process, 75)
@@ -303,6 +403,21 @@ class Policies(LaunchTest):
             self.assertIn("-n 4 --host a:2,b:2", command)
         self.assertIn("-n 2 --host a:2 ", commands[2])
 
+    def test_a_host_is_left_out_by_the_name_that_the_ranks_give_it(self):
+        lines = {"late": "[rank 0] [World] waited 2 s: ranks {1} did not arrive:\n  rank 1: not started; host b",
+                 "memory": "[rank 1] [ShardGuard] memory of b: rank 1 found parameters changed since update 3, where"}
+        for name, line in lines.items():
+            for hosts, left_out in (("a.example:2,b.example:2", True), ("a:2,c:2", False)):
+                with self.subTest(name, hosts=hosts):
+                    commands = self.directory / f"{name}-{left_out}"
+                    script = f"echo \"$@\" >> {commands}\nprintf '%s\\n' '{line}' >&2\nexit 75\n"
+                    options = ("-n", "4", "--host", hosts, *self.fake(script))
+                    text = self.finish(self.launch(self.directory / "named", options=options), 75).text
+                    self.assertEqual("b.example was named twice and is left out" in text, left_out)
+                    self.assertEqual("b was named, but is none of the hosts" in text, not left_out)
+                    words = "-n 2 --host a.example:2 " if left_out else f"-n 4 --host {hosts} "
+                    self.assertIn(words, commands.read_text().splitlines()[2])
+
     def test_a_lost_host_that_cannot_be_reached_again_is_left_out(self):
         out = self.directory / "unreachable"
         script = ("echo \"$@\" >> commands\n"
@@ -326,14 +441,16 @@ class Policies(LaunchTest):
         self.assertIn("cannot start \"/nonexistent/mpirun\"", outcome.text)
 
     def test_mpirun_is_told_what_a_supervised_job_needs(self):
-        out = self.directory / "parameters"
-        self.finish(self.launch(out, options=("--mca", "oob_tcp_keepalive_time", "7",
-                                              *self.fake("echo \"$@\" >> command\nexit 2\n"))), 2)
-        command = (self.directory / "command").read_text()
-        for words in ("oob_tcp_keepalive_intvl 2", "oob_tcp_keepalive_probes 3", "orte_startup_timeout 120",
-                      "orte_enable_recovery 0", "oob_tcp_keepalive_time 7"):
-            self.assertIn(words, command)
-        self.assertEqual(command.count("oob_tcp_keepalive_time"), 1)
+        for options, seconds in (((), 5), (("--mca", "oob_tcp_keepalive_time", "7"), 7)):
+            with self.subTest(seconds=seconds):
+                script = self.fake("echo \"$@\" > command\nexit 2\n")
+                self.finish(self.launch(self.directory / "parameters", options=(*options, *script)), 2)
+                command = (self.directory / "command").read_text()
+                for words in ("oob_tcp_keepalive_intvl 2", "oob_tcp_keepalive_probes 3", "orte_startup_timeout 120",
+                              "orte_enable_recovery 0", "orte_abort_on_non_zero_status 1",
+                              f"oob_tcp_keepalive_time {seconds}"):
+                    self.assertIn(f"--mca {words} ", command)
+                self.assertEqual(command.count("oob_tcp_keepalive_time"), 1)
 
 
 class Usage(LaunchTest):

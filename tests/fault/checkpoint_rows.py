@@ -170,7 +170,7 @@ class LyingDisk(CheckpointCalls):
         case = self.cases()[seed % len(self.cases())]
         # The whole length, as far as the program can know: short counts are written again.
         job, code = self.injected(case, f"retval={self.length_of(case)}")
-        expect(code == 4 and "read back other bytes" in job.text(), f"exit code {code}\n{job.text()}")
+        expect(code == 1 and "read back other bytes" in job.text(), f"exit code {code}\n{job.text()}")
         self.expect_resumes(job)
         return {}
 

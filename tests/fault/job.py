@@ -1,13 +1,18 @@
 """One small training job, its faults, and what it may leave behind. Python's standard library only."""
 
 import contextlib
+import fcntl
 import json
 import math
 import os
 import pathlib
+import pty
 import re
+import select
 import signal
 import subprocess
+import termios
+import threading
 import time
 
 MPIRUN_OPTIONS = ["--oversubscribe", "--bind-to", "none"]
@@ -142,6 +147,32 @@ class Job:
     def train_words(self, *more):
         return ["train", str(self.config), "--out", str(self.out), *self.extra, *more]
 
+    def start_on_terminal(self, command):
+        """The command is the leader of a session on a terminal, which close_terminal() closes."""
+        self.terminal, end = pty.openpty()
+        self.process = subprocess.Popen(command, cwd=self.directory, stdin=end, stdout=end, stderr=end,
+                                        env=self.environment, start_new_session=True,
+                                        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+        os.close(end)
+        self.reader = threading.Thread(target=self.read_terminal, daemon=True)
+        self.reader.start()
+
+    def read_terminal(self):
+        with open(self.log, "ab") as log:
+            while self.terminal is not None:
+                if select.select([self.terminal], [], [], 0.02)[0]:
+                    try:
+                        log.write(os.read(self.terminal, 1 << 16))
+                    except OSError:  # nobody has it open any more
+                        return
+                    log.flush()
+
+    def close_terminal(self):
+        """SIGHUP for its session, and every write fails from then on."""
+        terminal, self.terminal = self.terminal, None
+        self.reader.join()
+        os.close(terminal)
+
     def start(self, command):
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log,
@@ -155,9 +186,9 @@ class Job:
                     os.kill(pid, signal.SIGKILL)
             self.process.wait()
 
-    def launch(self, ranks, *more, options=()):
-        self.start([self.program, "launch", *MPIRUN_OPTIONS, "-n", str(ranks), *options, "--",
-                    *self.train_words(*more)])
+    def launch(self, ranks, *more, options=(), terminal=False):
+        start = self.start_on_terminal if terminal else self.start
+        start([self.program, "launch", *MPIRUN_OPTIONS, "-n", str(ranks), *options, "--", *self.train_words(*more)])
 
     def plain(self, ranks, *more):
         prefix = ["mpirun", *MPIRUN_OPTIONS, "-n", str(ranks)] if ranks > 1 else []
@@ -212,6 +243,12 @@ class Job:
     def mpirun(self):
         table = processes()
         return [pid for pid in descendants(self.process.pid) if table.get(pid, (0, ""))[1] in ("mpirun", "orterun")]
+
+    def daemons(self):
+        """Of mpirun, on other nodes."""
+        table = processes()
+        found = {*descendants(self.process.pid), *self.processes_elsewhere()}
+        return [pid for pid in found if table.get(pid, (0, ""))[1] == "orted"]
 
     def attempts(self):
         try:

@@ -123,32 +123,42 @@ class DoubleKill(Row):
 
 class LauncherKills(Row):
     name = "F17"
-    fault = "SIGTERM, SIGINT, SIGINT twice, SIGHUP, SIGUSR1 or SIGKILL to the launcher, SIGKILL or SIGTERM to mpirun"
+    fault = ("SIGTERM, SIGINT, SIGINT twice, SIGHUP, SIGUSR1 or SIGKILL to the launcher, its terminal is closed, SIGKILL or "
+             "SIGTERM to mpirun; half of the trials on two nodes (network namespaces), there SIGKILL to the other node's "
+             "daemon, too")
     promise = "no orphans after 5 s, no leftovers; a stop leaves a checkpoint of the last superstep; same bits after it"
-    trials = 50
+    trials = 57
     quick = 2
     seconds = 5.0
-    ways = ("TERM", "INT", "INT2", "HUP", "USR1", "KILL", "mpirun KILL", "mpirun TERM")
+    ways = ("TERM", "INT", "INT2", "HUP", "USR1", "KILL", "mpirun KILL", "mpirun TERM", "closed terminal")
+
+    def __init__(self, program, directory):
+        super().__init__(program, directory)
+        self.cases = [(way, 1) for way in self.ways]
+        if can_make_networks():
+            self.cases += [(way, 2) for way in (*self.ways, "daemon KILL")]
 
     def trial(self, seed):
         chance = random.Random(seed)
-        way = self.ways[seed % len(self.ways)]
+        way, nodes = self.cases[seed % len(self.cases)]
         expected = self.reference()
         job = self.job("trial")
-        job.launch(chance.choice((2, 3)))
+        with contextlib.ExitStack() as stack:
+            if nodes == 2:
+                network = stack.enter_context(Network())
+                network.launch(job, terminal=way == "closed terminal")
+            else:
+                job.launch(chance.choice((2, 3)), terminal=way == "closed terminal")
+            self.strike_and_go_on(job, way, chance, expected)
+        return {f"nodes: {nodes}": 1}
+
+    def strike_and_go_on(self, job, way, chance, expected):
         expect(job.wait_for_superstep(chance.randrange(0, 80)), job.text())
-        below = descendants(job.process.pid)
-        number = getattr(signal, "SIG" + way.split()[-1].rstrip("2"))
-        if way.startswith("mpirun"):
-            os.kill(job.mpirun()[0], number)
-        else:
-            job.process.send_signal(number)
-        if way == "INT2":
-            time.sleep(0.5)
-            job.process.send_signal(number)
+        below = {*descendants(job.process.pid), *job.processes_elsewhere()} - {job.process.pid}
+        self.strike(job, way)
         code = job.wait()
         # mpirun passes SIGTERM on: when all ranks had the time to end with a checkpoint, that was a stop.
-        codes = {"KILL": (-signal.SIGKILL,), "mpirun KILL": (0,), "mpirun TERM": (0, EXIT_RESUMABLE)}
+        codes = {"KILL": (-signal.SIGKILL,), "mpirun KILL": (0,), "mpirun TERM": (0, EXIT_RESUMABLE), "daemon KILL": (0,)}
         expect(code in codes.get(way, (EXIT_RESUMABLE,)), f"{way}: {code}\n{job.text()}")
         if code != 0:
             job.expect_clean(below, 5.0)
@@ -160,4 +170,18 @@ class LauncherKills(Row):
             expect(job.wait() == 0, job.text())
         job.expect_result(expected)
         job.expect_clean(below, 5.0)
-        return {}
+
+    def strike(self, job, way):
+        if way == "closed terminal":
+            job.close_terminal()
+            return
+        number = getattr(signal, "SIG" + way.split()[-1].rstrip("2"))
+        if way.startswith("mpirun"):
+            os.kill(job.mpirun()[0], number)
+        elif way.startswith("daemon"):
+            os.kill(job.daemons()[0], number)
+        else:
+            job.process.send_signal(number)
+        if way == "INT2":
+            time.sleep(0.5)
+            job.process.send_signal(number)

@@ -95,7 +95,7 @@ class Network:
         run("tc", "-n", name, "qdisc", "add", "dev", "eth0", "clsact")
         run("tc", "-n", name, "filter", "add", "dev", "eth0", "egress", "bpf", "da", "bytecode", program)
 
-    def launch(self, job):
+    def launch(self, job, terminal=False):
         """`superstep launch` on the first host, two ranks on each."""
         agent = job.directory / "agent"
         agent.write_text(AGENT.format(directory=job.directory, prefix=self.prefix))
@@ -103,7 +103,8 @@ class Network:
         hostfile = job.directory / "hosts"
         hostfile.write_text("".join(f"{address} slots=2\n" for address in HOSTS.values()))
         job.processes_elsewhere = self.processes
-        job.start(self.inside("node-1", [
+        start = job.start_on_terminal if terminal else job.start
+        start(self.inside("node-1", [
             job.program, "launch", *MPIRUN_OPTIONS, "--hostfile", str(hostfile), "-n", str(2 * len(HOSTS)), "--mca",
             "plm_rsh_agent", str(agent), "--", *job.train_words()]))
 

@@ -12,8 +12,9 @@ from mismatch_rows import OtherBeginnings, OtherRuntime
 from network_rows import BrokenNetwork
 from number_rows import BadNumbers
 from resume_rows import OtherRankCounts
-from slow_rows import FalseAlarms, SlowRank, StoppedRank
+from slow_rows import FalseAlarms, SlowRank, StoppedRank, StoppedRankAndFiles
 
-ROWS = (RandomKill, DoubleKill, KillAtCall, ErrorAtCall, LyingDisk, DamagedCheckpoint, LostFiles, StoppedRank, FalseAlarms,
-        SlowRank, BadNumbers, OtherBeginnings, OtherRuntime, MismatchedCall, DamagedData, OtherRankCounts, BrokenNetwork, LauncherKills,
+ROWS = (RandomKill, DoubleKill, KillAtCall, ErrorAtCall, LyingDisk, DamagedCheckpoint, LostFiles, StoppedRank,
+        StoppedRankAndFiles, FalseAlarms, SlowRank, BadNumbers, OtherBeginnings, OtherRuntime, MismatchedCall, DamagedData,
+        OtherRankCounts, BrokenNetwork, LauncherKills,
         FlippedBit, WrongGradient, FuzzedParsers, Goodput, Soak)

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 
-from job import expect
+from job import MPIRUN_OPTIONS, expect
 from row import Row
 
 DUTY_CYCLE = """
@@ -53,6 +53,37 @@ class StoppedRank(Row):
         expect(job.wait() == 0, job.text())
         job.expect_result(expected)
         job.expect_clean(list(ranks.values()))
+        return {"seconds until named": took}
+
+
+class StoppedRankAndFiles(Row):
+    name = "F6c"
+    fault = ("SIGSTOP of rank 0 of 2, deadline 2 s; the directory of the checkpoints takes 20 s to be opened by the rank "
+             "that waits (strace delay_enter)")
+    promise = "rank named within the deadline + 2 s, the job ended within 10 s"
+    trials = 5
+    quick = 1
+    seconds = 12.0
+    deadline = 2.0
+
+    def is_possible(self):
+        return subprocess.run(["strace", "-qq", "-o", "/dev/null", "true"], capture_output=True, check=False).returncode == 0
+
+    def trial(self, seed):
+        job = self.job("trial", epochs=100000, every=1000000,
+                       extra=("--set", f"bsp.sync_deadline_seconds={self.deadline}"))
+        train = [job.program, *job.train_words()]
+        job.start(["mpirun", *MPIRUN_OPTIONS, "-n", "1", *train, ":", "-n", "1", "strace", "-f", "-qq", "-o",
+                   str(job.directory / "trace.txt"), "-P", str(job.out / "checkpoints"), "-e", "trace=openat", "-e",
+                   "inject=openat:delay_enter=20000000", *train])
+        expect(job.wait_for_superstep(random.Random(seed).randrange(10, 60)), job.text())
+        os.kill(job.ranks()[0], signal.SIGSTOP)
+        begin = time.monotonic()
+        while not re.search(r"ranks \{0\} (did not arrive|arrived, but do not run)", job.text()):
+            expect(time.monotonic() - begin < self.deadline + 2, "not named in time:\n" + job.text())
+            time.sleep(0.01)
+        took = time.monotonic() - begin
+        expect(job.wait(10) == 75, job.text())
         return {"seconds until named": took}
 
 

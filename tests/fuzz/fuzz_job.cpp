@@ -176,6 +176,9 @@ void read_status_file(std::string_view input) {
 void read_rank_records(std::string_view input) {
   std::map<int, cluster::RankOutcome> outcomes;
   for (const std::string& line : lines_of(input)) {
+    if (const std::optional<cluster::NodeRecord> node = cluster::parse_node(line)) {
+      require(node->rank >= 0);
+    }
     if (std::optional<cluster::RankOutcome> outcome = cluster::parse_outcome(line)) {
       require(outcome->rank >= 0 && outcome->rank < outcome->num_ranks);
       outcomes.insert_or_assign(outcome->rank, std::move(*outcome));
