@@ -256,15 +256,13 @@ void FederatedTrainer::State::learn_from(const std::vector<ClientRecord>& record
 PrivacyRound FederatedTrainer::State::settle_privacy(const std::vector<ClientRecord>& records) {
   const double clip = privacy->clip();
   if (options.privacy.clipping == Clipping::kAdaptive) {
-    double centered = 0.0;
+    std::int64_t centered = 0;
     for (const ClientRecord& record : records) {
-      if (record.rejection == Rejection::kNone) {
-        centered += record.is_within ? 0.5 : -0.5;
-      }
+      centered += record.is_within ? kHalfCount : -kHalfCount;  // a rejected norm is beyond
     }
     std::int64_t count_noise = world.rank() == 0 ? privacy->count_noise(rounds_done) : 0;
     world.broadcast(std::span<std::int64_t>(&count_noise, 1), 0);
-    privacy->adapt(centered + static_cast<double>(count_noise));
+    privacy->adapt(centered + count_noise);
   }
   privacy->account();
   last_privacy = privacy->spent(clip);

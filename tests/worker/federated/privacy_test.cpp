@@ -2,6 +2,7 @@
 
 #include "worker/federated/privacy/privacy.h"
 
+#include <array>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -234,7 +235,8 @@ TEST(PrivacyEngine, AdaptiveBoundFindsTheQuantileAndSharesTheBudget) {
   // Norms are uniform in [0, 2]: the median is 1.
   for (int round = 0; round < 300; ++round) {
     const double within = std::min(1.0, adaptive.clip() / 2.0);
-    adaptive.adapt(100.0 * (within - 0.5));
+    const double count = 100.0 * (within - 0.5);
+    adaptive.adapt(std::llround(count * 2.0 * static_cast<double>(kHalfCount)));
   }
   EXPECT_NEAR(adaptive.clip(), 1.0, 0.01);
   const double z = 1.0 / std::sqrt(1.0 - 1.0 / 400.0);
@@ -242,6 +244,33 @@ TEST(PrivacyEngine, AdaptiveBoundFindsTheQuantileAndSharesTheBudget) {
   PrivacyOptions greedy = options;
   greedy.count_noise = 0.4;
   EXPECT_THROW(engine(greedy), InvalidArgument);
+}
+
+// Noise of both sources has the deviation that is accounted for, and no residue of the noisy count
+// tells how many clients are in it: its fraction of a half is uniform.
+TEST(PrivacyEngine, NoiseOfCountsCoversTheParityOfTheClients) {
+  constexpr int kDraws = 20000;
+  const auto half = static_cast<double>(kHalfCount);
+  for (const NoiseSource source : {NoiseSource::kTest, NoiseSource::kSystem}) {
+    const PrivacyEngine noisy = engine({.kind = PrivacyKind::kDpFedAvg,
+                                        .noise_multiplier = 0.5,
+                                        .clipping = Clipping::kAdaptive,
+                                        .count_noise = 0.5,
+                                        .noise_source = source});
+    double squares = 0.0;
+    std::array<int, 8> residues{};
+    for (int round = 0; round < kDraws; ++round) {
+      const std::int64_t noise = noisy.count_noise(round);
+      const double clients = static_cast<double>(noise) / (2.0 * half);
+      squares += clients * clients;
+      const std::int64_t residue = ((noise % kHalfCount) + kHalfCount) % kHalfCount;
+      ++residues[static_cast<std::size_t>(8 * residue / kHalfCount)];
+    }
+    EXPECT_NEAR(std::sqrt(squares / kDraws), 0.5, 5.0 * 0.5 / std::sqrt(2.0 * kDraws));
+    for (const int count : residues) {
+      EXPECT_NEAR(count, kDraws / 8.0, 6.0 * std::sqrt(kDraws / 8.0)) << name_of(source);
+    }
+  }
 }
 
 TEST(PrivacyEngine, AccountsRoundsOneByOneOrTogether) {

@@ -47,8 +47,10 @@ void validate(const PrivacyOptions& options) {
                 "target_quantile", options.target_quantile, "a number in (0, 1)");
   require_field("PrivacyOptions", options.clip_learning_rate >= 0.0, "clip_learning_rate",
                 options.clip_learning_rate, "a number of at least 0");
-  require_field("PrivacyOptions", options.count_noise >= 0.0, "count_noise", options.count_noise,
-                "a number of at least 0");
+  constexpr double kMostCountNoise = 0x1p36;  // on the lattice of counts the most that can be drawn
+  require_field("PrivacyOptions",
+                options.count_noise >= 0.0 && options.count_noise <= kMostCountNoise, "count_noise",
+                options.count_noise, "0 to 2^36");
   require_field("PrivacyOptions", options.weight_cap >= 0.0, "weight_cap", options.weight_cap,
                 "a number of at least 0");
 }
@@ -134,7 +136,8 @@ std::int64_t PrivacyEngine::count_noise(std::int64_t round) const {
   if (options_.clipping == Clipping::kFlat || options_.noise_multiplier == 0.0) {
     return 0;
   }
-  const double deviation = count_deviation(options_, cohort_);
+  const double deviation =
+      count_deviation(options_, cohort_) * 2.0 * static_cast<double>(kHalfCount);
   if (options_.noise_source == NoiseSource::kSystem) {
     paramserver::SystemBits bits;
     return paramserver::discrete_gaussian(deviation, bits);
@@ -144,9 +147,11 @@ std::int64_t PrivacyEngine::count_noise(std::int64_t round) const {
   return paramserver::discrete_gaussian(deviation, bits);
 }
 
-void PrivacyEngine::adapt(double noisy_centered_count) {
+void PrivacyEngine::adapt(std::int64_t noisy_centered_count) {
   if (options_.clipping == Clipping::kAdaptive) {
-    const double within = noisy_centered_count / static_cast<double>(cohort_) + 0.5;
+    const double clients =
+        static_cast<double>(noisy_centered_count) / (2.0 * static_cast<double>(kHalfCount));
+    const double within = clients / static_cast<double>(cohort_) + 0.5;
     clip_ *= std::exp(-options_.clip_learning_rate * (within - options_.target_quantile));
   }
 }

@@ -40,7 +40,7 @@ struct PrivacyOptions {
   Clipping clipping = Clipping::kFlat;
   double target_quantile = 0.5;  // kAdaptive: this part of the norms lies below the bound
   double clip_learning_rate = 0.2;
-  double count_noise = 0.0;  // kAdaptive: deviation on the count of norms; 0: cohort / 20
+  double count_noise = 0.0;  // kAdaptive: deviation on the count of norms, in clients; 0: cohort / 20
   double weight_cap = 0.0;   // weight min(samples, cap) / cap; 0: every client weighs 1
   NoiseSource noise_source = NoiseSource::kSystem;
 };
@@ -58,6 +58,11 @@ struct PrivacyRound {
   double rdp_classic = 0.0;
   std::optional<double> pld;  // where it was asked for
 };
+
+// Half a client in the sum of counts. Counts and their noise lie on one lattice, which is so fine
+// beside the noise that the sum says nothing but its value: with integer noise on sums of halves,
+// the fraction would be the parity of the clients, unprotected.
+inline constexpr std::int64_t kHalfCount = std::int64_t{1} << 20;
 
 class PrivacyEngine {
  public:
@@ -78,10 +83,11 @@ class PrivacyEngine {
   // Adds noise to the elements [begin, begin + sums.size()) of the sum of round `round`.
   void add_noise(std::int64_t round, std::int64_t begin, std::span<std::int64_t> sums) const;
 
-  // Noise on the count of norms within the bound; one rank draws it and tells the others.
+  // Noise on the count of norms, in units of 1 / (2 kHalfCount); one rank draws it and tells the
+  // others.
   std::int64_t count_noise(std::int64_t round) const;
-  // Moves the bound, given the noisy sum over clients of (within bound ? 1/2 : -1/2).
-  void adapt(double noisy_centered_count);
+  // Moves the bound, given the noisy sum over clients of (within bound ? kHalfCount : -kHalfCount).
+  void adapt(std::int64_t noisy_centered_count);
 
   // Adds one round to the accounts.
   void account();
