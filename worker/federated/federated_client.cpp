@@ -240,11 +240,12 @@ void FederatedTrainer::State::contribute(std::int64_t client, ClientRecord& reco
 
 ClientRecord FederatedTrainer::State::train_client(const RoundPlan& plan, std::int64_t client) {
   const Clock::time_point start = Clock::now();
-  const double mean_loss = loss_before(client);
-  const LocalRule rule = rule_for(client);
+  // Labels first: everything that reads the client's samples must see the same ones.
   const bool attacks = is_attacker(options.attack, options.cohort.seed, client);
   local.set_labels(attacks && options.attack.kind == AttackKind::kLabelFlip ? Labels::kFlipped
                                                                             : Labels::kTrue);
+  const double mean_loss = loss_before(client);
+  const LocalRule rule = rule_for(client);
   const LocalResult result = local.train(server.pull().buffer(), client, rounds_done, rule);
   if (attacks) {
     attack_alone(client);

@@ -63,6 +63,26 @@ SUPERSTEP_WORLD_TEST(FederatedTrainer, EveryAlgorithmGivesTheBitsOfOneRank) {
   }
 }
 
+SUPERSTEP_WORLD_TEST(FederatedTrainer, EveryAlgorithmUnderEveryLoneAttackGivesTheBitsOfOneRank) {
+  const Model model = small_model();
+  for (const std::string_view name : algorithm_names()) {
+    for (const AttackKind attack :
+         {AttackKind::kLabelFlip, AttackKind::kSignFlip, AttackKind::kGaussian}) {
+      const WorldDirectory directory(world);
+      FederatedOptions options = small_options();
+      options.rounds = 3;
+      options.algorithm.kind = algorithm_of(name);
+      options.attack = {.kind = attack, .fraction = 0.5, .strength = 0.5};
+      const FederatedOutcome oracle = run_alone(world, model, options, directory.path());
+      options.client_store = directory.path() / "all";
+      const FederatedOutcome outcome = run_federated(world, model, small_clients(kUneven), options);
+      EXPECT_EQ(to_text(outcome.result.parameters_hash), to_text(oracle.result.parameters_hash))
+          << name << " " << name_of(attack);
+      world.sync();
+    }
+  }
+}
+
 SUPERSTEP_WORLD_TEST(FederatedTrainer, SamplingAndDataModeNeverDependOnRanks) {
   const WorldDirectory directory(world);
   const Model model = small_model();
