@@ -56,7 +56,8 @@ struct FederatedTrainer::State {
   // --- rounds (federated_trainer.cpp) ---
   RoundPlan plan_round() const;
   std::vector<ClientRecord> share(const RoundPlan& plan, const std::vector<ClientRecord>& mine);
-  paramserver::RoundScale scale_of(const std::vector<ClientRecord>& records) const;
+  paramserver::RoundScale scale_of(const RoundPlan& plan,
+                                   const std::vector<ClientRecord>& records) const;
   RoundReport round();
   void learn_from(const std::vector<ClientRecord>& records, RoundReport& report);
   PrivacyRound settle_privacy(const std::vector<ClientRecord>& records);

@@ -200,20 +200,27 @@ std::vector<ClientRecord> FederatedTrainer::State::share(const RoundPlan& plan,
 }
 
 paramserver::RoundScale FederatedTrainer::State::scale_of(
-    const std::vector<ClientRecord>& records) const {
+    const RoundPlan& plan, const std::vector<ClientRecord>& records) const {
   if (privacy) {
     return {.scale = paramserver::unit(ring) / privacy->divisor(), .control_scale = 0.0};
   }
   double denominator = 0.0;
+  double weighted_steps = 0.0;
   for (const ClientRecord& record : records) {
     if (record.rejection == Rejection::kNone) {
       denominator += record.denominator;
+      weighted_steps += record.denominator * static_cast<double>(record.steps);
     }
   }
   if (!(denominator > 0.0)) {
     return {};
   }
-  const double one = paramserver::unit(ring);
+  double one = paramserver::unit(ring);
+  if (options.algorithm.kind == Algorithm::kFedNova) {
+    // Weights were made with the mean steps of the whole cohort; a rejected client's do not count.
+    // The factor is exactly 1 when nobody is rejected.
+    one *= weighted_steps / denominator / plan.mean_steps;
+  }
   const auto population = static_cast<double>(clients->num_clients());
   const bool mime = options.algorithm.kind == Algorithm::kMimeLite;
   return {.scale = one / denominator, .control_scale = one / (mime ? denominator : population)};
@@ -289,7 +296,7 @@ RoundReport FederatedTrainer::State::round() {
     };
   }
   if (options.robust.kind == RobustKind::kNone) {
-    server.apply_round(scale_of(records), noise);
+    server.apply_round(scale_of(plan, records), noise);
   } else {
     apply_robust(plan, records);
   }

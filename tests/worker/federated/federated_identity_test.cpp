@@ -1,6 +1,10 @@
 // Algebraic identities between algorithms, bit for bit.
 
+#include <algorithm>
 #include <filesystem>
+#include <limits>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -97,6 +101,46 @@ TEST_F(FederatedIdentity, FedNovaWithEqualStepsIsFedAvg) {
   const auto uneven = small_clients(kUneven);
   EXPECT_NE(train(options_of(Algorithm::kFedNova), uneven),
             train(options_of(Algorithm::kFedAvg), uneven));
+}
+
+// Client 0 has many more samples than the others, and none of them is a number.
+class OneBrokenClient : public ClientData {
+ public:
+  std::int64_t num_clients() const override { return 5; }
+  std::int64_t num_samples(std::int64_t client) const override { return client == 0 ? 40 : 8; }
+  std::int64_t total_samples() const override { return 72; }
+  kernels::Shape sample_shape() const override { return data_->sample_shape(); }
+  int num_classes() const override { return data_->num_classes(); }
+  std::string fingerprint() const override { return "one broken client"; }
+  void read(std::int64_t client, std::span<const std::int64_t> positions,
+            const Normalization& normalization, std::span<float> out,
+            std::span<std::int64_t> labels, std::span<std::int64_t> ids) const override {
+    for (std::size_t i = 0; i < positions.size(); ++i) {
+      ids[i] = 40 * client + positions[i];
+    }
+    data_->read(ids, normalization, out, labels);
+    if (client == 0) {
+      std::fill(out.begin(), out.end(), std::numeric_limits<float>::quiet_NaN());
+    }
+  }
+
+ private:
+  std::shared_ptr<const Dataset> data_ = small_dataset(200, 5);
+};
+
+// The others make equally many steps, so that FedNova is FedAvg without the rejected one. Weights
+// of the ring were rounded with its steps: equal but for the ring's resolution.
+TEST_F(FederatedIdentity, FedNovaForgetsTheStepsOfARejectedClient) {
+  const auto clients = std::make_shared<OneBrokenClient>();
+  FederatedOptions nova = options_of(Algorithm::kFedNova);
+  nova.cohort.size = 5;
+  FederatedOptions fedavg = nova;
+  fedavg.algorithm.kind = Algorithm::kFedAvg;
+  const std::vector<float> got = train(nova, clients);
+  const std::vector<float> expected = train(fedavg, clients);
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    ASSERT_NEAR(got[i], expected[i], 1e-6F);
+  }
 }
 
 TEST_F(FederatedIdentity, QFedAvgWithExponentZeroIsUnweightedFedAvg) {
