@@ -172,7 +172,7 @@ double FederatedTrainer::State::loss_before(std::int64_t client) {
   return 0.0;
 }
 
-// Compresses the update in local.parameters(), padding left out, and keeps what was lost where
+// Compresses the update in local.parameters(), padding left out; what was lost goes to `lost` where
 // error feedback is on. Returns the bytes on the wire.
 std::int64_t FederatedTrainer::State::compress_update(std::int64_t client) {
   const std::span<const float> global = server.pull().buffer();
@@ -195,19 +195,18 @@ std::int64_t FederatedTrainer::State::compress_update(std::int64_t client) {
   const PhiloxStream stream(options.cohort.seed, stream_id("federated compression"), client,
                             rounds_done);
   const std::int64_t bytes = compress(options.compression, stream, elements);
-  const auto scatter = [&](auto value) {
+  const auto scatter = [&](std::span<float> to, auto value) {
     std::size_t next = 0;
     for (const paramserver::LayoutEntry& entry : model.layout().entries()) {
       for (std::int64_t i = entry.offset; i < entry.offset + entry.num_elements(); ++i, ++next) {
-        update[static_cast<std::size_t>(i)] = value(next);
+        to[static_cast<std::size_t>(i)] = value(next);
       }
     }
   };
   if (errors) {
-    scatter([&](std::size_t i) { return wanted[i] - elements[i]; });
-    errors->write(client, rounds_done + 1, update);
+    scatter(lost.span(), [&](std::size_t i) { return wanted[i] - elements[i]; });
   }
-  scatter([&](std::size_t i) { return elements[i]; });
+  scatter(update, [&](std::size_t i) { return elements[i]; });
   return bytes;
 }
 
@@ -222,6 +221,9 @@ void FederatedTrainer::State::contribute(std::int64_t client, ClientRecord& reco
     if (!paramserver::fits(ring, compressed.span())) {
       record.rejection = Rejection::kOutOfRange;
       return;
+    }
+    if (errors) {
+      errors->write(client, rounds_done + 1, lost.span());  // of accepted clients only
     }
   }
   std::span<std::int64_t> sums = server.sums(0);

@@ -109,6 +109,7 @@ struct FederatedTrainer::State {
   AlignedBuffer<float> shift;           // of its steps
   AlignedBuffer<float> control_update;  // for channel 1
   AlignedBuffer<float> compressed;      // update of the client in work, decoded
+  AlignedBuffer<float> lost;            // what its compression left out, with error feedback
   std::vector<float> elements;          // the same without padding
   ClientCost cost;
   std::optional<ClientMetrics> client_metrics;

@@ -92,6 +92,7 @@ FederatedTrainer::State::State(bsp::World& the_world, const Model& the_model,
     elements.reserve(static_cast<std::size_t>(size));
     if (options.compression.error_feedback == ErrorFeedback::kOn) {
       errors.emplace(options.client_store / "errors", size, 0);
+      lost = AlignedBuffer<float>(size);
     }
   }
   if (has_client_state(options.algorithm.kind) || server.num_channels() > 1) {

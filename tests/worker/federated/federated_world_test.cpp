@@ -9,6 +9,7 @@
 #include "tests/support/spmd_fixture.h"
 #include "tests/support/world_directory.h"
 #include "tests/worker/federated/federated_support.h"
+#include "worker/federated/client_store.h"
 #include "worker/federated/federated_trainer.h"
 
 namespace superstep::worker {
@@ -261,6 +262,36 @@ SUPERSTEP_WORLD_TEST(FederatedTrainer, CompressionGivesTheBitsOfOneRankAndCounts
     EXPECT_GT(outcome.result.upload_bytes, 0);
     world.sync();
   }
+}
+
+// Every client has lost so much before that its next update is beyond the bound.
+SUPERSTEP_WORLD_TEST(FederatedTrainer, ARejectedClientLeavesNoErrorFeedbackBehind) {
+  const WorldDirectory directory(world);
+  const Model model = small_model();
+  const std::filesystem::path root = directory.path() / "errors";
+  const std::vector<float> large(static_cast<std::size_t>(model.layout().size()), 1000.0F);
+  if (world.rank() == 0) {
+    ClientStore store(root, model.layout().size(), 0);
+    for (std::int64_t client = 0; client < 11; ++client) {
+      store.write(client, 0, large);
+    }
+  }
+  world.sync();
+  FederatedOptions options = small_options();
+  options.cohort.size = 11;
+  options.client_store = directory.path();
+  options.compression = {
+      .kind = CompressionKind::kTopK, .keep = 0.1, .error_feedback = ErrorFeedback::kOn};
+  FederatedTrainer trainer(world, model, small_clients(kUneven), options);
+  EXPECT_EQ(trainer.run_round().rejected.size(), 11U);
+  world.sync();
+  if (world.rank() == 0) {
+    for (const auto& file : std::filesystem::directory_iterator(root / "000000")) {
+      const auto name = parse_client_state_name(file.path().filename().native());
+      EXPECT_TRUE(name && name->version == 0) << file.path();
+    }
+  }
+  world.sync();  // before the directory goes
 }
 
 SUPERSTEP_WORLD_TEST(FederatedTrainer, RefusesRobustRulesThatCannotWork) {
