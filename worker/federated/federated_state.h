@@ -61,6 +61,7 @@ struct FederatedTrainer::State {
   RoundReport round();
   void learn_from(const std::vector<ClientRecord>& records, RoundReport& report);
   PrivacyRound settle_privacy(const std::vector<ClientRecord>& records);
+  std::optional<double> projected_pld();
   std::uint32_t stop_flags() const;
   std::optional<StopReason> stop_reason() const;
   void evaluate_model(const Dataset& test);

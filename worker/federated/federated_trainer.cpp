@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <exception>
+#include <limits>
 #include <numeric>
 #include <string>
 #include <utility>
@@ -277,6 +279,21 @@ PrivacyRound FederatedTrainer::State::settle_privacy(const std::vector<ClientRec
   return *last_privacy;
 }
 
+// Epsilon after the last round by privacy loss distributions, which no data decide: known before
+// the first one, and no reason to fail. Collective.
+std::optional<double> FederatedTrainer::State::projected_pld() {
+  double epsilon = std::numeric_limits<double>::quiet_NaN();
+  if (world.rank() == 0) {
+    try {
+      epsilon = privacy->pld(options.rounds - rounds_done);
+    } catch (const std::exception&) {
+      // Memory, say: the ledger has the other accountant's bound.
+    }
+  }
+  world.broadcast(std::span<double>(&epsilon, 1), 0);
+  return std::isnan(epsilon) ? std::nullopt : std::optional(epsilon);
+}
+
 RoundReport FederatedTrainer::State::round() {
   const Clock::time_point start = Clock::now();
   const bsp::TrafficCounters before = world.traffic();
@@ -372,6 +389,7 @@ FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test
   if (state.rounds_done == 0) {
     state.save();  // finds out now whether checkpoints can be written
   }
+  const std::optional<double> pld = state.privacy ? state.projected_pld() : std::nullopt;
   StopReason reason = StopReason::kFinished;
   while (state.rounds_done < state.options.rounds && reason == StopReason::kFinished) {
     RoundReport report = state.round();
@@ -386,9 +404,7 @@ FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test
       report.clients = state.client_metrics;
     }
     if (state.privacy && last) {
-      double epsilon = state.world.rank() == 0 ? state.privacy->pld() : 0.0;
-      state.world.broadcast(std::span<double>(&epsilon, 1), 0);
-      state.last_privacy->pld = epsilon;
+      state.last_privacy->pld = pld;
       report.privacy = state.last_privacy;
     }
     if (state.observer != nullptr) {
@@ -406,6 +422,10 @@ FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test
   if (reason == StopReason::kFinished && test != nullptr &&
       state.evaluated_at != state.rounds_done) {
     state.evaluate_model(*test);
+  }
+  if (state.privacy && !state.last_privacy) {  // nothing was left to do
+    state.last_privacy = state.privacy->spent(state.privacy->clip());
+    state.last_privacy->pld = pld;
   }
   const Hash128 hash = state.model.layout().parameters_hash(state.server.pull().buffer());
   state.world.require_same("parameters_hash at the end of training", to_text(hash));

@@ -153,6 +153,23 @@ TEST(Pld, EqualsTheExactGaussianWithoutSampling) {
   EXPECT_NEAR(epsilon, 4.377178096, 1e-6);
 }
 
+// Little noise gives wide losses: the grid grows until they fit, and the bound stays one.
+TEST(Pld, CoarsensItsGridInsteadOfGivingUp) {
+  const double wide = pld_epsilon({.sampling = .1, .noise = .1}, 1000, 1e-5);
+  EXPECT_TRUE(std::isfinite(wide));
+  const Row row{"", {.1, .1}, 1000, 1e-5, 0, 0};
+  EXPECT_LE(wide, rdp_epsilon(row, RdpConversion::kImproved));
+  // The mean loss of a round is about q / (2 z^2), 5000 in all.
+  EXPECT_GT(wide, 4000.0);
+  // Without sampling, T releases of noise sigma are one of sigma / sqrt(T).
+  const double unsampled = pld_epsilon({.sampling = 1.0, .noise = .2}, 4, 1e-5);
+  EXPECT_NEAR(gaussian_delta(.1, unsampled), 1e-5, 1e-9);
+  EXPECT_EQ(pld_epsilon({.sampling = .5, .noise = 1e-3}, 10, 1e-5),
+            std::numeric_limits<double>::infinity());
+  EXPECT_EQ(pld_epsilon({.sampling = 1.0, .noise = 1e-9}, 10, 1e-5),
+            std::numeric_limits<double>::infinity());
+}
+
 TEST(Accountants, AreOrderedAndMonotone) {
   double before = 0.0;
   for (const std::int64_t times : {1, 10, 100, 1000}) {

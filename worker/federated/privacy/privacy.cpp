@@ -185,9 +185,10 @@ PrivacyRound PrivacyEngine::spent(double clip_used) const {
   return round;
 }
 
-double PrivacyEngine::pld() const {
-  return options_.noise_multiplier == 0.0 ? std::numeric_limits<double>::infinity()
-                                          : pld_epsilon(mechanism(), rounds_, options_.delta);
+double PrivacyEngine::pld(std::int64_t further) const {
+  return options_.noise_multiplier == 0.0
+             ? std::numeric_limits<double>::infinity()
+             : pld_epsilon(mechanism(), rounds_ + further, options_.delta);
 }
 
 }  // namespace superstep::worker

@@ -93,7 +93,8 @@ class PrivacyEngine {
   void account();
   void account(std::int64_t rounds);  // after a resume
   PrivacyRound spent(double clip_used) const;
-  double pld() const;  // costs about a second
+  // Of the rounds accounted so far and `further` ones; costs up to some seconds.
+  double pld(std::int64_t further = 0) const;
 
  private:
   double update_noise_multiplier() const;
