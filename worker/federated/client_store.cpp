@@ -121,6 +121,26 @@ void ClientStore::note(std::int64_t client, std::int64_t version) {
   versions_[client].push_back(version);
 }
 
+std::string ClientStore::describe() const {
+  Hasher hasher;
+  for (const auto& [client, versions] : versions_) {
+    hasher.update_integer(client);
+    hasher.update_integer(versions.back());
+  }
+  return fmt::format("{} clients, {}", num_touched(), to_text(hasher.digest()));
+}
+
+void ClientStore::require_contents(const std::string& expected) const {
+  if (const std::string got = describe(); got != expected) {
+    throw DataError("ClientStore", root_.string(), -1,
+                    fmt::format("the states of clients are not those of the checkpoint: got {}, "
+                                "expected {}. Every rank must see the directory \"clients\" of the "
+                                "run, whole",
+                                got, expected),
+                    ExitCode::kBadCheckpoint);
+  }
+}
+
 void ClientStore::prune(std::int64_t oldest_kept, int rank, int num_ranks) {
   for (auto& [client, versions] : versions_) {
     // The last version at or before the oldest checkpoint, and everything after it, may be asked

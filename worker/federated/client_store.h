@@ -42,6 +42,12 @@ class ClientStore {
 
   std::int64_t num_touched() const { return static_cast<std::int64_t>(versions_.size()); }
 
+  // "<n> clients, <hash of (client, newest version) in order>": what a checkpoint says of the store.
+  std::string describe() const;
+  // Throws DataError (kBadCheckpoint) with the directory unless describe() is `expected`: a state
+  // that is missing would read as zeros.
+  void require_contents(const std::string& expected) const;
+
  private:
   std::filesystem::path path_of(std::int64_t client, std::int64_t version) const;
 

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <string>
 #include <utility>
 
@@ -19,6 +20,12 @@ double number(const paramserver::Manifest& manifest, const std::string& name) {
 }
 
 }  // namespace
+
+// With the name that a manifest gives them.
+std::array<std::pair<std::string, const std::optional<ClientStore>*>, 2>
+FederatedTrainer::State::client_stores() const {
+  return {{{"clients.states", &store}, {"clients.errors", &errors}}};
+}
 
 bool FederatedTrainer::State::checkpoint_due() const {
   const std::int64_t every = options.checkpoint.every_supersteps;
@@ -41,6 +48,11 @@ paramserver::Manifest FederatedTrainer::State::manifest() const {
     manifest.numbers["privacy.clip"] = privacy->clip();
   }
   manifest.texts = {{"algorithm", std::string(name_of(options.algorithm.kind))}};
+  for (const auto& [name, states] : client_stores()) {
+    if (*states) {
+      manifest.texts[name] = (*states)->describe();
+    }
+  }
   manifest.parameters_hash = model.layout().parameters_hash(server.pull().buffer());
   return manifest;
 }
@@ -101,6 +113,11 @@ void FederatedTrainer::State::restore(const paramserver::CheckpointReader& reade
   }
   if (errors) {
     errors.emplace(options.client_store / "errors", model.layout().size(), rounds_done);
+  }
+  for (const auto& [name, states] : client_stores()) {
+    if (const auto said = manifest.texts.find(name); *states && said != manifest.texts.end()) {
+      (*states)->require_contents(said->second);
+    }
   }
   last_checkpoint = reader.directory();
   saved_at = rounds_done;

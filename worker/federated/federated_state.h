@@ -8,6 +8,8 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "base/aligned.h"
@@ -92,6 +94,7 @@ struct FederatedTrainer::State {
   bool checkpoint_due() const;
   void save();
   paramserver::Manifest manifest() const;
+  std::array<std::pair<std::string, const std::optional<ClientStore>*>, 2> client_stores() const;
   void restore(const paramserver::CheckpointReader& reader);
 
   bsp::World& world;

@@ -150,6 +150,51 @@ SUPERSTEP_WORLD_TEST(FederatedTrainer, ResumesOnAnotherNumberOfRanksWithTheSameB
   }
 }
 
+SUPERSTEP_WORLD_TEST(FederatedTrainer, RefusesToGoOnWithoutTheStatesOfItsClients) {
+  const Model model = small_model();
+  for (const bool feedback : {false, true}) {
+    const WorldDirectory directory(world);
+    FederatedOptions options = small_options();
+    options.rounds = 4;
+    options.client_store = directory.path() / "clients";
+    options.checkpoint = {.directory = directory.path() / "checkpoints", .every_supersteps = 2};
+    if (feedback) {
+      options.compression = {
+          .kind = CompressionKind::kTopK, .keep = 0.1, .error_feedback = ErrorFeedback::kOn};
+    } else {
+      options.algorithm.kind = Algorithm::kScaffold;
+    }
+    const FederatedResult stopped =
+        run_federated(world, model, small_clients(kUneven), options).result;
+    world.sync();
+    const std::filesystem::path group =
+        options.client_store / (feedback ? "errors" : "states") / "000000";
+    if (world.rank() == 0) {  // one client's state, the newest of its versions
+      std::filesystem::path newest;
+      for (const auto& file : std::filesystem::directory_iterator(group)) {
+        newest = std::max(newest, file.path());
+      }
+      std::filesystem::remove(newest);
+    }
+    world.sync();
+    options.rounds = 6;
+    options.checkpoint.directory.clear();
+    std::string refusal = "nothing";
+    try {
+      FederatedTrainer trainer(world, model, small_clients(kUneven), options);
+      trainer.restore(paramserver::CheckpointReader(stopped.last_checkpoint));
+    } catch (const DataError& error) {
+      refusal = error.what();
+      EXPECT_EQ(error.exit_code(), ExitCode::kBadCheckpoint);
+    }
+    EXPECT_NE(refusal.find("the states of clients are not those of the checkpoint"),
+              std::string::npos)
+        << refusal;
+    EXPECT_NE(refusal.find(options.client_store.string()), std::string::npos);
+    world.sync();  // before the directory goes
+  }
+}
+
 FederatedOptions private_options() {
   FederatedOptions options = small_options();
   options.rounds = 8;
