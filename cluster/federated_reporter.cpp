@@ -35,6 +35,9 @@ std::string round_line(const worker::RoundReport& report, std::int64_t rounds) {
                         report.rejected.front().client,
                         worker::name_of(report.rejected.front().reason));
   }
+  if (!report.has_effect) {
+    text += "  too few updates: the model stays as it was";
+  }
   return text;
 }
 

@@ -121,7 +121,8 @@ void MetricsLog::on_privacy(std::int64_t round, const worker::PrivacyRound& priv
 }
 
 void MetricsLog::on_round(const worker::RoundReport& report) {
-  if (report.round % every_ != 0 && !report.test && !report.clients && report.rejected.empty()) {
+  const bool news = report.test || report.clients || !report.rejected.empty() || !report.has_effect;
+  if (report.round % every_ != 0 && !news) {
     return;
   }
   std::string rejected;
@@ -130,13 +131,14 @@ void MetricsLog::on_round(const worker::RoundReport& report) {
                             client.client, worker::name_of(client.reason));
   }
   write(fmt::format(
-      R"({{"type":"round","superstep":{},"round":{},"cohort":{},"rejected":[{}],"samples":{},)"
+      R"({{"type":"round","superstep":{},"round":{},"cohort":{},"rejected":[{}],"effect":{},)"
+      R"("samples":{},)"
       R"("steps":{},"upload_bytes":{},"train_loss":{},"train_accuracy":{},"client_learning_rate":{},)"
       R"("client_seconds":{},"seconds":{{"total":{},"compute":{},"exchange":{},"sync_wait":{}}},)"
       R"("bytes_sent":{},"bytes_received":{}{}{}}})"
       "\n",
-      report.round, report.round, report.cohort, rejected, report.samples, report.steps,
-      report.upload_bytes, number(report.train_loss), number(report.train_accuracy),
+      report.round, report.round, report.cohort, rejected, report.has_effect, report.samples,
+      report.steps, report.upload_bytes, number(report.train_loss), number(report.train_accuracy),
       number(report.client_learning_rate), number(report.client_seconds), number(report.seconds),
       number(report.record.compute_seconds), number(report.record.exchange_seconds),
       number(report.record.sync_wait_seconds), report.record.bytes_sent,

@@ -122,6 +122,7 @@ Json federated_json(const RunSummary& summary) {
           {"client_rounds_per_second",
            seconds > 0.0 ? Json(static_cast<double>(federated.client_rounds) / seconds) : Json()},
           {"rejected_updates", federated.rejected},
+          {"rounds_without_effect", federated.rounds_without_effect},
           {"upload_bytes", federated.upload_bytes},
           {"best_test_accuracy", federated.best_round < 0 ? Json() : Json(federated.best_accuracy)},
           {"best_round", federated.best_round < 0 ? Json() : Json(federated.best_round)},

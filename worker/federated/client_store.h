@@ -42,7 +42,8 @@ class ClientStore {
 
   std::int64_t num_touched() const { return static_cast<std::int64_t>(versions_.size()); }
 
-  // "<n> clients, <hash of (client, newest version) in order>": what a checkpoint says of the store.
+  // "<n> clients, <hash of (client, newest version) in order>": what a checkpoint says of the
+  // store.
   std::string describe() const;
   // Throws DataError (kBadCheckpoint) with the directory unless describe() is `expected`: a state
   // that is missing would read as zeros.

@@ -105,8 +105,9 @@ std::vector<double> FederatedTrainer::State::whole_distances(std::span<const dou
   return sum_blocks(all, group);
 }
 
-// The rule's result on this shard, in the ring's unit; empty when too few updates are left.
-std::vector<double> FederatedTrainer::State::robust_result(const Rows& shard_rows) {
+// The rule's result on this shard, in the ring's unit; nothing when too few updates are left.
+std::optional<std::vector<double>> FederatedTrainer::State::robust_result(
+    const Rows& shard_rows, std::int64_t num_rejected) {
   const RobustOptions& robust = options.robust;
   const std::vector<std::span<const std::int64_t>> spans = spans_of(shard_rows);
   const auto count = static_cast<std::int64_t>(spans.size());
@@ -115,8 +116,10 @@ std::vector<double> FederatedTrainer::State::robust_result(const Rows& shard_row
           ? static_cast<std::int64_t>(robust.trim_fraction * static_cast<double>(count))
           : 0;
   const bool is_krum = robust.kind == RobustKind::kKrum || robust.kind == RobustKind::kMultiKrum;
-  if (count == 0 || 2 * trimmed >= count || (is_krum && count < 2 * robust.byzantine + 3)) {
-    return {};
+  // A rejected update is a fault that was found: so many fewer are left to withstand.
+  const std::int64_t byzantine = std::max<std::int64_t>(0, robust.byzantine - num_rejected);
+  if (count == 0 || 2 * trimmed >= count || (is_krum && count < 2 * byzantine + 3)) {
+    return std::nullopt;
   }
   std::vector<double> result(as_size(model.layout().shard(world.rank(), world.size()).length()));
   if (robust.kind == RobustKind::kMedian) {
@@ -125,9 +128,9 @@ std::vector<double> FederatedTrainer::State::robust_result(const Rows& shard_row
     const std::vector<double> squared =
         whole_distances(paramserver::block_distances(spans), as_size(count * (count - 1) / 2));
     const std::int64_t selected =
-        robust.kind == RobustKind::kKrum ? 1 : std::min(robust.selected, count);
+        robust.kind == RobustKind::kKrum ? 1 : std::min(robust.selected, count - byzantine);
     std::vector<std::span<const std::int64_t>> chosen;
-    for (const int row : paramserver::krum(squared, count, robust.byzantine, selected)) {
+    for (const int row : paramserver::krum(squared, count, byzantine, selected)) {
       chosen.push_back(spans[as_size(row)]);
     }
     paramserver::trimmed_mean(chosen, 0, result);
@@ -145,7 +148,7 @@ std::vector<double> FederatedTrainer::State::robust_result(const Rows& shard_row
   return result;
 }
 
-void FederatedTrainer::State::apply_robust(const RoundPlan& plan,
+bool FederatedTrainer::State::apply_robust(const RoundPlan& plan,
                                            const std::vector<ClientRecord>& records) {
   world.set_phase("exchange updates");
   Rows shard_rows = exchange_rows(plan, records);
@@ -157,12 +160,18 @@ void FederatedTrainer::State::apply_robust(const RoundPlan& plan,
     }
   }
   collude(options.attack, attackers, shard_rows);
-  std::vector<double> means = robust_result(shard_rows);
+  const auto num_rejected = static_cast<std::int64_t>(records.size() - shard_rows.size());
+  std::optional<std::vector<double>> means = robust_result(shard_rows, num_rejected);
+  if (!means) {
+    server.apply_means({});
+    return false;
+  }
   const double one = paramserver::unit(ring);
-  for (double& mean : means) {
+  for (double& mean : *means) {
     mean *= one;
   }
-  server.apply_means(means);
+  server.apply_means(*means);
+  return true;
 }
 
 }  // namespace superstep::worker

@@ -87,8 +87,10 @@ struct FederatedTrainer::State {
   std::vector<std::vector<std::int64_t>> exchange_rows(const RoundPlan& plan,
                                                        const std::vector<ClientRecord>& records);
   std::vector<double> whole_distances(std::span<const double> blocks, std::size_t group);
-  std::vector<double> robust_result(const std::vector<std::vector<std::int64_t>>& shard_rows);
-  void apply_robust(const RoundPlan& plan, const std::vector<ClientRecord>& records);
+  std::optional<std::vector<double>> robust_result(
+      const std::vector<std::vector<std::int64_t>>& shard_rows, std::int64_t num_rejected);
+  // False when the rule could not be applied and the model stayed as it was.
+  bool apply_robust(const RoundPlan& plan, const std::vector<ClientRecord>& records);
 
   // --- checkpoints (federated_checkpoint.cpp) ---
   bool checkpoint_due() const;
@@ -128,6 +130,7 @@ struct FederatedTrainer::State {
   std::int64_t best_round = -1;
   std::int64_t client_rounds = 0;
   std::int64_t rejected = 0;
+  std::int64_t rounds_without_effect = 0;
   std::int64_t upload_bytes = 0;
   std::filesystem::path last_checkpoint;
   std::int64_t saved_at = -1;

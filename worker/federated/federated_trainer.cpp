@@ -259,6 +259,7 @@ void FederatedTrainer::State::learn_from(const std::vector<ClientRecord>& record
   report.train_accuracy = static_cast<double>(correct) / samples;
   client_rounds += static_cast<std::int64_t>(records.size());
   rejected += static_cast<std::int64_t>(report.rejected.size());
+  rounds_without_effect += report.has_effect ? 0 : 1;
   upload_bytes += report.upload_bytes;
 }
 
@@ -313,12 +314,14 @@ RoundReport FederatedTrainer::State::round() {
       privacy->add_noise(rounds_done, begin, sums);
     };
   }
-  if (options.robust.kind == RobustKind::kNone) {
-    server.apply_round(scale_of(plan, records), noise);
-  } else {
-    apply_robust(plan, records);
-  }
   RoundReport report;
+  if (options.robust.kind == RobustKind::kNone) {
+    const paramserver::RoundScale scale = scale_of(plan, records);
+    report.has_effect = scale.scale != 0.0;
+    server.apply_round(scale, noise);
+  } else {
+    report.has_effect = apply_robust(plan, records);
+  }
   if (privacy) {
     report.privacy = settle_privacy(records);
   }
@@ -436,6 +439,7 @@ FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test
           .rounds = state.rounds_done,
           .client_rounds = state.client_rounds,
           .rejected = state.rejected,
+          .rounds_without_effect = state.rounds_without_effect,
           .upload_bytes = state.upload_bytes,
           .privacy = state.last_privacy,
           .clients = state.client_metrics,

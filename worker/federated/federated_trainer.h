@@ -80,6 +80,7 @@ struct RoundReport {
   std::int64_t round = 0;  // rounds done, this one included
   std::int64_t cohort = 0;
   std::vector<RejectedClient> rejected;
+  bool has_effect = true;    // false: too few updates were accepted, the model stayed as it was
   std::int64_t samples = 0;  // visits of samples by accepted clients
   std::int64_t steps = 0;
   std::int64_t upload_bytes = 0;  // updates of accepted clients, compressed
@@ -108,8 +109,9 @@ struct FederatedResult {
   Hash128 parameters_hash;
   Hash128 state_hash;
   std::int64_t rounds = 0;
-  std::int64_t client_rounds = 0;        // of this start
-  std::int64_t rejected = 0;             // of this start
+  std::int64_t client_rounds = 0;  // of this start
+  std::int64_t rejected = 0;       // of this start
+  std::int64_t rounds_without_effect = 0;
   std::int64_t upload_bytes = 0;         // of this start
   std::optional<PrivacyRound> privacy;   // of all rounds together
   std::optional<ClientMetrics> clients;  // of the last evaluation of clients

@@ -62,9 +62,11 @@ void validate(const RobustOptions& options, std::int64_t cohort) {
                     options.byzantine >= 0 && cohort >= 2 * options.byzantine + 3, "byzantine",
                     static_cast<double>(options.byzantine),
                     fmt::format("at most (cohort - 3) / 2 for a cohort of {}", count));
-      require_field("robust aggregation", options.selected >= 1 && options.selected <= cohort,
+      require_field("robust aggregation",
+                    options.selected >= 1 && options.selected <= cohort - options.byzantine,
                     "selected", static_cast<double>(options.selected),
-                    fmt::format("1 to {}", count));
+                    fmt::format("1 to {}, the cohort without the byzantine clients",
+                                cohort - options.byzantine));
       break;
     case RobustKind::kGeometricMedian:
       require_field("robust aggregation", options.iterations >= 1, "iterations",

@@ -27,8 +27,8 @@ std::string_view name_of(RobustKind kind);
 struct RobustOptions {
   RobustKind kind = RobustKind::kNone;
   double trim_fraction = 0.1;    // kTrimmedMean: floor(fraction * clients) at each end
-  std::int64_t byzantine = 0;    // kKrum, kMultiKrum: f
-  std::int64_t selected = 1;     // kMultiKrum: m
+  std::int64_t byzantine = 0;    // kKrum, kMultiKrum: f; rejected updates count towards it
+  std::int64_t selected = 1;     // kMultiKrum: m, at most n - f
   std::int64_t iterations = 16;  // kGeometricMedian
 };
 

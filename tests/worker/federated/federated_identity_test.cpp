@@ -193,7 +193,7 @@ TEST_F(FederatedIdentity, MeanAndTrimmedMeanWithoutTrimmingAreUnweightedFedAvg) 
   EXPECT_EQ(train(robust, clients), expected);
   robust.robust = {.kind = RobustKind::kTrimmedMean, .trim_fraction = 0.0};
   EXPECT_EQ(train(robust, clients), expected);
-  robust.robust = {.kind = RobustKind::kMultiKrum, .byzantine = 1, .selected = 5};
+  robust.robust = {.kind = RobustKind::kMultiKrum, .byzantine = 0, .selected = 5};
   EXPECT_EQ(train(robust, clients), expected);
 }
 
@@ -217,6 +217,22 @@ TEST_F(FederatedIdentity, RobustRulesHoldAgainstSignFlips) {
   for (const RobustKind kind : {RobustKind::kMedian, RobustKind::kTrimmedMean, RobustKind::kKrum,
                                 RobustKind::kMultiKrum, RobustKind::kGeometricMedian}) {
     EXPECT_GT(accuracy(kind), 0.8) << name_of(kind);
+  }
+}
+
+// 5 clients are just enough for one Byzantine one. It is rejected, and the 4 others go on without.
+TEST_F(FederatedIdentity, KrumGoesOnWhenTheByzantineClientIsRejected) {
+  for (const RobustKind kind : {RobustKind::kKrum, RobustKind::kMultiKrum}) {
+    bsp::Environment environment;
+    environment.run({}, [&](bsp::World& world) {
+      FederatedOptions options = options_of(Algorithm::kFedAvg, Weighting::kUniform);
+      options.robust = {.kind = kind, .byzantine = 1, .selected = 4};
+      const FederatedResult result =
+          run_federated(world, small_model(), std::make_shared<OneBrokenClient>(), options).result;
+      EXPECT_EQ(result.rejected, options.rounds);
+      EXPECT_EQ(result.rounds_without_effect, 0);
+      EXPECT_GT(result.test->accuracy, 0.4) << name_of(kind);
+    });
   }
 }
 

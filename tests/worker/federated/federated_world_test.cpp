@@ -353,6 +353,9 @@ SUPERSTEP_WORLD_TEST(FederatedTrainer, RefusesRobustRulesThatCannotWork) {
   FederatedOptions options = robust_options(RobustKind::kKrum);
   options.robust.byzantine = 4;
   EXPECT_NE(refusal(options).find("byzantine: got 4"), std::string::npos);
+  options = robust_options(RobustKind::kMultiKrum);
+  options.robust.selected = 8;  // of 9 clients, 2 of them byzantine
+  EXPECT_NE(refusal(options).find("selected: got 8, expected 1 to 7"), std::string::npos);
   options = robust_options(RobustKind::kMedian);
   options.algorithm.weighting = Weighting::kSamples;
   EXPECT_NE(refusal(options).find("expected \"uniform\""), std::string::npos);

@@ -40,8 +40,9 @@ struct PrivacyOptions {
   Clipping clipping = Clipping::kFlat;
   double target_quantile = 0.5;  // kAdaptive: this part of the norms lies below the bound
   double clip_learning_rate = 0.2;
-  double count_noise = 0.0;  // kAdaptive: deviation on the count of norms, in clients; 0: cohort / 20
-  double weight_cap = 0.0;   // weight min(samples, cap) / cap; 0: every client weighs 1
+  double count_noise =
+      0.0;  // kAdaptive: deviation on the count of norms, in clients; 0: cohort / 20
+  double weight_cap = 0.0;  // weight min(samples, cap) / cap; 0: every client weighs 1
   NoiseSource noise_source = NoiseSource::kSystem;
 };
 
