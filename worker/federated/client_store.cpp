@@ -92,7 +92,7 @@ void ClientStore::write(std::int64_t client, std::int64_t version, std::span<con
                                 static_cast<std::int64_t>(values.size() + hash.size()));
   }
   fs::rename(temporary, path);
-  unflushed_.push_back(path);
+  unflushed_.insert(path);
 }
 
 void ClientStore::flush() {
@@ -119,6 +119,14 @@ void ClientStore::flush() {
 
 void ClientStore::note(std::int64_t client, std::int64_t version) {
   versions_[client].push_back(version);
+}
+
+void ClientStore::discard(std::int64_t client, std::int64_t version) {
+  const fs::path path = path_of(client, version);
+  if (unflushed_.erase(path) > 0) {
+    std::error_code ignored;
+    fs::remove(path, ignored);
+  }
 }
 
 std::string ClientStore::describe() const {

@@ -17,6 +17,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -33,6 +34,8 @@ class ClientStore {
   void read(std::int64_t client, std::span<float> state) const;
   void write(std::int64_t client, std::int64_t version, std::span<const float> state);
   void note(std::int64_t client, std::int64_t version);
+  // Takes a write() of this rank back that was not noted; nothing on other ranks.
+  void discard(std::int64_t client, std::int64_t version);
 
   // Makes durable what this rank wrote since the last call: before a checkpoint is.
   void flush();
@@ -55,7 +58,7 @@ class ClientStore {
   std::filesystem::path root_;
   std::int64_t num_elements_;
   std::map<std::int64_t, std::vector<std::int64_t>> versions_;  // ascending
-  std::vector<std::filesystem::path> unflushed_;
+  std::set<std::filesystem::path> unflushed_;
 };
 
 // What ClientStore finds on the disk.

@@ -1,6 +1,7 @@
 // Rounds in which the owners of shards see every update: robust rules, and attacks that collude.
 #include <algorithm>
 #include <numeric>
+#include <utility>
 
 #include "base/as_size.h"
 #include "base/check.h"
@@ -148,18 +149,45 @@ std::optional<std::vector<double>> FederatedTrainer::State::robust_result(
   return result;
 }
 
-bool FederatedTrainer::State::apply_robust(const RoundPlan& plan,
-                                           const std::vector<ClientRecord>& records) {
-  world.set_phase("exchange updates");
-  Rows shard_rows = exchange_rows(plan, records);
-  rows.clear();
+// Attackers that know all rows send theirs after the others: what is beyond the bound is rejected
+// here, on every rank.
+void FederatedTrainer::State::forge(std::vector<ClientRecord>& records, Rows& shard_rows) {
   std::vector<bool> attackers;
   for (const ClientRecord& record : records) {
     if (record.rejection == Rejection::kNone) {
       attackers.push_back(is_attacker(options.attack, options.cohort.seed, record.client));
     }
   }
-  collude(options.attack, attackers, shard_rows);
+  const double bound = options.update_bound / paramserver::unit(ring);
+  const bool mine = collude(options.attack, attackers, bound, shard_rows);
+  if (!needs_all_updates(options.attack.kind) ||
+      world.allreduce(static_cast<int>(mine), bsp::ReduceOp::kMin) != 0) {
+    return;
+  }
+  for (ClientRecord& record : records) {
+    if (record.rejection == Rejection::kNone &&
+        is_attacker(options.attack, options.cohort.seed, record.client)) {
+      record.rejection = Rejection::kOutOfRange;
+      if (errors) {
+        errors->discard(record.client, rounds_done + 1);
+      }
+    }
+  }
+  Rows honest;
+  for (std::size_t row = 0; row < shard_rows.size(); ++row) {
+    if (!attackers[row]) {
+      honest.push_back(std::move(shard_rows[row]));
+    }
+  }
+  shard_rows = std::move(honest);
+}
+
+bool FederatedTrainer::State::apply_robust(const RoundPlan& plan,
+                                           std::vector<ClientRecord>& records) {
+  world.set_phase("exchange updates");
+  Rows shard_rows = exchange_rows(plan, records);
+  rows.clear();
+  forge(records, shard_rows);
   const auto num_rejected = static_cast<std::int64_t>(records.size() - shard_rows.size());
   std::optional<std::vector<double>> means = robust_result(shard_rows, num_rejected);
   if (!means) {

@@ -90,7 +90,9 @@ struct FederatedTrainer::State {
   std::optional<std::vector<double>> robust_result(
       const std::vector<std::vector<std::int64_t>>& shard_rows, std::int64_t num_rejected);
   // False when the rule could not be applied and the model stayed as it was.
-  bool apply_robust(const RoundPlan& plan, const std::vector<ClientRecord>& records);
+  bool apply_robust(const RoundPlan& plan, std::vector<ClientRecord>& records);
+  void forge(std::vector<ClientRecord>& records,
+             std::vector<std::vector<std::int64_t>>& shard_rows);
 
   // --- checkpoints (federated_checkpoint.cpp) ---
   bool checkpoint_due() const;

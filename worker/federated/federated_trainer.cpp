@@ -307,7 +307,7 @@ RoundReport FederatedTrainer::State::round() {
   }
   const double compute = to_seconds(Clock::now() - start);
   world.set_phase("share records");
-  const std::vector<ClientRecord> records = share(plan, mine);
+  std::vector<ClientRecord> records = share(plan, mine);
   paramserver::FederatedServer::Noise noise;
   if (privacy) {
     noise = [this](std::int64_t begin, std::span<std::int64_t> sums) {

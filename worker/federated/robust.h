@@ -55,8 +55,10 @@ void validate(const AttackOptions& options);
 bool is_attacker(const AttackOptions& options, std::uint64_t seed, std::int64_t client);
 bool needs_all_updates(AttackKind kind);
 
-// Replaces the rows of attackers by what they send when they know the honest rows.
-void collude(const AttackOptions& options, const std::vector<bool>& attackers,
+// Replaces the rows of attackers by what they send when they know the honest rows. False when an
+// element of it would be beyond `bound` (in the ring's unit): then the rows stay as they are, and
+// the forged updates are to be rejected like anybody's.
+bool collude(const AttackOptions& options, const std::vector<bool>& attackers, double bound,
              std::vector<std::vector<std::int64_t>>& rows);
 
 }  // namespace superstep::worker

@@ -18,6 +18,7 @@ namespace {
 using testing::FederatedOutcome;
 using testing::run_federated;
 using testing::small_clients;
+using testing::small_dataset;
 using testing::small_model;
 using testing::small_options;
 using testing::WorldDirectory;
@@ -286,6 +287,41 @@ SUPERSTEP_WORLD_TEST_ON_NODES(FederatedTrainer, RobustRulesAndAttacksGiveTheBits
     const FederatedOutcome outcome = run_federated(world, model, small_clients(kUneven), options);
     EXPECT_EQ(to_text(outcome.result.parameters_hash), to_text(oracle.result.parameters_hash))
         << name_of(robust) << " " << name_of(attack);
+  }
+}
+
+// Forged updates are as long as anybody's, or are rejected by name: no sum of the ring overflows.
+SUPERSTEP_WORLD_TEST_ON_NODES(FederatedTrainer, RejectsColludersWhoseUpdatesAreBeyondTheBound) {
+  const WorldDirectory directory(world);
+  const Model model = small_model();
+  for (const AttackKind attack : {AttackKind::kInnerProduct, AttackKind::kLittleIsEnough}) {
+    FederatedOptions options = robust_options(RobustKind::kMean);
+    options.compression = {
+        .kind = CompressionKind::kTopK, .keep = 0.5, .error_feedback = ErrorFeedback::kOn};
+    options.attack = {.kind = attack, .fraction = 0.3, .strength = 1e12};
+    const FederatedOutcome oracle = run_alone(world, model, options, directory.path());
+    options.client_store = directory.path() / name_of(attack);
+    FederatedTrainer trainer(world, model, small_clients(kUneven), options);
+    std::vector<float> parameters(static_cast<std::size_t>(model.layout().size()));
+    model.initialize(options.local.seed, parameters);
+    trainer.load_parameters(parameters);
+    const RoundReport first = trainer.run_round();
+    EXPECT_FALSE(first.rejected.empty());
+    for (const RejectedClient& client : first.rejected) {
+      EXPECT_EQ(client.reason, Rejection::kOutOfRange);
+      EXPECT_TRUE(is_attacker(options.attack, options.cohort.seed, client.client));
+    }
+    const FederatedResult result = trainer.fit(small_dataset(50, 2));
+    EXPECT_EQ(to_text(result.parameters_hash), to_text(oracle.result.parameters_hash));
+    EXPECT_GT(result.test->accuracy, 0.4);
+    world.sync();
+    if (world.rank() == 0) {
+      for (const auto& file : std::filesystem::recursive_directory_iterator(options.client_store)) {
+        const auto name = parse_client_state_name(file.path().filename().native());
+        EXPECT_FALSE(name && is_attacker(options.attack, options.cohort.seed, name->client));
+      }
+    }
+    world.sync();  // before the directory goes
   }
 }
 
