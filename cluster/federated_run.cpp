@@ -73,7 +73,8 @@ void FederatedRun::explain_on_rank(bsp::World& world) const {
   const worker::FederatedOptions& options = setup_.options;
   worker::FederatedOptions checked = options;
   checked.client_store = "clients";
-  const paramserver::RingFormat ring = worker::check_federated(checked, *setup_.clients);
+  const paramserver::ParameterLayout& layout = setup_.run.model.layout();
+  const paramserver::RingFormat ring = worker::check_federated(checked, *setup_.clients, layout);
   fmt::print("world: {}\n", to_text(shape_of(world)));
   fmt::print("clients: {} with {} samples, {} per round ({})\n",
              grouped(setup_.clients->num_clients()), grouped(setup_.clients->total_samples()),
@@ -82,7 +83,13 @@ void FederatedRun::explain_on_rank(bsp::World& world) const {
              worker::name_of(options.algorithm.kind));
   fmt::print("sums: {} fraction bits in integers of {} bits, values up to {}\n", ring.fraction_bits,
              ring.bits, ring.value_bound);
-  fmt::print("model: {} parameters\n{}", grouped(setup_.run.model.layout().num_parameters()),
+  if (const auto spent = worker::projected_privacy(checked, *setup_.clients, layout)) {
+    fmt::print(
+        "privacy: epsilon {:.4g} (PLD), {:.4g} (RDP) at delta {} after {} rounds; noise {}\n",
+        *spent->pld, spent->rdp.epsilon, spent->delta, grouped(options.rounds),
+        worker::name_of(options.privacy.noise_source));
+  }
+  fmt::print("model: {} parameters\n{}", grouped(layout.num_parameters()),
              setup_.run.model.summary());
 }
 

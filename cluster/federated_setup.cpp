@@ -206,7 +206,7 @@ FederatedSetup make_federated_setup(const ParsedConfig& parsed, Begin begin) {
   setup.options = federated_options(setup.run);
   worker::FederatedOptions checked = setup.options;
   checked.client_store = "clients";  // of the run directory that is made later
-  worker::check_federated(checked, *setup.clients);
+  worker::check_federated(checked, *setup.clients, setup.run.model.layout());
   return setup;
 }
 

@@ -2,6 +2,7 @@
 """superstep federated. How to run it: program_support.py."""
 
 import json
+import re
 import pathlib
 import sys
 
@@ -84,17 +85,23 @@ class Federated(ProgramTest):
             self.assertEqual(self.run_program("evaluate", out).code, 0)
         self.expect_failure(self.train(*flags, out=out), 2, r"superstep federated .*config\.toml --out .* --resume")
 
-    def test_a_private_run_keeps_a_ledger(self):
+    PRIVATE = ("--set", "federated.sampling=poisson", "--set", "federated.weighting=uniform",
+               "--set", "federated.privacy=dp_fedavg", "--set", "federated.noise_multiplier=1.5",
+               "--set", "federated.delta=0.01", "--set", "data.normalization=unit")
+
+    def test_a_private_run_keeps_a_ledger_that_a_dry_run_foretells(self):
+        dry = self.train(*self.PRIVATE, "--dry-run", out=self.directory / "dry")
+        told = re.search(r"privacy: epsilon ([\d.]+) \(PLD\), ([\d.]+) \(RDP\) at delta 0\.01 after 20 rounds", dry.stdout)
+        self.assertTrue(told, dry.text)
         out = self.directory / "private"
-        outcome = self.train("--set", "federated.sampling=poisson", "--set", "federated.weighting=uniform",
-                             "--set", "federated.privacy=dp_fedavg", "--set", "federated.noise_multiplier=1.5",
-                             "--set", "federated.delta=0.01", out=out, mpirun=[*MPIRUN, "-n", "2"])
+        outcome = self.train(*self.PRIVATE, out=out, mpirun=[*MPIRUN, "-n", "2"])
         self.assertEqual(outcome.code, 0, outcome.text)
         ledger = [json.loads(line) for line in (out / "privacy.jsonl").read_text().splitlines()]
         self.assertEqual([line["round"] for line in ledger], list(range(1, 21)))
         epsilons = [line["epsilon_rdp"] for line in ledger]
         self.assertEqual(epsilons, sorted(epsilons))
         self.assertLessEqual(ledger[-1]["epsilon_pld"], epsilons[-1])
+        self.assertEqual([told[1], told[2]], [f"{ledger[-1]['epsilon_pld']:.4g}", f"{epsilons[-1]:.4g}"])
         privacy = json.loads((out / "summary.json").read_text())["federated"]["privacy"]
         self.assertEqual(privacy["epsilon_rdp"], epsilons[-1])
         self.assertEqual(privacy["noise_source"], "system")

@@ -81,8 +81,11 @@ LocalRule FederatedTrainer::State::rule_for(std::int64_t client) {
   return rule;
 }
 
-// Of the update that lies in local.parameters().
+// Of the update that lies in local.parameters(). A private one is clipped, whatever its length.
 Rejection FederatedTrainer::State::rejection() const {
+  if (privacy) {
+    return all_finite(local.parameters()) ? Rejection::kNone : Rejection::kNotFinite;
+  }
   if (paramserver::fits(ring, local.parameters(), server.pull().buffer())) {
     return Rejection::kNone;
   }

@@ -1,5 +1,6 @@
 // What is impossible about a federated run, found before anything is computed.
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <limits>
 #include <queue>
@@ -116,16 +117,26 @@ void check_compression(const FederatedOptions& options) {
   }
 }
 
+// Elements of a clipped update are within the bound of its norm; everybody may take part. The
+// deviation of the noise, z * (clip 2^f + sqrt(elements) / 2), is below a 32nd of what clients may
+// fill, 2^(bits - 2): in 64 bits the 2^57 that can be drawn, and 16 deviations fit beside them.
+paramserver::RingDemand private_demand(const FederatedOptions& options, const ClientData& clients,
+                                       std::int64_t num_elements) {
+  constexpr double kShare = 33.0;
+  const double noise = kShare * update_noise_multiplier(options.privacy, options.cohort.size);
+  const auto population = static_cast<double>(clients.num_clients());
+  const double roundings = noise * std::sqrt(static_cast<double>(num_elements));
+  constexpr double kMostRoundings = 0x1p62;  // no ring holds them, and the count stays an integer
+  return {.sum_of_weights = std::max(population, noise),
+          .num_clients = static_cast<std::int64_t>(
+              std::min(kMostRoundings, std::ceil(std::max(population, roundings)))),
+          .value_bound = most_clip(options.privacy, options.update_bound),
+          .bits = options.ring_bits};
+}
+
 // The most that the weights of a cohort can add up to.
 double most_weight(const FederatedOptions& options, const ClientData& clients) {
   const std::int64_t size = options.cohort.size;
-  if (options.privacy.kind != PrivacyKind::kNone) {
-    // Twelve deviations of noise beside the clients.
-    constexpr double kDeviations = 12.0;
-    const double clip = std::max(1.0, options.privacy.clip / options.update_bound);
-    const double noise = options.privacy.noise_multiplier * clip;
-    return static_cast<double>(clients.num_clients()) + kDeviations * noise;
-  }
   if (options.algorithm.kind == Algorithm::kQFedAvg) {
     return kMostLossWeight * static_cast<double>(options.cohort.sampling == Sampling::kPoisson
                                                      ? clients.num_clients()
@@ -167,7 +178,19 @@ FederatedOptions completed(FederatedOptions options) {
   return options;
 }
 
-paramserver::RingFormat check_federated(const FederatedOptions& given, const ClientData& clients) {
+PrivacyEngine privacy_engine(const FederatedOptions& options, const ClientData& clients,
+                             std::int64_t num_elements, const paramserver::RingFormat& ring) {
+  return {options.privacy,
+          {.cohort = options.cohort.size,
+           .population = clients.num_clients(),
+           .num_elements = num_elements,
+           .most_clip = most_clip(options.privacy, options.update_bound)},
+          ring,
+          options.cohort.seed};
+}
+
+paramserver::RingFormat check_federated(const FederatedOptions& given, const ClientData& clients,
+                                        const paramserver::ParameterLayout& layout) {
   const FederatedOptions options = completed(given);
   validate(options.cohort, clients.num_clients());
   validate(options.local);
@@ -185,12 +208,32 @@ paramserver::RingFormat check_federated(const FederatedOptions& given, const Cli
                                       "client_store",
                                       name_of(options.algorithm.kind)));
   }
+  if (options.privacy.kind != PrivacyKind::kNone) {
+    const paramserver::RingFormat ring =
+        paramserver::choose_ring(private_demand(options, clients, layout.size()));
+    privacy_engine(options, clients, layout.size(), ring);  // refuses what it cannot account for
+    return ring;
+  }
   return paramserver::choose_ring({.sum_of_weights = most_weight(options, clients),
                                    .num_clients = options.cohort.sampling == Sampling::kPoisson
                                                       ? clients.num_clients()
                                                       : options.cohort.size,
                                    .value_bound = options.update_bound,
                                    .bits = options.ring_bits});
+}
+
+std::optional<PrivacyRound> projected_privacy(const FederatedOptions& options,
+                                              const ClientData& clients,
+                                              const paramserver::ParameterLayout& layout) {
+  if (options.privacy.kind == PrivacyKind::kNone) {
+    return std::nullopt;
+  }
+  PrivacyEngine engine =
+      privacy_engine(options, clients, layout.size(), check_federated(options, clients, layout));
+  engine.account(options.rounds);
+  PrivacyRound spent = engine.spent(engine.clip());
+  spent.pld = engine.pld();
+  return spent;
 }
 
 }  // namespace superstep::worker

@@ -50,6 +50,9 @@ inline constexpr double kMostLossWeight = 1024.0;
 // Options with what the algorithm decides filled in: fedsgd is one step on the whole local set.
 FederatedOptions completed(FederatedOptions options);
 
+PrivacyEngine privacy_engine(const FederatedOptions& options, const ClientData& clients,
+                             std::int64_t num_elements, const paramserver::RingFormat& ring);
+
 struct FederatedTrainer::State {
   State(bsp::World& the_world, const Model& the_model,
         std::shared_ptr<const ClientData> the_clients, FederatedOptions the_options,

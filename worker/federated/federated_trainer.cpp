@@ -75,15 +75,14 @@ FederatedTrainer::State::State(bsp::World& the_world, const Model& the_model,
       clients(std::move(the_clients)),
       options(completed(std::move(the_options))),
       observer(the_observer),
-      ring(check_federated(options, *clients)),
+      ring(check_federated(options, *clients, model.layout())),
       server(world, model.layout(), server_options(options.algorithm)),
       local(model, clients, options.local),
       evaluation(model, server.pull().buffer(),
                  {.seed = options.local.seed, .precision = options.local.precision}) {
   const std::int64_t size = model.layout().size();
   if (options.privacy.kind != PrivacyKind::kNone) {
-    privacy.emplace(options.privacy, options.cohort.size, clients->num_clients(),
-                    model.layout().size(), ring, options.cohort.seed);
+    privacy.emplace(privacy_engine(options, *clients, size, ring));
   }
   if (has_client_state(options.algorithm.kind)) {
     store.emplace(options.client_store / "states", size, 0);

@@ -57,7 +57,7 @@ struct FederatedOptions {
   CompressionOptions compression;
   AttackOptions attack;
   DataMode data_mode = DataMode::kShared;
-  double update_bound = 16.0;  // elements of updates beyond it are rejected
+  double update_bound = 16.0;  // elements of updates beyond it are rejected; see most_clip()
   int ring_bits = 64;
   std::int64_t evaluate_every_rounds = 1;
   std::int64_t evaluate_clients_every_rounds = 0;  // every client's own accuracy; 0: never
@@ -151,8 +151,15 @@ class FederatedTrainer {
   std::unique_ptr<State> state_;
 };
 
-// Checks options against the clients without communication, as the constructor does; returns the
-// ring that a round will use.
-paramserver::RingFormat check_federated(const FederatedOptions& options, const ClientData& clients);
+// Checks options against clients and model without communication, as the constructor does; returns
+// the ring that a round will use.
+paramserver::RingFormat check_federated(const FederatedOptions& options, const ClientData& clients,
+                                        const paramserver::ParameterLayout& layout);
+
+// What a private run will have spent after its last round, tight epsilon included: nothing of it
+// depends on data. nullopt without privacy. Costs up to some seconds.
+std::optional<PrivacyRound> projected_privacy(const FederatedOptions& options,
+                                              const ClientData& clients,
+                                              const paramserver::ParameterLayout& layout);
 
 }  // namespace superstep::worker

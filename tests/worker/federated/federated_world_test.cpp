@@ -236,7 +236,7 @@ SUPERSTEP_WORLD_TEST(FederatedTrainer, RefusesPrivacyThatWouldNotBeWhatTheLedger
   const auto clients = small_clients(kUneven);
   const auto refusal = [&](const FederatedOptions& options) -> std::string {
     try {
-      check_federated(options, *clients);
+      check_federated(options, *clients, model.layout());
     } catch (const InvalidArgument& error) {
       return error.what();
     }
@@ -259,6 +259,35 @@ SUPERSTEP_WORLD_TEST(FederatedTrainer, RefusesPrivacyThatWouldNotBeWhatTheLedger
   options = private_options();
   options.privacy.delta = 0.2;
   EXPECT_NE(refusal(options).find("below 1 / clients"), std::string::npos);
+  options = private_options();
+  options.privacy.count_noise = 0.9;
+  EXPECT_NE(refusal(options).find("count_noise: got 0.9, expected more than half"),
+            std::string::npos);
+}
+
+// The largest deviation that can be drawn is a limit of the ring: clips as large as the bound, and
+// bounds that grow, stay below it. Updates longer than the clip are clipped, not rejected.
+SUPERSTEP_WORLD_TEST(FederatedTrainer, TheRingHoldsTheNoiseOfEveryRound) {
+  const Model model = small_model();
+  for (const double noise : {1.0, 40.0}) {
+    FederatedOptions options = private_options();
+    options.rounds = 3;
+    options.privacy.clipping = Clipping::kFlat;
+    options.privacy.clip = 16.0;
+    options.privacy.noise_multiplier = noise;
+    EXPECT_EQ(run_federated(world, model, small_clients(kUneven), options).result.rounds, 3);
+    options.privacy.clipping = Clipping::kAdaptive;
+    options.privacy.count_noise = 0.51 * noise;  // z of the updates is five times z of both
+    options.privacy.target_quantile = 0.999;
+    options.privacy.clip_learning_rate = 100.0;
+    const FederatedResult grown =
+        run_federated(world, model, small_clients(kUneven), options).result;
+    EXPECT_LE(grown.privacy->clip, options.update_bound);
+  }
+  FederatedOptions options = private_options();
+  options.update_bound = 1e-6;
+  options.privacy.clipping = Clipping::kFlat;
+  EXPECT_EQ(run_federated(world, model, small_clients(kUneven), options).result.rejected, 0);
 }
 
 FederatedOptions robust_options(RobustKind kind) {
@@ -376,10 +405,11 @@ SUPERSTEP_WORLD_TEST(FederatedTrainer, ARejectedClientLeavesNoErrorFeedbackBehin
 }
 
 SUPERSTEP_WORLD_TEST(FederatedTrainer, RefusesRobustRulesThatCannotWork) {
+  const Model model = small_model();
   const auto clients = small_clients(kUneven);
   const auto refusal = [&](const FederatedOptions& options) -> std::string {
     try {
-      check_federated(options, *clients);
+      check_federated(options, *clients, model.layout());
     } catch (const InvalidArgument& error) {
       return error.what();
     }

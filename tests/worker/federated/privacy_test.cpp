@@ -198,7 +198,10 @@ TEST(Accountants, RefuseWhatTheyCannotAccount) {
 }
 
 PrivacyEngine engine(const PrivacyOptions& options, std::int64_t elements = 10000) {
-  return {options, 100, 1000, elements, {.bits = 64, .fraction_bits = 30, .value_bound = 16}, 7};
+  return {options,
+          {.cohort = 100, .population = 1000, .num_elements = elements, .most_clip = 16.0},
+          {.bits = 64, .fraction_bits = 30, .value_bound = 16},
+          7};
 }
 
 TEST(PrivacyEngine, ClipsToTheBoundAndNotBelow) {
@@ -258,6 +261,10 @@ TEST(PrivacyEngine, AdaptiveBoundFindsTheQuantileAndSharesTheBudget) {
   EXPECT_NEAR(adaptive.clip(), 1.0, 0.01);
   const double z = 1.0 / std::sqrt(1.0 - 1.0 / 400.0);
   EXPECT_NEAR(adaptive.ring_deviation(), z * (adaptive.clip() * 0x1p30 + 50.0), 1.0);
+  adaptive.adapt(-1'000'000 * kHalfCount);
+  EXPECT_EQ(adaptive.clip(), 16.0);  // the most that the ring was made for
+  adaptive.adapt(1'000'000 * kHalfCount);
+  EXPECT_GT(adaptive.clip(), 0.0);
   PrivacyOptions greedy = options;
   greedy.count_noise = 0.4;
   EXPECT_THROW(engine(greedy), InvalidArgument);

@@ -55,43 +55,43 @@ void validate(const PrivacyOptions& options) {
                 "a number of at least 0");
 }
 
-PrivacyEngine::PrivacyEngine(const PrivacyOptions& options, std::int64_t cohort,
-                             std::int64_t population, std::int64_t num_elements,
+double update_noise_multiplier(const PrivacyOptions& options, std::int64_t cohort) {
+  const double z = options.noise_multiplier;
+  if (options.clipping == Clipping::kFlat || z == 0.0) {
+    return z;
+  }
+  const double deviation = count_deviation(options, cohort);
+  if (2.0 * deviation <= z) {
+    throw InvalidArgument(
+        "PrivacyOptions",
+        fmt::format("count_noise: got {}, expected more than half of the noise multiplier {}: "
+                    "the counts alone would spend more than the whole budget",
+                    deviation, z));
+  }
+  const double doubled = 2.0 * deviation;
+  return 1.0 / std::sqrt(1.0 / (z * z) - 1.0 / (doubled * doubled));
+}
+
+double most_clip(const PrivacyOptions& options, double update_bound) {
+  return options.clipping == Clipping::kFlat ? options.clip : std::max(options.clip, update_bound);
+}
+
+PrivacyEngine::PrivacyEngine(const PrivacyOptions& options, const PrivacySetting& setting,
                              const paramserver::RingFormat& ring, std::uint64_t seed)
     : options_(options),
-      cohort_(cohort),
-      population_(population),
-      num_elements_(num_elements),
+      setting_(setting),
+      update_noise_(update_noise_multiplier(options, setting.cohort)),
       ring_(ring),
       seed_(seed),
       clip_(options.clip),
       accountant_(default_rdp_orders()) {
   validate(options_);
-  const double deviation = count_deviation(options_, cohort_);
-  if (options_.clipping == Clipping::kAdaptive && options_.noise_multiplier > 0.0 &&
-      2.0 * deviation <= options_.noise_multiplier) {
-    throw InvalidArgument(
-        "PrivacyOptions",
-        fmt::format("count_noise: got {}, expected more than half of the noise multiplier {}: "
-                    "the counts alone would spend more than the whole budget",
-                    deviation, options_.noise_multiplier));
-  }
-}
-
-// Updates and counts share the budget: 1/z^2 = 1/z_updates^2 + 1/(2 count_noise)^2 (Andrew et al.
-// 2021, theorem 1).
-double PrivacyEngine::update_noise_multiplier() const {
-  const double z = options_.noise_multiplier;
-  if (options_.clipping == Clipping::kFlat || z == 0.0) {
-    return z;
-  }
-  const double doubled = 2.0 * count_deviation(options_, cohort_);
-  return 1.0 / std::sqrt(1.0 / (z * z) - 1.0 / (doubled * doubled));
 }
 
 GaussianRound PrivacyEngine::mechanism() const {
-  return {.sampling = static_cast<double>(cohort_) / static_cast<double>(population_),
-          .noise = options_.noise_multiplier};
+  return {
+      .sampling = static_cast<double>(setting_.cohort) / static_cast<double>(setting_.population),
+      .noise = options_.noise_multiplier};
 }
 
 double PrivacyEngine::weight_of(std::int64_t samples) const {
@@ -108,8 +108,8 @@ double PrivacyEngine::factor(double norm) const {
 
 // Rounding moves an update by up to sqrt(d) / 2 in the ring, which belongs to the sensitivity.
 double PrivacyEngine::ring_deviation() const {
-  const double rounding = 0.5 * std::sqrt(static_cast<double>(num_elements_));
-  return update_noise_multiplier() * (clip_ / paramserver::unit(ring_) + rounding);
+  const double rounding = 0.5 * std::sqrt(static_cast<double>(setting_.num_elements));
+  return update_noise_ * (clip_ / paramserver::unit(ring_) + rounding);
 }
 
 void PrivacyEngine::add_noise(std::int64_t round, std::int64_t begin,
@@ -137,7 +137,7 @@ std::int64_t PrivacyEngine::count_noise(std::int64_t round) const {
     return 0;
   }
   const double deviation =
-      count_deviation(options_, cohort_) * 2.0 * static_cast<double>(kHalfCount);
+      count_deviation(options_, setting_.cohort) * 2.0 * static_cast<double>(kHalfCount);
   if (options_.noise_source == NoiseSource::kSystem) {
     paramserver::SystemBits bits;
     return paramserver::discrete_gaussian(deviation, bits);
@@ -151,8 +151,10 @@ void PrivacyEngine::adapt(std::int64_t noisy_centered_count) {
   if (options_.clipping == Clipping::kAdaptive) {
     const double clients =
         static_cast<double>(noisy_centered_count) / (2.0 * static_cast<double>(kHalfCount));
-    const double within = clients / static_cast<double>(cohort_) + 0.5;
+    const double within = clients / static_cast<double>(setting_.cohort) + 0.5;
     clip_ *= std::exp(-options_.clip_learning_rate * (within - options_.target_quantile));
+    constexpr double kLeastPart = 0x1p-40;  // a bound of 0 would never grow again
+    clip_ = std::clamp(clip_, setting_.most_clip * kLeastPart, setting_.most_clip);
   }
 }
 

@@ -49,6 +49,23 @@ struct PrivacyOptions {
 // Throws InvalidArgument that names the field.
 void validate(const PrivacyOptions& options);
 
+// z of the updates alone. kAdaptive: updates and counts share the budget, 1 / z^2 = 1 / z_updates^2
+// + 1 / (2 count_noise)^2 (Andrew et al. 2021, theorem 1). Throws InvalidArgument when the counts
+// alone would spend it.
+double update_noise_multiplier(const PrivacyOptions& options, std::int64_t cohort);
+
+// Largest bound of norms in a run: kAdaptive stops at `update_bound`, or at its first value if that
+// is larger, so that the ring can be chosen before the first round.
+double most_clip(const PrivacyOptions& options, double update_bound);
+
+// What a run is, as far as its privacy goes.
+struct PrivacySetting {
+  std::int64_t cohort = 1;        // the expected size qN, and the fixed divisor of the sum
+  std::int64_t population = 1;    // N
+  std::int64_t num_elements = 1;  // of an update
+  double most_clip = 0.0;
+};
+
 // What a round cost, for the ledger.
 struct PrivacyRound {
   double clip = 0.0;              // used in this round
@@ -67,9 +84,8 @@ inline constexpr std::int64_t kHalfCount = std::int64_t{1} << 20;
 
 class PrivacyEngine {
  public:
-  // `cohort` is the expected size qN and the fixed divisor of the sum.
-  PrivacyEngine(const PrivacyOptions& options, std::int64_t cohort, std::int64_t population,
-                std::int64_t num_elements, const paramserver::RingFormat& ring, std::uint64_t seed);
+  PrivacyEngine(const PrivacyOptions& options, const PrivacySetting& setting,
+                const paramserver::RingFormat& ring, std::uint64_t seed);
 
   double weight_of(std::int64_t samples) const;
   // What an update of this norm is multiplied with; 1 within the bound.
@@ -78,7 +94,7 @@ class PrivacyEngine {
 
   double clip() const { return clip_; }
   void set_clip(double clip) { clip_ = clip; }
-  double divisor() const { return static_cast<double>(cohort_); }
+  double divisor() const { return static_cast<double>(setting_.cohort); }
   // Deviation of the noise on every element of the sum, in units of the ring.
   double ring_deviation() const;
   // Adds noise to the elements [begin, begin + sums.size()) of the sum of round `round`.
@@ -98,13 +114,11 @@ class PrivacyEngine {
   double pld(std::int64_t further = 0) const;
 
  private:
-  double update_noise_multiplier() const;
   GaussianRound mechanism() const;
 
   PrivacyOptions options_;
-  std::int64_t cohort_;
-  std::int64_t population_;
-  std::int64_t num_elements_;
+  PrivacySetting setting_;
+  double update_noise_;  // z of the updates alone
   paramserver::RingFormat ring_;
   std::uint64_t seed_;
   double clip_;
