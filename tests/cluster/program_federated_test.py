@@ -2,8 +2,8 @@
 """superstep federated. How to run it: program_support.py."""
 
 import json
-import re
 import pathlib
+import re
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))

@@ -10,8 +10,10 @@
 
 #include <gtest/gtest.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "tests/base/temporary_directory.h"
+#include "worker/federated/client_data.h"
 #include "worker/federated/partition_file.h"
 #include "worker/federated/proportions.h"
 
@@ -147,6 +149,37 @@ TEST(Partition, RefusesWhatCannotBeMet) {
       std::string::npos);
   EXPECT_NE(refusal({.kind = PartitionKind::kShards, .num_clients = 60}).find("shards_per_client"),
             std::string::npos);
+}
+
+// An option of another kind of partition is no reason to refuse: 2 shards for each of 90 clients
+// would be more than there are samples.
+TEST(Partition, ChecksOnlyTheOptionsOfItsKind) {
+  const std::vector<std::int64_t> labels = labels_of(100);
+  EXPECT_EQ(make_partition(labels, kClasses, {.num_clients = 90}).num_clients(), 90);
+  const PartitionOptions options{.kind = PartitionKind::kQuantity,
+                                 .num_clients = 90,
+                                 .labels_per_client = 99,
+                                 .alpha = -1.0,
+                                 .size_skew = 1.0};
+  EXPECT_EQ(make_partition(labels, kClasses, options).num_clients(), 90);
+}
+
+// Nearly all clients are empty at first: filling them up is no search among all, for each.
+TEST(Partition, FillsUpManyClientsQuickly) {
+  const std::vector<std::int64_t> labels = labels_of(200'000);
+  const PartitionOptions options{
+      .kind = PartitionKind::kDirichletSizes, .num_clients = 100'000, .alpha = 1e-3};
+  const Clock::time_point start = Clock::now();
+  const ClientIndex index = make_partition(labels, kClasses, options);
+  EXPECT_LT(to_seconds(Clock::now() - start), 5.0);
+  EXPECT_EQ(index.total_samples(), 200'000);
+}
+
+TEST(GeneratedClients, HaveNoMoreSamplesThanNumbers) {
+  EXPECT_THROW(generated_clients({.num_clients = std::int64_t{1} << 50, .samples_per_client = 9}),
+               InvalidArgument);
+  EXPECT_NO_THROW(
+      generated_clients({.num_clients = std::int64_t{1} << 50, .samples_per_client = 8}));
 }
 
 TEST(ClientIndex, RefusesEmptyClientsAndSamplesThatAreTakenOrMissing) {
