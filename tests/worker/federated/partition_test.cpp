@@ -151,6 +151,25 @@ TEST(Partition, RefusesWhatCannotBeMet) {
             std::string::npos);
 }
 
+// FedProx's MNIST: log-normal sizes, and nobody has a third label to reach the minimum.
+TEST(Partition, SkewedPathologicalClientsHaveTheirOwnLabelsOnly) {
+  const std::vector<std::int64_t> labels = labels_of(60'000);
+  const PartitionOptions options{.kind = PartitionKind::kPathological,
+                                 .num_clients = 1000,
+                                 .labels_per_client = 2,
+                                 .size_skew = 2.0,
+                                 .min_samples = 10};
+  const ClientIndex index = make_partition(labels, kClasses, options);
+  std::int64_t largest = 0;
+  for (std::int64_t client = 0; client < 1000; ++client) {
+    EXPECT_EQ(labels_of_client(index, labels, client).size(), 2U) << client;
+    EXPECT_GE(index.num_samples(client), 10);
+    largest = std::max(largest, index.num_samples(client));
+  }
+  EXPECT_GT(largest, 500);
+  EXPECT_EQ(index.total_samples(), 60'000);
+}
+
 // An option of another kind of partition is no reason to refuse: 2 shards for each of 90 clients
 // would be more than there are samples.
 TEST(Partition, ChecksOnlyTheOptionsOfItsKind) {
