@@ -97,6 +97,11 @@ struct FederatedTrainer::State {
   void forge(std::vector<ClientRecord>& records,
              std::vector<std::vector<std::int64_t>>& shard_rows);
 
+  // --- guards (federated_guard.cpp) ---
+  // Throw DataError (kNumbers), on every rank in the same round.
+  void require_finite_model() const;
+  void require_progress(const RoundReport& report);
+
   // --- checkpoints (federated_checkpoint.cpp) ---
   bool checkpoint_due() const;
   void save();
@@ -136,6 +141,7 @@ struct FederatedTrainer::State {
   std::int64_t client_rounds = 0;
   std::int64_t rejected = 0;
   std::int64_t rounds_without_effect = 0;
+  std::int64_t rounds_in_vain = 0;  // in a row, every client rejected
   std::int64_t upload_bytes = 0;
   std::filesystem::path last_checkpoint;
   std::int64_t saved_at = -1;

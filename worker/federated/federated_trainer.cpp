@@ -321,6 +321,7 @@ RoundReport FederatedTrainer::State::round() {
   } else {
     report.has_effect = apply_robust(plan, records);
   }
+  require_finite_model();
   if (privacy) {
     report.privacy = settle_privacy(records);
   }
@@ -412,6 +413,7 @@ FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test
     if (state.observer != nullptr) {
       state.observer->on_round(report);
     }
+    state.require_progress(report);
     const std::optional<StopReason> stop = state.stop_reason();
     if (stop.has_value() || state.checkpoint_due()) {
       state.save();

@@ -136,7 +136,9 @@ class FederatedTrainer {
   void load_parameters(std::span<const float> buffer);
   void restore(const paramserver::CheckpointReader& reader);
   // Collective. `test` may be null; so may `held_out`, clients that never train and whose
-  // accuracies are reported beside those of the others.
+  // accuracies are reported beside those of the others. Throws DataError (exit code 6) on every
+  // rank when the model is no number after a round, naming round and rank, and when no update was
+  // accepted in ten rounds in a row (in all rounds of a shorter run), naming clients and reasons.
   FederatedResult fit(const std::shared_ptr<const Dataset>& test,
                       const std::shared_ptr<const ClientData>& held_out = nullptr);
   // Collective. One round, without evaluation or checkpoint.

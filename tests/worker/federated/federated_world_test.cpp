@@ -430,49 +430,88 @@ SUPERSTEP_WORLD_TEST(FederatedTrainer, RefusesRobustRulesThatCannotWork) {
   EXPECT_NE(refusal(options).find("attackers that collude"), std::string::npos);
 }
 
-class RejectionCounter : public FederatedObserver {
- public:
-  void on_round(const RoundReport& report) override {
-    for (const RejectedClient& client : report.rejected) {
-      reasons.push_back(client.reason);
-    }
-  }
-  std::vector<Rejection> reasons;
-};
-
 SUPERSTEP_WORLD_TEST(FederatedTrainer, RejectsCountsAndNamesUpdatesThatAreNoNumbers) {
   kernels::set_team_size(1);
   const Model model = small_model();
   FederatedOptions options = small_options();
-  options.rounds = 2;
   options.local.learning_rate = 1e30;  // the first step overflows, the second is NaN
-  RejectionCounter counter;
-  FederatedTrainer trainer(world, model, small_clients(kUneven), options, &counter);
+  FederatedTrainer trainer(world, model, small_clients(kUneven), options);
   std::vector<float> parameters(static_cast<std::size_t>(model.layout().size()));
   model.initialize(1, parameters);
   trainer.load_parameters(parameters);
-  const FederatedResult result = trainer.fit(nullptr);
-  EXPECT_EQ(result.rejected, 10);
-  ASSERT_EQ(counter.reasons.size(), 10U);
-  for (const Rejection reason : counter.reasons) {
-    EXPECT_NE(reason, Rejection::kNone);
+  for (int round = 0; round < 2; ++round) {
+    const RoundReport report = trainer.run_round();
+    EXPECT_EQ(report.rejected.size(), 5U);
+    EXPECT_FALSE(report.has_effect);
+    for (const RejectedClient& client : report.rejected) {
+      EXPECT_NE(client.reason, Rejection::kNone);
+    }
   }
   EXPECT_TRUE(std::equal(parameters.begin(), parameters.end(), trainer.parameters().begin()));
 }
 
 SUPERSTEP_WORLD_TEST(FederatedTrainer, RejectsUpdatesBeyondTheBoundAndKeepsTheOthers) {
+  kernels::set_team_size(1);
   const Model model = small_model();
   FederatedOptions options = small_options();
-  options.rounds = 4;
-  std::vector<std::int64_t> rejected;
+  std::vector<std::size_t> rejected;
   for (options.update_bound = 0.01; options.update_bound < 2.0; options.update_bound *= 1.3) {
-    rejected.push_back(
-        run_federated(world, model, small_clients(kUneven), options).result.rejected);
+    FederatedTrainer trainer(world, model, small_clients(kUneven), options);
+    std::vector<float> parameters(static_cast<std::size_t>(model.layout().size()));
+    model.initialize(1, parameters);
+    trainer.load_parameters(parameters);
+    rejected.push_back(0);
+    for (int round = 0; round < 4; ++round) {
+      rejected.back() += trainer.run_round().rejected.size();
+    }
   }
-  EXPECT_EQ(rejected.front(), 20);
-  EXPECT_EQ(rejected.back(), 0);
+  EXPECT_EQ(rejected.front(), 20U);
+  EXPECT_EQ(rejected.back(), 0U);
   EXPECT_TRUE(std::any_of(rejected.begin(), rejected.end(),
-                          [](std::int64_t count) { return count > 0 && count < 20; }));
+                          [](std::size_t count) { return count > 0 && count < 20; }));
+}
+
+class RoundCounter : public FederatedObserver {
+ public:
+  void on_round(const RoundReport&) override { ++rounds; }
+  std::int64_t rounds = 0;
+};
+
+SUPERSTEP_WORLD_TEST(FederatedTrainer, EndsRunsThatOnlySeemToGoOn) {
+  kernels::set_team_size(1);
+  const Model model = small_model();
+  const auto failure = [&](const FederatedOptions& options, RoundCounter& counter) -> std::string {
+    FederatedTrainer trainer(world, model, small_clients(kUneven), options, &counter);
+    std::vector<float> parameters(static_cast<std::size_t>(model.layout().size()));
+    model.initialize(1, parameters);
+    trainer.load_parameters(parameters);
+    try {
+      trainer.fit(nullptr);
+    } catch (const DataError& error) {
+      EXPECT_EQ(error.exit_code(), ExitCode::kNumbers);
+      return error.what();
+    }
+    return "nothing";
+  };
+  FederatedOptions options = small_options();
+  options.update_bound = 1e-6;
+  RoundCounter in_vain;
+  const std::string rejected = failure(options, in_vain);
+  EXPECT_NE(rejected.find("no update was accepted in 10 rounds: got client"), std::string::npos)
+      << rejected;
+  EXPECT_NE(rejected.find("out_of_range"), std::string::npos) << rejected;
+  EXPECT_EQ(in_vain.rounds, 10);
+  // Noise of 1e12 on the sum, times the rate: no float32 holds it.
+  options = private_options();
+  options.privacy.clipping = Clipping::kFlat;
+  options.privacy.clip = 1e6;
+  options.privacy.noise_multiplier = 1e6;
+  options.algorithm.server.learning_rate = 1e29;
+  RoundCounter diverged;
+  const std::string infinite = failure(options, diverged);
+  EXPECT_NE(infinite.find("gave a model that is no number"), std::string::npos) << infinite;
+  EXPECT_NE(infinite.find("in the shard of rank"), std::string::npos) << infinite;
+  EXPECT_EQ(diverged.rounds, 0);
 }
 
 SUPERSTEP_WORLD_TEST(FederatedTrainer, RefusesWhatCannotWorkBeforeTheFirstRound) {
