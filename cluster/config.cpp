@@ -240,7 +240,7 @@ void check_algorithm(const FederatedSection& federated, UnusedKeys& unused) {
 }
 
 // Keys of the centralised loop say nothing about a federated run, and the other way round.
-void check_federated(const RunConfig& config, UnusedKeys& unused) {
+void check_federated(const RunConfig& config, UnusedKeys& unused, Complaints& complaints) {
   const FederatedSection& federated = config.federated;
   if (federated.rounds == 0) {
     for (const Key& key : federated_keys()) {
@@ -255,6 +255,13 @@ void check_federated(const RunConfig& config, UnusedKeys& unused) {
     }
   }
   check_privacy(federated, unused);
+  const bool is_computed =
+      config.data.normalization == "mean_std" && federated.partition != "generated";
+  if (federated.privacy != "none" && is_computed) {
+    complaints.emplace_back("data.normalization",
+                            "'data.normalization' = \"mean_std\" is computed from the data of all "
+                            "clients, without noise: a private run needs \"unit\" or \"none\"");
+  }
   check_robust(federated, unused);
   check_compression(federated, unused);
   check_algorithm(federated, unused);
@@ -327,7 +334,7 @@ std::vector<std::pair<std::string, std::string>> contradictions(const RunConfig&
   check_train(config, unused, complaints);
   check_optimizer(config, unused);
   check_schedule(config, unused, complaints);
-  check_federated(config, unused);
+  check_federated(config, unused, complaints);
   check_partition(config, unused, complaints);
   return complaints;
 }

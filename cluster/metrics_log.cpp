@@ -1,8 +1,10 @@
 #include "cluster/metrics_log.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <fstream>
+#include <iterator>
 #include <string>
 #include <system_error>
 
@@ -108,15 +110,20 @@ void MetricsLog::on_straggler(std::int64_t superstep, const worker::Straggler& s
                     number(straggler.slowdown)));
 }
 
-void MetricsLog::on_privacy(std::int64_t round, const worker::PrivacyRound& privacy) {
+void MetricsLog::on_privacy(std::int64_t round, const worker::PrivacyRound& privacy,
+                            std::string_view initial_model) {
   write(fmt::format(
-      R"({{"superstep":{},"round":{},"clip":{},"noise_multiplier":{},"sampling":"poisson",)"
+      R"({{"superstep":{},"round":{},"executed_rounds":{},"noise_source":"{}","initial_model":"{}",)"
+      R"("clip":{},"noise_multiplier":{},"update_noise_multiplier":{},"ring_deviation":{},)"
+      R"("count_deviation":{},"sampling":"poisson",)"
       R"("sampling_probability":{},"adjacency":"add_or_remove_one_client","delta":{},)"
       R"("epsilon_rdp":{},"order":{},"epsilon_rdp_classic":{},"epsilon_pld":{}}})"
       "\n",
-      round, round, number(privacy.clip), number(privacy.noise_multiplier),
-      number(privacy.sampling), number(privacy.delta), number(privacy.rdp.epsilon),
-      number(privacy.rdp.order), number(privacy.rdp_classic),
+      round, round, privacy.executed_rounds, noise_label(privacy.noise_source), initial_model,
+      number(privacy.clip), number(privacy.noise_multiplier),
+      number(privacy.update_noise_multiplier), number(privacy.ring_deviation),
+      number(privacy.count_deviation), number(privacy.sampling), number(privacy.delta),
+      number(privacy.rdp.epsilon), number(privacy.rdp.order), number(privacy.rdp_classic),
       privacy.pld ? number(*privacy.pld) : "null"));
 }
 
@@ -171,6 +178,15 @@ bool is_metrics_line_of(std::string_view line, std::int64_t superstep) {
   }
   const auto at = entry.find("superstep");
   return at != entry.end() && json_integer(*at, 0, superstep).has_value();
+}
+
+std::int64_t count_lines(const std::filesystem::path& file) {
+  std::ifstream input(file);
+  return std::count(std::istreambuf_iterator<char>(input), std::istreambuf_iterator<char>(), '\n');
+}
+
+std::string_view noise_label(worker::NoiseSource source) {
+  return source == worker::NoiseSource::kTest ? "test: NOT private" : worker::name_of(source);
 }
 
 void truncate_metrics(const std::filesystem::path& file, std::int64_t superstep) {

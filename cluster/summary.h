@@ -57,7 +57,7 @@ struct FederatedSummary {
   double best_accuracy = 0.0;
   std::int64_t best_round = -1;
   std::optional<worker::PrivacyRound> privacy;
-  std::string noise_source;
+  std::string initial_model;
   int ring_bits = 0;
   int fraction_bits = 0;
 };

@@ -4,6 +4,7 @@
 import json
 import pathlib
 import re
+import shutil
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
@@ -14,6 +15,7 @@ from program_support import MPIRUN, ProgramTest  # noqa: E402
 FEDERATED_CONFIG = """
 [data]
 format = "synthetic"
+normalization = "unit"
 num_train = 150
 num_test = 40
 sample_shape = [1, 6, 6]
@@ -87,7 +89,7 @@ class Federated(ProgramTest):
 
     PRIVATE = ("--set", "federated.sampling=poisson", "--set", "federated.weighting=uniform",
                "--set", "federated.privacy=dp_fedavg", "--set", "federated.noise_multiplier=1.5",
-               "--set", "federated.delta=0.01", "--set", "data.normalization=unit")
+               "--set", "federated.delta=0.01")
 
     def test_a_private_run_keeps_a_ledger_that_a_dry_run_foretells(self):
         dry = self.train(*self.PRIVATE, "--dry-run", out=self.directory / "dry")
@@ -105,6 +107,30 @@ class Federated(ProgramTest):
         privacy = json.loads((out / "summary.json").read_text())["federated"]["privacy"]
         self.assertEqual(privacy["epsilon_rdp"], epsilons[-1])
         self.assertEqual(privacy["noise_source"], "system")
+        self.assertEqual(privacy["initial_model"], "random")
+        for field in ("update_noise_multiplier", "ring_deviation", "count_deviation"):
+            self.assertIn(field, ledger[-1])
+
+    def test_a_ledger_keeps_rounds_that_are_done_again(self):
+        out = self.directory / "again"
+        first = self.train(*self.PRIVATE, "--set", "federated.rounds=9", out=out)
+        self.assertEqual(first.code, 0, first.text)
+        shutil.rmtree(out / "checkpoints" / "step-00000009")  # as if it had not been reached
+        again = self.train(*self.PRIVATE, "--set", "federated.rounds=12", "--resume", out=out)
+        self.assertEqual(again.code, 0, again.text)
+        ledger = [json.loads(line) for line in (out / "privacy.jsonl").read_text().splitlines()]
+        self.assertEqual([line["round"] for line in ledger], [*range(1, 10), *range(7, 13)])
+        self.assertEqual([line["executed_rounds"] for line in ledger], list(range(1, 16)))
+        privacy = json.loads((out / "summary.json").read_text())["federated"]["privacy"]
+        self.assertEqual(privacy["executed_rounds"], 15)
+
+    def test_noise_of_the_seed_is_named_everywhere(self):
+        out = self.directory / "test-noise"
+        outcome = self.train(*self.PRIVATE, "--set", "federated.noise_source=test", "--set", "federated.rounds=2", out=out)
+        self.assertEqual(outcome.code, 0, outcome.text)
+        self.assertIn("NOT private", outcome.stdout)
+        for line in (out / "privacy.jsonl").read_text().splitlines():
+            self.assertEqual(json.loads(line)["noise_source"], "test: NOT private")
 
     def test_bad_input_is_refused_before_anything_is_made(self):
         self.write("twice.tsv", "index\tclient\n0\ta\n0\tb\n")
@@ -120,6 +146,7 @@ class Federated(ProgramTest):
             (["federated.partition=file", "federated.partition_file=twice.tsv"], 3, r"sample 0 is given twice"),
             (["federated.privacy=dp_fedavg"], 2, r"accountants account for Poisson sampling"),
             (["federated.privacy=dp_fedavg", "federated.sampling=poisson"], 2, r"weighted by samples"),
+            (["federated.privacy=dp_fedavg", "data.normalization=mean_std"], 2, r"computed from the data of all clients"),
         ]
         for values, code, pattern in rows:
             with self.subTest(values=values):

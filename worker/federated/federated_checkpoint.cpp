@@ -1,7 +1,11 @@
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <string>
+#include <system_error>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "base/check.h"
 #include "base/version.h"
@@ -17,6 +21,18 @@ double number(const paramserver::Manifest& manifest, const std::string& name) {
   const auto found = manifest.numbers.find(name);
   SUPERSTEP_CHECK(found != manifest.numbers.end(), "checkpoint has no number", name);
   return found->second;
+}
+
+// Of the cohorts of a private run.
+std::uint64_t sampling_key(const paramserver::Manifest& manifest) {
+  const auto found = manifest.texts.find("privacy.sampling_key");
+  SUPERSTEP_CHECK(found != manifest.texts.end(), "checkpoint has no key of private sampling");
+  const std::string& text = found->second;
+  std::uint64_t key = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), key, 16);
+  SUPERSTEP_CHECK(error == std::errc() && end == text.data() + text.size(),
+                  "key of private sampling", text);
+  return key;
 }
 
 }  // namespace
@@ -46,8 +62,12 @@ paramserver::Manifest FederatedTrainer::State::manifest() const {
                       {"best.round", static_cast<double>(best_round)}};
   if (privacy) {
     manifest.numbers["privacy.clip"] = privacy->clip();
+    manifest.numbers["privacy.rounds"] = static_cast<double>(privacy->executed_rounds());
   }
   manifest.texts = {{"algorithm", std::string(name_of(options.algorithm.kind))}};
+  if (privacy && options.privacy.noise_source == NoiseSource::kSystem) {
+    manifest.texts["privacy.sampling_key"] = fmt::format("{:016x}", sampling.seed);
+  }
   for (const auto& [name, states] : client_stores()) {
     if (*states) {
       manifest.texts[name] = (*states)->describe();
@@ -106,7 +126,11 @@ void FederatedTrainer::State::restore(const paramserver::CheckpointReader& reade
   best_round = static_cast<std::int64_t>(number(manifest, "best.round"));
   if (privacy) {
     privacy->set_clip(number(manifest, "privacy.clip"));
-    privacy->account(rounds_done);
+    const auto executed = static_cast<std::int64_t>(number(manifest, "privacy.rounds"));
+    privacy->account(std::max<std::int64_t>(0, executed - privacy->executed_rounds()));
+    if (options.privacy.noise_source == NoiseSource::kSystem) {
+      sampling.seed = sampling_key(manifest);
+    }
   }
   if (store) {
     store.emplace(options.client_store / "states", model.layout().size(), rounds_done);

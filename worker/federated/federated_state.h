@@ -65,8 +65,6 @@ struct FederatedTrainer::State {
                                    const std::vector<ClientRecord>& records) const;
   RoundReport round();
   void learn_from(const std::vector<ClientRecord>& records, RoundReport& report);
-  PrivacyRound settle_privacy(const std::vector<ClientRecord>& records);
-  std::optional<double> projected_pld();
   std::uint32_t stop_flags() const;
   std::optional<StopReason> stop_reason() const;
   void evaluate_model(const Dataset& test);
@@ -97,6 +95,12 @@ struct FederatedTrainer::State {
   void forge(std::vector<ClientRecord>& records,
              std::vector<std::vector<std::int64_t>>& shard_rows);
 
+  // --- privacy (federated_privacy.cpp) ---
+  void draw_secret_sampling();
+  void project_pld();
+  void open_private_round();
+  void adapt_clip(const std::vector<ClientRecord>& records);
+
   // --- guards (federated_guard.cpp) ---
   // Throw DataError (kNumbers), on every rank in the same round.
   void require_finite_model() const;
@@ -113,6 +117,7 @@ struct FederatedTrainer::State {
   const Model& model;
   std::shared_ptr<const ClientData> clients;
   FederatedOptions options;
+  CohortOptions sampling;  // options.cohort, with a secret seed in a private run
   FederatedObserver* observer;
   paramserver::RingFormat ring;
   paramserver::FederatedServer server;
@@ -132,6 +137,7 @@ struct FederatedTrainer::State {
   std::shared_ptr<const ClientData> held_out;
   std::vector<std::vector<std::int64_t>> rows;  // robust rounds: updates of this rank's clients
   std::optional<PrivacyRound> last_privacy;
+  std::optional<double> pld_at_end;  // epsilon after the last round
   std::int64_t rounds_done = 0;
   std::uint32_t flags = 0;  // of all ranks, in the last round
   std::optional<Evaluation> test;

@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <exception>
-#include <limits>
 #include <numeric>
 #include <string>
 #include <utility>
@@ -74,6 +72,7 @@ FederatedTrainer::State::State(bsp::World& the_world, const Model& the_model,
       model(the_model),
       clients(std::move(the_clients)),
       options(completed(std::move(the_options))),
+      sampling(options.cohort),
       observer(the_observer),
       ring(check_federated(options, *clients, model.layout())),
       server(world, model.layout(), server_options(options.algorithm)),
@@ -83,6 +82,8 @@ FederatedTrainer::State::State(bsp::World& the_world, const Model& the_model,
   const std::int64_t size = model.layout().size();
   if (options.privacy.kind != PrivacyKind::kNone) {
     privacy.emplace(privacy_engine(options, *clients, size, ring));
+    privacy->account(options.privacy.executed_rounds);
+    draw_secret_sampling();
   }
   if (has_client_state(options.algorithm.kind)) {
     store.emplace(options.client_store / "states", size, 0);
@@ -128,7 +129,7 @@ paramserver::MemoryUse FederatedTrainer::memory_use() const {
 
 RoundPlan FederatedTrainer::State::plan_round() const {
   RoundPlan plan;
-  plan.cohort = select_cohort(options.cohort, *clients, rounds_done);
+  plan.cohort = select_cohort(sampling, *clients, rounds_done);
   if (options.data_mode == DataMode::kStrict) {
     plan.placement = place_by_owner(plan.cohort, world.size());
   } else {
@@ -262,38 +263,6 @@ void FederatedTrainer::State::learn_from(const std::vector<ClientRecord>& record
   upload_bytes += report.upload_bytes;
 }
 
-// One more round on the account, and the next bound of norms.
-PrivacyRound FederatedTrainer::State::settle_privacy(const std::vector<ClientRecord>& records) {
-  const double clip = privacy->clip();
-  if (options.privacy.clipping == Clipping::kAdaptive) {
-    std::int64_t centered = 0;
-    for (const ClientRecord& record : records) {
-      centered += record.is_within ? kHalfCount : -kHalfCount;  // a rejected norm is beyond
-    }
-    std::int64_t count_noise = world.rank() == 0 ? privacy->count_noise(rounds_done) : 0;
-    world.broadcast(std::span<std::int64_t>(&count_noise, 1), 0);
-    privacy->adapt(centered + count_noise);
-  }
-  privacy->account();
-  last_privacy = privacy->spent(clip);
-  return *last_privacy;
-}
-
-// Epsilon after the last round by privacy loss distributions, which no data decide: known before
-// the first one, and no reason to fail. Collective.
-std::optional<double> FederatedTrainer::State::projected_pld() {
-  double epsilon = std::numeric_limits<double>::quiet_NaN();
-  if (world.rank() == 0) {
-    try {
-      epsilon = privacy->pld(options.rounds - rounds_done);
-    } catch (const std::exception&) {
-      // Memory, say: the ledger has the other accountant's bound.
-    }
-  }
-  world.broadcast(std::span<double>(&epsilon, 1), 0);
-  return std::isnan(epsilon) ? std::nullopt : std::optional(epsilon);
-}
-
 RoundReport FederatedTrainer::State::round() {
   const Clock::time_point start = Clock::now();
   const bsp::TrafficCounters before = world.traffic();
@@ -309,6 +278,7 @@ RoundReport FederatedTrainer::State::round() {
   std::vector<ClientRecord> records = share(plan, mine);
   paramserver::FederatedServer::Noise noise;
   if (privacy) {
+    open_private_round();
     noise = [this](std::int64_t begin, std::span<std::int64_t> sums) {
       privacy->add_noise(rounds_done, begin, sums);
     };
@@ -323,7 +293,8 @@ RoundReport FederatedTrainer::State::round() {
   }
   require_finite_model();
   if (privacy) {
-    report.privacy = settle_privacy(records);
+    adapt_clip(records);
+    report.privacy = last_privacy;
   }
   report.cohort = static_cast<std::int64_t>(records.size());
   report.client_learning_rate = local.rate_of(rounds_done);
@@ -367,7 +338,7 @@ void FederatedTrainer::State::evaluate_clients(LocalTrainer* held_out_trainer) {
   local.set_labels(Labels::kTrue);
   ClientMetrics metrics{
       .accuracy_all = score(local, everybody(*clients)),
-      .accuracy_cohort = score(local, select_cohort(options.cohort, *clients, rounds_done - 1)),
+      .accuracy_cohort = score(local, select_cohort(sampling, *clients, rounds_done - 1)),
       .accuracy_held_out = {}};
   if (held_out_trainer != nullptr) {
     metrics.accuracy_held_out = score(*held_out_trainer, everybody(*held_out));
@@ -392,7 +363,9 @@ FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test
   if (state.rounds_done == 0) {
     state.save();  // finds out now whether checkpoints can be written
   }
-  const std::optional<double> pld = state.privacy ? state.projected_pld() : std::nullopt;
+  if (state.privacy) {
+    state.project_pld();
+  }
   StopReason reason = StopReason::kFinished;
   while (state.rounds_done < state.options.rounds && reason == StopReason::kFinished) {
     RoundReport report = state.round();
@@ -405,10 +378,6 @@ FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test
     if (every > 0 && (last || report.round % every == 0)) {
       state.evaluate_clients(judge ? &*judge : nullptr);
       report.clients = state.client_metrics;
-    }
-    if (state.privacy && last) {
-      state.last_privacy->pld = pld;
-      report.privacy = state.last_privacy;
     }
     if (state.observer != nullptr) {
       state.observer->on_round(report);
@@ -429,7 +398,7 @@ FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test
   }
   if (state.privacy && !state.last_privacy) {  // nothing was left to do
     state.last_privacy = state.privacy->spent(state.privacy->clip());
-    state.last_privacy->pld = pld;
+    state.last_privacy->pld = state.pld_at_end;
   }
   const Hash128 hash = state.model.layout().parameters_hash(state.server.pull().buffer());
   state.world.require_same("parameters_hash at the end of training", to_text(hash));

@@ -99,6 +99,8 @@ class FederatedObserver {
  public:
   virtual ~FederatedObserver() = default;
   virtual void on_round(const RoundReport&) {}
+  // Of a private run, before the round's noise is drawn; `round` counts from 1.
+  virtual void on_private_round(std::int64_t /*round*/, const PrivacyRound&) {}
   virtual void on_checkpoint(const std::filesystem::path&, std::int64_t /*round*/,
                              double /*seconds*/) {}
 };

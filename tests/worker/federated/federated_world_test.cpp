@@ -231,6 +231,80 @@ SUPERSTEP_WORLD_TEST_ON_NODES(FederatedTrainer, PrivateRunsWithTestNoiseGiveTheB
   world.sync();
 }
 
+// What a private run tells of its rounds.
+class PrivateRounds : public FederatedObserver {
+ public:
+  void on_private_round(std::int64_t round, const PrivacyRound& privacy) override {
+    rounds.push_back(round);
+    last = privacy;
+  }
+  void on_round(const RoundReport& report) override {
+    // Before the noise, so that a round that a fault interrupts is on the account.
+    EXPECT_EQ(rounds.back(), report.round);
+    cohorts.push_back(report.cohort);
+    visits.push_back(report.samples);
+  }
+  std::vector<std::int64_t> rounds;
+  std::vector<std::int64_t> cohorts;
+  std::vector<std::int64_t> visits;
+  PrivacyRound last;
+};
+
+SUPERSTEP_WORLD_TEST(FederatedTrainer, NobodyKnowsTheCohortsOfAPrivateRunButItsCheckpoints) {
+  kernels::set_team_size(1);
+  const WorldDirectory directory(world);
+  const Model model = small_model();
+  FederatedOptions options = private_options();
+  options.privacy.noise_source = NoiseSource::kSystem;
+  options.rounds = 12;
+  std::vector<float> parameters(static_cast<std::size_t>(model.layout().size()));
+  model.initialize(1, parameters);
+  PrivateRounds first;
+  options.checkpoint = {
+      .directory = directory.path() / "checkpoints", .every_supersteps = 6, .keep = 9};
+  FederatedTrainer one(world, model, small_clients(kUneven), options, &first);
+  one.load_parameters(parameters);
+  one.fit(nullptr);
+  options.checkpoint.directory.clear();
+  PrivateRounds second;
+  FederatedTrainer other(world, model, small_clients(kUneven), options, &second);
+  other.load_parameters(parameters);
+  other.fit(nullptr);
+  EXPECT_NE(first.visits, second.visits);  // the same seed
+  PrivateRounds resumed;
+  FederatedTrainer again(world, model, small_clients(kUneven), options, &resumed);
+  again.restore(paramserver::CheckpointReader(directory.path() / "checkpoints" / "step-00000006"));
+  again.fit(nullptr);
+  EXPECT_EQ(resumed.cohorts,
+            (std::vector<std::int64_t>(first.cohorts.begin() + 6, first.cohorts.end())));
+  EXPECT_EQ(resumed.last.executed_rounds, 12);
+  world.sync();  // before the directory goes
+}
+
+SUPERSTEP_WORLD_TEST(FederatedTrainer, RoundsThatAreDoneAgainCountTwice) {
+  kernels::set_team_size(1);
+  const WorldDirectory directory(world);
+  const Model model = small_model();
+  FederatedOptions options = private_options();
+  options.rounds = 3;
+  options.checkpoint = {.directory = directory.path() / "checkpoints"};
+  const FederatedResult stopped =
+      run_federated(world, model, small_clients(kUneven), options).result;
+  options.rounds = 8;
+  options.checkpoint.directory.clear();
+  options.privacy.executed_rounds = 5;  // two more than the checkpoint has
+  const FederatedResult again =
+      run_federated(world, model, small_clients(kUneven), options, stopped.last_checkpoint).result;
+  ASSERT_TRUE(again.privacy);
+  EXPECT_EQ(again.privacy->executed_rounds, 10);
+  options.rounds = 10;
+  options.privacy.executed_rounds = 0;
+  const FederatedResult ten = run_federated(world, model, small_clients(kUneven), options).result;
+  EXPECT_NEAR(again.privacy->rdp.epsilon, ten.privacy->rdp.epsilon, 1e-9);
+  EXPECT_EQ(again.privacy->pld, ten.privacy->pld);
+  world.sync();  // before the directory goes
+}
+
 SUPERSTEP_WORLD_TEST(FederatedTrainer, RefusesPrivacyThatWouldNotBeWhatTheLedgerSays) {
   const Model model = small_model();
   const auto clients = small_clients(kUneven);

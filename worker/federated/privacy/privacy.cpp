@@ -172,6 +172,13 @@ void PrivacyEngine::account(std::int64_t rounds) {
 PrivacyRound PrivacyEngine::spent(double clip_used) const {
   PrivacyRound round{.clip = clip_used,
                      .noise_multiplier = options_.noise_multiplier,
+                     .update_noise_multiplier = update_noise_,
+                     .ring_deviation = ring_deviation(),
+                     .count_deviation = options_.clipping == Clipping::kAdaptive
+                                            ? count_deviation(options_, setting_.cohort)
+                                            : 0.0,
+                     .noise_source = options_.noise_source,
+                     .executed_rounds = rounds_,
                      .sampling = mechanism().sampling,
                      .delta = options_.delta,
                      .rdp = {},

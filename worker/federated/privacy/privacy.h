@@ -44,6 +44,9 @@ struct PrivacyOptions {
       0.0;  // kAdaptive: deviation on the count of norms, in clients; 0: cohort / 20
   double weight_cap = 0.0;  // weight min(samples, cap) / cap; 0: every client weighs 1
   NoiseSource noise_source = NoiseSource::kSystem;
+  // Rounds that earlier starts executed, as the ledger has them: rounds that are done again after a
+  // fault have drawn noise twice, and count twice.
+  std::int64_t executed_rounds = 0;
 };
 
 // Throws InvalidArgument that names the field.
@@ -70,7 +73,12 @@ struct PrivacySetting {
 struct PrivacyRound {
   double clip = 0.0;              // used in this round
   double noise_multiplier = 0.0;  // z, for updates and counts together
-  double sampling = 0.0;          // q
+  double update_noise_multiplier = 0.0;
+  double ring_deviation = 0.0;   // on every element of the sum, in units of the ring
+  double count_deviation = 0.0;  // kAdaptive: on the count of norms, in clients
+  NoiseSource noise_source = NoiseSource::kSystem;
+  std::int64_t executed_rounds = 0;  // this one included
+  double sampling = 0.0;             // q
   double delta = 0.0;
   PrivacySpent rdp;
   double rdp_classic = 0.0;
@@ -109,6 +117,7 @@ class PrivacyEngine {
   // Adds one round to the accounts.
   void account();
   void account(std::int64_t rounds);  // after a resume
+  std::int64_t executed_rounds() const { return rounds_; }
   PrivacyRound spent(double clip_used) const;
   // Of the rounds accounted so far and `further` ones; costs up to some seconds.
   double pld(std::int64_t further = 0) const;

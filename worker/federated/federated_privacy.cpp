@@ -1,0 +1,64 @@
+// What a private round adds: secret sampling, the account before the noise, the next bound.
+#include <cmath>
+#include <exception>
+#include <limits>
+
+#include "paramserver/discrete_gaussian.h"
+#include "worker/federated/federated_state.h"
+
+namespace superstep::worker {
+
+// Sampling amplifies privacy only while nobody knows who takes part, and the seed of a run is no
+// secret: the key of its cohorts is drawn from the kernel and lies in its checkpoints. Collective.
+void FederatedTrainer::State::draw_secret_sampling() {
+  if (options.privacy.noise_source != NoiseSource::kSystem) {
+    return;
+  }
+  auto key = static_cast<std::int64_t>(paramserver::SystemBits().bits64());
+  world.broadcast(std::span<std::int64_t>(&key, 1), 0);
+  sampling.seed = static_cast<std::uint64_t>(key);
+}
+
+// Epsilon after the last round by privacy loss distributions, which no data decide: known before
+// the first one, and no reason to fail. Collective.
+void FederatedTrainer::State::project_pld() {
+  double epsilon = std::numeric_limits<double>::quiet_NaN();
+  if (world.rank() == 0) {
+    try {
+      epsilon = privacy->pld(options.rounds - rounds_done);
+    } catch (const std::exception&) {
+      // Memory, say: the ledger has the other accountant's bound.
+    }
+  }
+  world.broadcast(std::span<double>(&epsilon, 1), 0);
+  pld_at_end = std::isnan(epsilon) ? std::nullopt : std::optional(epsilon);
+}
+
+// One more round on the account. The ledger hears of it before any noise is drawn, so that a round
+// that a fault interrupts is in it.
+void FederatedTrainer::State::open_private_round() {
+  privacy->account();
+  last_privacy = privacy->spent(privacy->clip());
+  if (rounds_done + 1 == options.rounds) {
+    last_privacy->pld = pld_at_end;
+  }
+  if (observer != nullptr) {
+    observer->on_private_round(rounds_done + 1, *last_privacy);
+  }
+}
+
+// The next bound of norms.
+void FederatedTrainer::State::adapt_clip(const std::vector<ClientRecord>& records) {
+  if (options.privacy.clipping != Clipping::kAdaptive) {
+    return;
+  }
+  std::int64_t centered = 0;
+  for (const ClientRecord& record : records) {
+    centered += record.is_within ? kHalfCount : -kHalfCount;  // a rejected norm is beyond
+  }
+  std::int64_t count_noise = world.rank() == 0 ? privacy->count_noise(rounds_done) : 0;
+  world.broadcast(std::span<std::int64_t>(&count_noise, 1), 0);
+  privacy->adapt(centered + count_noise);
+}
+
+}  // namespace superstep::worker
