@@ -9,7 +9,9 @@
 //   rotation  random rotation, then stochastic rounding to 2^bits values between the extremes
 //             (Suresh et al. 2017); unbiased
 //
-// Error feedback adds what the last compression of the same client left out; it is client state.
+// Error feedback adds what the last compression of the same client left out; it is client state. It
+// converges for contractions (top_k, sign, random_k, which is not scaled up then) and diverges for
+// the unbiased roundings (Karimireddy et al. 2019), so runs refuse it for those.
 // All randomness is keyed by (seed, client, round). Bytes are those of a plain encoding: indices of
 // 4 bytes, fields of fixed width, no entropy coding; a random choice costs its 8-byte seed.
 #pragma once

@@ -112,6 +112,15 @@ void check_compression(const FederatedOptions& options) {
   if (options.algorithm.kind == Algorithm::kQFedAvg) {
     refuse("not with qfedavg, whose step follows from the norm of the exact update");
   }
+  const bool contracts = compression.kind == CompressionKind::kTopK ||
+                         compression.kind == CompressionKind::kRandomK ||
+                         compression.kind == CompressionKind::kSign;
+  if (compression.error_feedback == ErrorFeedback::kOn && !contracts) {
+    refuse(
+        "error feedback needs a compression that loses less than all of an update; what unbiased "
+        "rounding leaves out may be longer than it, and grows: expected \"top_k\", \"random_k\" or "
+        "\"sign\"");
+  }
   if (compression.error_feedback == ErrorFeedback::kOn && options.client_store.empty()) {
     refuse("error feedback keeps state per client: expected a directory in client_store");
   }

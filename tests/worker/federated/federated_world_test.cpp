@@ -436,7 +436,10 @@ SUPERSTEP_WORLD_TEST(FederatedTrainer, CompressionGivesTheBitsOfOneRankAndCounts
     const WorldDirectory directory(world);
     FederatedOptions options = small_options();
     options.rounds = 5;
-    options.compression = {.kind = kind, .keep = 0.1, .error_feedback = ErrorFeedback::kOn};
+    const bool unbiased = kind == CompressionKind::kQsgd || kind == CompressionKind::kRotation;
+    options.compression = {.kind = kind,
+                           .keep = 0.1,
+                           .error_feedback = unbiased ? ErrorFeedback::kOff : ErrorFeedback::kOn};
     const FederatedOutcome oracle = run_alone(world, model, options, directory.path());
     options.client_store = directory.path() / "all";
     const FederatedOutcome outcome = run_federated(world, model, small_clients(kUneven), options);
@@ -476,6 +479,20 @@ SUPERSTEP_WORLD_TEST(FederatedTrainer, ARejectedClientLeavesNoErrorFeedbackBehin
     }
   }
   world.sync();  // before the directory goes
+}
+
+SUPERSTEP_WORLD_TEST(FederatedTrainer, RefusesErrorFeedbackThatWouldDiverge) {
+  const Model model = small_model();
+  const auto clients = small_clients(kUneven);
+  for (const CompressionKind kind : {CompressionKind::kQsgd, CompressionKind::kRotation}) {
+    FederatedOptions options = small_options();
+    options.client_store = "unused";
+    options.compression = {.kind = kind};
+    EXPECT_NO_THROW(check_federated(options, *clients, model.layout())) << name_of(kind);
+    options.compression.error_feedback = ErrorFeedback::kOn;
+    EXPECT_THROW(check_federated(options, *clients, model.layout()), InvalidArgument)
+        << name_of(kind);
+  }
 }
 
 SUPERSTEP_WORLD_TEST(FederatedTrainer, RefusesRobustRulesThatCannotWork) {
