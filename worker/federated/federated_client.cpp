@@ -116,6 +116,17 @@ void FederatedTrainer::State::contribute_q(ClientRecord& record, double mean_los
   paramserver::add_difference(ring, record.weight, local.parameters(), global, server.sums(0));
 }
 
+// Running statistics are no gradients: a control says nothing about them.
+void FederatedTrainer::State::clear_statistics(std::span<float> control) const {
+  for (const paramserver::LayoutEntry& entry : model.layout().entries()) {
+    if (entry.role == paramserver::EntryRole::kStatistic) {
+      const std::span<float> part = control.subspan(static_cast<std::size_t>(entry.offset),
+                                                    static_cast<std::size_t>(entry.num_elements()));
+      std::fill(part.begin(), part.end(), 0.0F);
+    }
+  }
+}
+
 // What goes to the second channel and into the client's state. With check_only nothing is added.
 bool FederatedTrainer::State::contribute_control(std::int64_t client, const ClientRecord& record,
                                                  bool check_only) {
@@ -130,6 +141,7 @@ bool FederatedTrainer::State::contribute_control(std::int64_t client, const Clie
       for (std::size_t i = 0; i < update.size(); ++i) {
         update[i] = (global[i] - own[i]) * factor - shift.data()[i];
       }
+      clear_statistics(update);
       if (check_only) {
         return paramserver::fits(ring, update, client_state.span());
       }
@@ -171,6 +183,7 @@ double FederatedTrainer::State::loss_before(std::int64_t client) {
     for (float& value : control_update.span()) {
       value /= count;
     }
+    clear_statistics(control_update.span());
   }
   return 0.0;
 }

@@ -126,6 +126,34 @@ void check_compression(const FederatedOptions& options) {
   }
 }
 
+// Running means and variances are averaged as they are: what scales, rounds or adds to an update
+// makes variances negative.
+void check_statistics(const FederatedOptions& options, const paramserver::ParameterLayout& layout) {
+  const auto statistic = std::find_if(layout.entries().begin(), layout.entries().end(),
+                                      [](const paramserver::LayoutEntry& entry) {
+                                        return entry.role == paramserver::EntryRole::kStatistic;
+                                      });
+  if (statistic == layout.entries().end()) {
+    return;
+  }
+  const auto refuse = [&](std::string_view what) {
+    throw InvalidArgument("FederatedOptions",
+                          fmt::format("{} does not go with a model that has running statistics "
+                                      "(batch normalisation): got {}, expected none",
+                                      what, statistic->name));
+  };
+  if (options.privacy.kind != PrivacyKind::kNone) {
+    refuse("privacy");
+  }
+  if (options.compression.kind != CompressionKind::kNone) {
+    refuse("compression");
+  }
+  if (options.algorithm.kind == Algorithm::kFedNova ||
+      options.algorithm.kind == Algorithm::kQFedAvg) {
+    refuse(name_of(options.algorithm.kind));
+  }
+}
+
 // Elements of a clipped update are within the bound of its norm; everybody may take part. The
 // deviation of the noise, z * (clip 2^f + sqrt(elements) / 2), is below a 32nd of what clients may
 // fill, 2^(bits - 2): in 64 bits the 2^57 that can be drawn, and 16 deviations fit beside them.
@@ -207,6 +235,7 @@ paramserver::RingFormat check_federated(const FederatedOptions& given, const Cli
   check_privacy(options, clients);
   check_robust(options);
   check_compression(options);
+  check_statistics(options, layout);
   if (options.rounds < 1) {
     throw InvalidArgument("FederatedOptions",
                           fmt::format("rounds: got {}, expected at least 1", options.rounds));

@@ -81,6 +81,7 @@ struct FederatedTrainer::State {
   void clip_update(std::int64_t client, ClientRecord& record) const;
   void contribute_q(ClientRecord& record, double mean_loss);
   bool contribute_control(std::int64_t client, const ClientRecord& record, bool check_only);
+  void clear_statistics(std::span<float> control) const;
   double loss_before(std::int64_t client);
 
   // --- robust rounds (federated_robust.cpp) ---

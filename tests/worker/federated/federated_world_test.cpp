@@ -495,6 +495,63 @@ SUPERSTEP_WORLD_TEST(FederatedTrainer, RefusesErrorFeedbackThatWouldDiverge) {
   }
 }
 
+Model normalized_model() {
+  const Sequential layers{Flatten{}, Dense{.units = 12}, BatchNorm{}, Relu{}, Dense{.units = 5}};
+  return Model::build(layers, {1, 8, 8}, 5);
+}
+
+SUPERSTEP_WORLD_TEST(FederatedTrainer, RefusesWhatWouldSpoilRunningStatistics) {
+  const Model model = normalized_model();
+  const auto clients = small_clients(kUneven);
+  const auto refusal = [&](const FederatedOptions& options) -> std::string {
+    try {
+      check_federated(options, *clients, model.layout());
+    } catch (const InvalidArgument& error) {
+      return error.what();
+    }
+    return "nothing";
+  };
+  EXPECT_EQ(refusal(small_options()), "nothing");
+  EXPECT_NE(refusal(private_options()).find("privacy does not go with a model that has running"),
+            std::string::npos);
+  FederatedOptions options = small_options();
+  options.compression.kind = CompressionKind::kSign;
+  EXPECT_NE(refusal(options).find("compression does not go with"), std::string::npos);
+  for (const Algorithm kind : {Algorithm::kFedNova, Algorithm::kQFedAvg}) {
+    options = small_options();
+    options.algorithm.kind = kind;
+    EXPECT_NE(refusal(options).find("running statistics"), std::string::npos) << name_of(kind);
+  }
+}
+
+SUPERSTEP_WORLD_TEST(FederatedTrainer, ControlsLeaveRunningStatisticsOut) {
+  kernels::set_team_size(1);
+  const WorldDirectory directory(world);
+  const Model model = normalized_model();
+  FederatedOptions options = small_options();
+  options.algorithm.kind = Algorithm::kScaffold;
+  options.client_store = directory.path();
+  const auto clients = small_clients({.num_clients = 10}, 200);
+  options.cohort.size = 10;
+  FederatedTrainer trainer(world, model, clients, options);
+  std::vector<float> parameters(static_cast<std::size_t>(model.layout().size()));
+  model.initialize(1, parameters);
+  trainer.load_parameters(parameters);
+  EXPECT_TRUE(trainer.run_round().rejected.empty());
+  world.sync();
+  const ClientStore store(directory.path() / "states", model.layout().size(), 1);
+  EXPECT_EQ(store.num_touched(), 10);
+  std::vector<float> state(parameters.size());
+  store.read(3, state);
+  for (const paramserver::LayoutEntry& entry : model.layout().entries()) {
+    const auto first = state.begin() + entry.offset;
+    const bool is_zero =
+        std::all_of(first, first + entry.num_elements(), [](float value) { return value == 0.0F; });
+    EXPECT_EQ(is_zero, entry.role == paramserver::EntryRole::kStatistic) << entry.name;
+  }
+  world.sync();  // before the directory goes
+}
+
 SUPERSTEP_WORLD_TEST(FederatedTrainer, RefusesRobustRulesThatCannotWork) {
   const Model model = small_model();
   const auto clients = small_clients(kUneven);
