@@ -49,6 +49,12 @@ void check_privacy(const FederatedOptions& options, const ClientData& clients) {
         "an average weighted by samples has no bounded sensitivity: got weighting "
         "\"samples\" without a weight cap, expected \"uniform\" or a cap");
   }
+  if (options.algorithm.weighting == Weighting::kUniform && privacy.weight_cap > 0.0) {
+    refuse_privacy(
+        fmt::format("a cap of weights has no effect: got weighting \"uniform\" with a "
+                    "weight cap of {}, expected \"samples\" or no cap",
+                    privacy.weight_cap));
+  }
   if (privacy.delta * static_cast<double>(clients.num_clients()) >= 1.0) {
     refuse_privacy(
         fmt::format("delta says nothing unless it is below 1 / clients: got {}, "
@@ -205,6 +211,18 @@ double most_weight(const FederatedOptions& options, const ClientData& clients) {
   return nova ? sum * static_cast<double>(most_steps) / static_cast<double>(fewest_steps) : sum;
 }
 
+// Exactly 1 without a cap.
+double mean_weight(const FederatedOptions& options, const ClientData& clients) {
+  if (options.privacy.weight_cap == 0.0) {
+    return 1.0;
+  }
+  double sum = 0.0;
+  for (std::int64_t client = 0; client < clients.num_clients(); ++client) {
+    sum += private_weight(options.privacy, clients.num_samples(client));
+  }
+  return sum / static_cast<double>(clients.num_clients());
+}
+
 }  // namespace
 
 FederatedOptions completed(FederatedOptions options) {
@@ -221,7 +239,8 @@ PrivacyEngine privacy_engine(const FederatedOptions& options, const ClientData& 
           {.cohort = options.cohort.size,
            .population = clients.num_clients(),
            .num_elements = num_elements,
-           .most_clip = most_clip(options.privacy, options.update_bound)},
+           .most_clip = most_clip(options.privacy, options.update_bound),
+           .mean_weight = mean_weight(options, clients)},
           ring,
           options.cohort.seed};
 }

@@ -184,6 +184,23 @@ TEST_F(FederatedIdentity, PrivacyWithoutNoiseAndWithAWideClipIsUnweightedFedAvg)
   EXPECT_NE(train(dp, clients), train(plain, clients));
 }
 
+// A cap that nobody reaches: weights are samples / cap, and so is the divisor. Equal but for the
+// ring's resolution.
+TEST_F(FederatedIdentity, PrivacyWithAHighCapOfWeightsIsFedAvg) {
+  const auto clients = small_clients(kUneven);
+  FederatedOptions plain = options_of(Algorithm::kFedAvg);
+  plain.cohort.size = 10;
+  FederatedOptions dp = plain;
+  dp.cohort.sampling = Sampling::kPoisson;
+  dp.privacy = {
+      .kind = PrivacyKind::kDpFedAvg, .clip = 16.0, .noise_multiplier = 0.0, .weight_cap = 1000.0};
+  const std::vector<float> got = train(dp, clients);
+  const std::vector<float> expected = train(plain, clients);
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    ASSERT_NEAR(got[i], expected[i], 1e-5F);
+  }
+}
+
 TEST_F(FederatedIdentity, MeanAndTrimmedMeanWithoutTrimmingAreUnweightedFedAvg) {
   const auto clients = small_clients(kUneven);
   const FederatedOptions plain = options_of(Algorithm::kFedAvg, Weighting::kUniform);

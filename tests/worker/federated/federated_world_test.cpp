@@ -326,6 +326,8 @@ SUPERSTEP_WORLD_TEST(FederatedTrainer, RefusesPrivacyThatWouldNotBeWhatTheLedger
   EXPECT_NE(refusal(options).find("weighted by samples"), std::string::npos);
   options.privacy.weight_cap = 10.0;
   EXPECT_EQ(refusal(options), "nothing");
+  options.algorithm.weighting = Weighting::kUniform;
+  EXPECT_NE(refusal(options).find("a cap of weights has no effect"), std::string::npos);
   options = private_options();
   options.algorithm.kind = Algorithm::kScaffold;
   options.client_store = "unused";

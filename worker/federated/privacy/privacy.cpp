@@ -76,6 +76,12 @@ double most_clip(const PrivacyOptions& options, double update_bound) {
   return options.clipping == Clipping::kFlat ? options.clip : std::max(options.clip, update_bound);
 }
 
+double private_weight(const PrivacyOptions& options, std::int64_t samples) {
+  return options.weight_cap > 0.0
+             ? std::min(static_cast<double>(samples), options.weight_cap) / options.weight_cap
+             : 1.0;
+}
+
 PrivacyEngine::PrivacyEngine(const PrivacyOptions& options, const PrivacySetting& setting,
                              const paramserver::RingFormat& ring, std::uint64_t seed)
     : options_(options),
@@ -92,12 +98,6 @@ GaussianRound PrivacyEngine::mechanism() const {
   return {
       .sampling = static_cast<double>(setting_.cohort) / static_cast<double>(setting_.population),
       .noise = options_.noise_multiplier};
-}
-
-double PrivacyEngine::weight_of(std::int64_t samples) const {
-  return options_.weight_cap > 0.0
-             ? std::min(static_cast<double>(samples), options_.weight_cap) / options_.weight_cap
-             : 1.0;
 }
 
 // A hair below the bound, so that roundings in the norm never exceed it.

@@ -63,11 +63,15 @@ double most_clip(const PrivacyOptions& options, double update_bound);
 
 // What a run is, as far as its privacy goes.
 struct PrivacySetting {
-  std::int64_t cohort = 1;        // the expected size qN, and the fixed divisor of the sum
+  std::int64_t cohort = 1;        // the expected size qN
   std::int64_t population = 1;    // N
   std::int64_t num_elements = 1;  // of an update
   double most_clip = 0.0;
+  double mean_weight = 1.0;  // of all clients: below 1 with a cap
 };
+
+// Of a client with so many samples: 1, or with a cap min(samples, cap) / cap.
+double private_weight(const PrivacyOptions& options, std::int64_t samples);
 
 // What a round cost, for the ledger.
 struct PrivacyRound {
@@ -95,14 +99,16 @@ class PrivacyEngine {
   PrivacyEngine(const PrivacyOptions& options, const PrivacySetting& setting,
                 const paramserver::RingFormat& ring, std::uint64_t seed);
 
-  double weight_of(std::int64_t samples) const;
+  double weight_of(std::int64_t samples) const { return private_weight(options_, samples); }
   // What an update of this norm is multiplied with; 1 within the bound.
   double factor(double norm) const;
   bool is_within(double norm) const { return norm <= clip_; }
 
   double clip() const { return clip_; }
   void set_clip(double clip) { clip_ = clip; }
-  double divisor() const { return static_cast<double>(setting_.cohort); }
+  // Of the sum: the expected weight of a cohort, q times that of all clients (the estimator f~_f of
+  // McMahan et al. 2018).
+  double divisor() const { return static_cast<double>(setting_.cohort) * setting_.mean_weight; }
   // Deviation of the noise on every element of the sum, in units of the ring.
   double ring_deviation() const;
   // Adds noise to the elements [begin, begin + sums.size()) of the sum of round `round`.
