@@ -99,18 +99,43 @@ void FederatedTrainer::State::clip_update(std::int64_t client, ClientRecord& rec
   record.weight = privacy->weight_of(clients->num_samples(client)) * privacy->factor(norm);
 }
 
+// q-FFL weighs a client by F^q, which may be anything; the ring holds weights up to 1. A common
+// power of two changes no bit of the mean. Collective.
+CohortLosses FederatedTrainer::State::measure_losses(const RoundPlan& plan) {
+  CohortLosses result;
+  result.means.resize(plan.cohort.size());
+  double largest = 0.0;
+  for (std::size_t i = 0; i < plan.cohort.size(); ++i) {
+    if (plan.placement[i] == world.rank()) {
+      const std::int64_t client = plan.cohort[i];
+      choose_labels(client);
+      result.means[i] = local.evaluate_at(server.pull().buffer(), client).loss_sum /
+                        static_cast<double>(clients->num_samples(client));
+      largest = std::isfinite(result.means[i]) ? std::max(largest, result.means[i]) : largest;
+    }
+  }
+  largest = world.allreduce(largest, bsp::ReduceOp::kMax);
+  if (options.algorithm.q > 0.0 && largest > 0.0) {
+    result.exponent = std::ceil(options.algorithm.q * std::log2(largest));
+  }
+  return result;
+}
+
 // q-FFL (Li et al. 2020, algorithm 2), divided by the Lipschitz estimate 1 / rate.
-void FederatedTrainer::State::contribute_q(ClientRecord& record, double mean_loss) {
-  const double q = options.algorithm.q;
-  const std::span<const float> global = server.pull().buffer();
-  record.weight = std::pow(mean_loss, q);
-  if (!(record.weight <= kMostLossWeight)) {
-    record.rejection = Rejection::kOutOfRange;
+void FederatedTrainer::State::contribute_q(const RoundPlan& plan, ClientRecord& record) {
+  const auto place = std::lower_bound(plan.cohort.begin(), plan.cohort.end(), record.client);
+  const double mean_loss = losses.means[static_cast<std::size_t>(place - plan.cohort.begin())];
+  if (!std::isfinite(mean_loss)) {
+    record.rejection = Rejection::kNotFinite;
     return;
   }
+  const double q = options.algorithm.q;
+  const std::span<const float> global = server.pull().buffer();
+  record.weight = q > 0.0 ? std::exp2(q * std::log2(mean_loss) - losses.exponent) : 1.0;
   const double squared = squared_distance(local.parameters(), global);
   const double curvature =
-      q > 0.0 ? q * std::pow(mean_loss + 1e-10, q - 1.0) * squared / local.rate_of(rounds_done)
+      q > 0.0 ? q * std::exp2((q - 1.0) * std::log2(mean_loss + 1e-10) - losses.exponent) *
+                    squared / local.rate_of(rounds_done)
               : 0.0;
   record.denominator = record.weight + curvature;
   paramserver::add_difference(ring, record.weight, local.parameters(), global, server.sums(0));
@@ -170,22 +195,22 @@ bool FederatedTrainer::State::contribute_control(std::int64_t client, const Clie
   }
 }
 
-// What is computed at the published model before a client trains: its mean loss for q-FedAvg, its
-// full gradient for Mime-lite.
-double FederatedTrainer::State::loss_before(std::int64_t client) {
-  const std::span<const float> global = server.pull().buffer();
+// Mime-lite: the client's full gradient at the published model, before it trains.
+void FederatedTrainer::State::measure_gradient(std::int64_t client) {
   const auto count = static_cast<float>(clients->num_samples(client));
-  if (options.algorithm.kind == Algorithm::kQFedAvg) {
-    return local.evaluate_at(global, client).loss_sum / static_cast<double>(count);
+  local.gradient_at(server.pull().buffer(), client, rounds_done, control_update.span());
+  for (float& value : control_update.span()) {
+    value /= count;
   }
-  if (options.algorithm.kind == Algorithm::kMimeLite) {
-    local.gradient_at(global, client, rounds_done, control_update.span());
-    for (float& value : control_update.span()) {
-      value /= count;
-    }
-    clear_statistics(control_update.span());
-  }
-  return 0.0;
+  clear_statistics(control_update.span());
+}
+
+// Whether the client attacks. Before anything reads its samples, so that all see the same labels.
+bool FederatedTrainer::State::choose_labels(std::int64_t client) {
+  const bool attacks = is_attacker(options.attack, options.cohort.seed, client);
+  local.set_labels(attacks && options.attack.kind == AttackKind::kLabelFlip ? Labels::kFlipped
+                                                                            : Labels::kTrue);
+  return attacks;
 }
 
 // Compresses the update in local.parameters(), padding left out; what was lost goes to `lost` where
@@ -258,11 +283,10 @@ void FederatedTrainer::State::contribute(std::int64_t client, ClientRecord& reco
 
 ClientRecord FederatedTrainer::State::train_client(const RoundPlan& plan, std::int64_t client) {
   const Clock::time_point start = Clock::now();
-  // Labels first: everything that reads the client's samples must see the same ones.
-  const bool attacks = is_attacker(options.attack, options.cohort.seed, client);
-  local.set_labels(attacks && options.attack.kind == AttackKind::kLabelFlip ? Labels::kFlipped
-                                                                            : Labels::kTrue);
-  const double mean_loss = loss_before(client);
+  const bool attacks = choose_labels(client);
+  if (options.algorithm.kind == Algorithm::kMimeLite) {
+    measure_gradient(client);
+  }
   const LocalRule rule = rule_for(client);
   const LocalResult result = local.train(server.pull().buffer(), client, rounds_done, rule);
   if (attacks) {
@@ -282,7 +306,7 @@ ClientRecord FederatedTrainer::State::train_client(const RoundPlan& plan, std::i
   }
   if (record.rejection == Rejection::kNone) {
     if (options.algorithm.kind == Algorithm::kQFedAvg) {
-      contribute_q(record, mean_loss);
+      contribute_q(plan, record);
     } else {
       contribute(client, record);
     }

@@ -180,11 +180,6 @@ paramserver::RingDemand private_demand(const FederatedOptions& options, const Cl
 // The most that the weights of a cohort can add up to.
 double most_weight(const FederatedOptions& options, const ClientData& clients) {
   const std::int64_t size = options.cohort.size;
-  if (options.algorithm.kind == Algorithm::kQFedAvg) {
-    return kMostLossWeight * static_cast<double>(options.cohort.sampling == Sampling::kPoisson
-                                                     ? clients.num_clients()
-                                                     : size);
-  }
   const bool by_samples = effective_weighting(options.algorithm) == Weighting::kSamples;
   std::priority_queue<std::int64_t, std::vector<std::int64_t>, std::greater<>> largest;
   double sum = 0.0;

@@ -44,8 +44,11 @@ struct RoundPlan {
   double mean_steps = 0.0;  // FedNova: weighted mean of local steps
 };
 
-// q-FedAvg: a loss to the power q beyond this would leave no fraction bits.
-inline constexpr double kMostLossWeight = 1024.0;
+// q-FedAvg, at the published model.
+struct CohortLosses {
+  std::vector<double> means;  // by place in the cohort, of this rank's clients; others are 0
+  double exponent = 0.0;      // all F^q are divided by 2^exponent, so that none is above 1
+};
 
 // Options with what the algorithm decides filled in: fedsgd is one step on the whole local set.
 FederatedOptions completed(FederatedOptions options);
@@ -79,10 +82,12 @@ struct FederatedTrainer::State {
   void contribute(std::int64_t client, ClientRecord& record);
   std::int64_t compress_update(std::int64_t client);
   void clip_update(std::int64_t client, ClientRecord& record) const;
-  void contribute_q(ClientRecord& record, double mean_loss);
+  bool choose_labels(std::int64_t client);
+  CohortLosses measure_losses(const RoundPlan& plan);
+  void contribute_q(const RoundPlan& plan, ClientRecord& record);
   bool contribute_control(std::int64_t client, const ClientRecord& record, bool check_only);
   void clear_statistics(std::span<float> control) const;
-  double loss_before(std::int64_t client);
+  void measure_gradient(std::int64_t client);
 
   // --- robust rounds (federated_robust.cpp) ---
   void attack_alone(std::int64_t client);
@@ -133,6 +138,7 @@ struct FederatedTrainer::State {
   AlignedBuffer<float> compressed;      // update of the client in work, decoded
   AlignedBuffer<float> lost;            // what its compression left out, with error feedback
   std::vector<float> elements;          // the same without padding
+  CohortLosses losses;
   ClientCost cost;
   std::optional<ClientMetrics> client_metrics;
   std::shared_ptr<const ClientData> held_out;

@@ -267,6 +267,9 @@ RoundReport FederatedTrainer::State::round() {
   const Clock::time_point start = Clock::now();
   const bsp::TrafficCounters before = world.traffic();
   const RoundPlan plan = plan_round();
+  if (options.algorithm.kind == Algorithm::kQFedAvg) {
+    losses = measure_losses(plan);
+  }
   std::vector<ClientRecord> mine;
   for (std::size_t i = 0; i < plan.cohort.size(); ++i) {
     if (plan.placement[i] == world.rank()) {

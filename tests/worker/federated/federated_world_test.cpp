@@ -85,6 +85,26 @@ SUPERSTEP_WORLD_TEST(FederatedTrainer, EveryAlgorithmUnderEveryLoneAttackGivesTh
   }
 }
 
+// Losses of about 1.6 to the power 60 are 1e12: the ring sees them divided by a power of two.
+SUPERSTEP_WORLD_TEST(FederatedTrainer, LargePowersOfTheLossCostNoFractionBits) {
+  const WorldDirectory directory(world);
+  const Model model = small_model();
+  const auto clients = small_clients(kUneven);
+  FederatedOptions options = small_options();
+  options.rounds = 3;
+  options.algorithm.kind = Algorithm::kQFedAvg;
+  options.algorithm.q = 60.0;
+  FederatedOptions uniform = small_options();
+  uniform.algorithm.weighting = Weighting::kUniform;
+  EXPECT_EQ(check_federated(options, *clients, model.layout()).fraction_bits,
+            check_federated(uniform, *clients, model.layout()).fraction_bits);
+  const FederatedOutcome oracle = run_alone(world, model, options, directory.path());
+  const FederatedOutcome outcome = run_federated(world, model, clients, options);
+  EXPECT_EQ(to_text(outcome.result.parameters_hash), to_text(oracle.result.parameters_hash));
+  EXPECT_EQ(outcome.result.rejected, 0);
+  EXPECT_EQ(outcome.result.rounds_without_effect, 0);
+}
+
 SUPERSTEP_WORLD_TEST(FederatedTrainer, SamplingAndDataModeNeverDependOnRanks) {
   const WorldDirectory directory(world);
   const Model model = small_model();
