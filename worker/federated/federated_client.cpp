@@ -178,9 +178,10 @@ bool FederatedTrainer::State::contribute_control(std::int64_t client, const Clie
       if (check_only) {
         return true;
       }
+      // What the server sees of the update, so that its h stays the mean of the clients' h_i.
       for (std::size_t i = 0; i < update.size(); ++i) {
-        update[i] = client_state.data()[i] -
-                    static_cast<float>(options.algorithm.alpha) * (own[i] - global[i]);
+        const float seen = compressed.empty() ? own[i] - global[i] : compressed.data()[i];
+        update[i] = client_state.data()[i] - static_cast<float>(options.algorithm.alpha) * seen;
       }
       store->write(client, rounds_done + 1, update);
       return true;

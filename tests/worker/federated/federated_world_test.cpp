@@ -1,6 +1,7 @@
 // Federated training as a whole: one rank alone is the oracle of every world, bit for bit.
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -500,6 +501,42 @@ SUPERSTEP_WORLD_TEST(FederatedTrainer, ARejectedClientLeavesNoErrorFeedbackBehin
       EXPECT_TRUE(name && name->version == 0) << file.path();
     }
   }
+  world.sync();  // before the directory goes
+}
+
+// The server's h is the mean of the clients' h_i (Acar et al. 2021), whatever was lost on the way.
+SUPERSTEP_WORLD_TEST(FederatedTrainer, FedDynKeepsItsControlTheMeanOfItsClientsUnderCompression) {
+  kernels::set_team_size(1);
+  const WorldDirectory directory(world);
+  const Model model = small_model();
+  FederatedOptions options = small_options();
+  options.rounds = 3;
+  options.cohort.size = 11;
+  options.algorithm.kind = Algorithm::kFedDyn;
+  options.compression.kind = CompressionKind::kSign;
+  options.client_store = directory.path() / "clients";
+  options.checkpoint = {.directory = directory.path() / "checkpoints"};
+  const FederatedResult result =
+      run_federated(world, model, small_clients(kUneven), options).result;
+  const auto size = static_cast<std::size_t>(model.layout().size());
+  std::vector<float> control(size);
+  paramserver::CheckpointReader(result.last_checkpoint)
+      .read("control", {0, model.layout().size()}, control);
+  const ClientStore store(options.client_store / "states", model.layout().size(), 3);
+  std::vector<double> mean(size, 0.0);
+  std::vector<float> state(size);
+  for (std::int64_t client = 0; client < 11; ++client) {
+    store.read(client, state);
+    for (std::size_t i = 0; i < size; ++i) {
+      mean[i] += static_cast<double>(state[i]) / 11.0;
+    }
+  }
+  double largest = 0.0;
+  for (std::size_t i = 0; i < size; ++i) {
+    EXPECT_NEAR(mean[i], static_cast<double>(control[i]), 1e-8);
+    largest = std::max(largest, std::abs(mean[i]));
+  }
+  EXPECT_GT(largest, 1e-5);
   world.sync();  // before the directory goes
 }
 
