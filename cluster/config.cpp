@@ -207,6 +207,8 @@ void check_robust(const FederatedSection& federated, UnusedKeys& unused) {
   check_used(unused, used_if(robust == "trimmed_mean"), because, {"federated.trim_fraction"});
   check_used(unused, used_if(krum), because, {"federated.byzantine"});
   check_used(unused, used_if(robust == "multi_krum"), because, {"federated.selected"});
+  check_used(unused, used_if(robust == "geometric_median"), because,
+             {"federated.geometric_median_tolerance"});
   check_used(unused, used_if(federated.attack != "none"), "federated.attack = \"none\"",
              {"federated.attack_fraction", "federated.attack_strength"});
 }

@@ -166,6 +166,7 @@ struct FederatedSection {
   double trim_fraction = 0.1;
   std::int64_t byzantine = 0;
   std::int64_t selected = 1;
+  double geometric_median_tolerance = 1e-6;
   std::string compression = "none";
   double compression_keep = 0.01;
   std::int64_t compression_levels = 16;

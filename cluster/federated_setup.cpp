@@ -132,7 +132,8 @@ worker::RobustOptions robust_options(const FederatedSection& federated) {
                           federated.robust),
           .trim_fraction = federated.trim_fraction,
           .byzantine = federated.byzantine,
-          .selected = federated.selected};
+          .selected = federated.selected,
+          .tolerance = federated.geometric_median_tolerance};
 }
 
 worker::AttackOptions attack_options(const FederatedSection& federated) {

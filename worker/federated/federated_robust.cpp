@@ -1,5 +1,7 @@
 // Rounds in which the owners of shards see every update: robust rules, and attacks that collude.
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <numeric>
 #include <utility>
 
@@ -106,6 +108,27 @@ std::vector<double> FederatedTrainer::State::whole_distances(std::span<const dou
   return sum_blocks(all, group);
 }
 
+// Weiszfeld's iterations from the median of coordinates, which is not far and no attacker's. Whole
+// distances are the same on every rank, and so is the verdict that they hardly fall any more.
+void FederatedTrainer::State::geometric_median(paramserver::UpdateRows updates,
+                                               std::span<double> result) {
+  paramserver::coordinate_median(updates, result);
+  double before = std::numeric_limits<double>::infinity();
+  for (int i = 0; i < kMostIterations; ++i) {
+    const std::vector<double> squared =
+        whole_distances(paramserver::block_distances(updates, result), updates.size());
+    double sum = 0.0;
+    for (const double value : squared) {
+      sum += std::sqrt(value);
+    }
+    if (before - sum <= options.robust.tolerance * sum) {
+      return;
+    }
+    before = sum;
+    paramserver::weighted_mean(updates, paramserver::weiszfeld_weights(squared, 1.0), result);
+  }
+}
+
 // The rule's result on this shard, in the ring's unit; nothing when too few updates are left.
 std::optional<std::vector<double>> FederatedTrainer::State::robust_result(
     const Rows& shard_rows, std::int64_t num_rejected) {
@@ -136,13 +159,7 @@ std::optional<std::vector<double>> FederatedTrainer::State::robust_result(
     }
     paramserver::trimmed_mean(chosen, 0, result);
   } else if (robust.kind == RobustKind::kGeometricMedian) {
-    std::vector<double> weights(spans.size(), 1.0);
-    for (std::int64_t i = 0; i < robust.iterations; ++i) {
-      paramserver::weighted_mean(spans, weights, result);
-      weights = paramserver::weiszfeld_weights(
-          whole_distances(paramserver::block_distances(spans, result), as_size(count)), 1.0);
-    }
-    paramserver::weighted_mean(spans, weights, result);
+    geometric_median(spans, result);
   } else {
     paramserver::trimmed_mean(spans, trimmed, result);
   }

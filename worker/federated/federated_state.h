@@ -94,6 +94,7 @@ struct FederatedTrainer::State {
   std::vector<std::vector<std::int64_t>> exchange_rows(const RoundPlan& plan,
                                                        const std::vector<ClientRecord>& records);
   std::vector<double> whole_distances(std::span<const double> blocks, std::size_t group);
+  void geometric_median(paramserver::UpdateRows updates, std::span<double> result);
   std::optional<std::vector<double>> robust_result(
       const std::vector<std::vector<std::int64_t>>& shard_rows, std::int64_t num_rejected);
   // False when the rule could not be applied and the model stayed as it was.

@@ -69,8 +69,8 @@ void validate(const RobustOptions& options, std::int64_t cohort) {
                                 cohort - options.byzantine));
       break;
     case RobustKind::kGeometricMedian:
-      require_field("robust aggregation", options.iterations >= 1, "iterations",
-                    static_cast<double>(options.iterations), "at least 1");
+      require_field("robust aggregation", options.tolerance >= 0.0 && options.tolerance < 1.0,
+                    "tolerance", options.tolerance, "a number in [0, 1)");
       break;
     default:
       break;

@@ -24,12 +24,16 @@ enum class RobustKind : std::uint8_t {
 };
 std::string_view name_of(RobustKind kind);
 
+inline constexpr int kMostIterations = 1000;
+
 struct RobustOptions {
   RobustKind kind = RobustKind::kNone;
-  double trim_fraction = 0.1;    // kTrimmedMean: floor(fraction * clients) at each end
-  std::int64_t byzantine = 0;    // kKrum, kMultiKrum: f; rejected updates count towards it
-  std::int64_t selected = 1;     // kMultiKrum: m, at most n - f
-  std::int64_t iterations = 16;  // kGeometricMedian
+  double trim_fraction = 0.1;  // kTrimmedMean: floor(fraction * clients) at each end
+  std::int64_t byzantine = 0;  // kKrum, kMultiKrum: f; rejected updates count towards it
+  std::int64_t selected = 1;   // kMultiKrum: m, at most n - f
+  // kGeometricMedian: iterations end when the sum of distances falls by less than this part of it,
+  // and at the latest after kMostIterations.
+  double tolerance = 1e-6;
 };
 
 enum class AttackKind : std::uint8_t {

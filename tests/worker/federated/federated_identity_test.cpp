@@ -1,6 +1,7 @@
 // Algebraic identities between algorithms, bit for bit.
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <limits>
 #include <memory>
@@ -235,6 +236,30 @@ TEST_F(FederatedIdentity, RobustRulesHoldAgainstSignFlips) {
                                 RobustKind::kMultiKrum, RobustKind::kGeometricMedian}) {
     EXPECT_GT(accuracy(kind), 0.8) << name_of(kind);
   }
+}
+
+// Two far outliers of one kind: 16 iterations from the mean were still on their way.
+TEST_F(FederatedIdentity, TheGeometricMedianIsTheFixedPointOfItsIterations) {
+  const auto clients = small_clients(kUneven);
+  FederatedOptions options = options_of(Algorithm::kFedAvg, Weighting::kUniform);
+  options.rounds = 1;
+  options.cohort.size = 10;
+  options.update_bound = 1000.0;
+  options.attack = {.kind = AttackKind::kSignFlip, .fraction = 0.3, .strength = 400.0};
+  options.robust = {.kind = RobustKind::kGeometricMedian};
+  const std::vector<float> usual = train(options, clients);
+  options.robust.tolerance = 0.0;  // until the sum of distances does not fall at all
+  const std::vector<float> exact = train(options, clients);
+  options.robust.tolerance = 0.5;  // the start, nearly
+  const std::vector<float> rough = train(options, clients);
+  double error = 0.0;
+  double rough_error = 0.0;
+  for (std::size_t i = 0; i < exact.size(); ++i) {
+    error += std::pow(static_cast<double>(usual[i]) - static_cast<double>(exact[i]), 2);
+    rough_error += std::pow(static_cast<double>(rough[i]) - static_cast<double>(exact[i]), 2);
+  }
+  EXPECT_LT(error, 0.01 * rough_error);
+  EXPECT_GT(rough_error, 0.0);
 }
 
 // 5 clients are just enough for one Byzantine one. It is rejected, and the 4 others go on without.
