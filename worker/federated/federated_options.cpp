@@ -250,6 +250,12 @@ paramserver::RingFormat check_federated(const FederatedOptions& given, const Cli
   check_robust(options);
   check_compression(options);
   check_statistics(options, layout);
+  if (options.cohort.sampling == Sampling::kWeighted &&
+      effective_weighting(options.algorithm) == Weighting::kSamples) {
+    throw InvalidArgument("FederatedOptions",
+                          "sampling \"weighted\" with weighting \"samples\" counts the size of a "
+                          "client twice: expected weighting \"uniform\"");
+  }
   if (options.rounds < 1) {
     throw InvalidArgument("FederatedOptions",
                           fmt::format("rounds: got {}, expected at least 1", options.rounds));

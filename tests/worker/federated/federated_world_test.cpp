@@ -113,6 +113,9 @@ SUPERSTEP_WORLD_TEST(FederatedTrainer, SamplingAndDataModeNeverDependOnRanks) {
     FederatedOptions options = small_options();
     options.rounds = 6;
     options.cohort.sampling = sampling;
+    if (sampling == Sampling::kWeighted) {
+      options.algorithm.weighting = Weighting::kUniform;
+    }
     const FederatedOutcome oracle = run_alone(world, model, options, directory.path());
     options.data_mode = DataMode::kStrict;
     options.evaluate_clients_every_rounds = 6;
@@ -742,6 +745,9 @@ SUPERSTEP_WORLD_TEST(FederatedTrainer, RefusesWhatCannotWorkBeforeTheFirstRound)
   options = small_options();
   options.ring_bits = 16;
   EXPECT_NE(refusal(options).find("integer range is too small for the cohort"), std::string::npos);
+  options = small_options();
+  options.cohort.sampling = Sampling::kWeighted;
+  EXPECT_NE(refusal(options).find("counts the size of a client twice"), std::string::npos);
   options = small_options();
   options.local.learning_rate = -1.0;
   EXPECT_NE(refusal(options).find("learning_rate: got -1"), std::string::npos);
