@@ -86,7 +86,9 @@ Rejection FederatedTrainer::State::rejection() const {
   if (privacy) {
     return all_finite(local.parameters()) ? Rejection::kNone : Rejection::kNotFinite;
   }
-  if (paramserver::fits(ring, local.parameters(), server.pull().buffer())) {
+  paramserver::RingFormat range = ring;  // which may be wider, for what decoding makes of it
+  range.value_bound = options.update_bound;
+  if (paramserver::fits(range, local.parameters(), server.pull().buffer())) {
     return Rejection::kNone;
   }
   return all_finite(local.parameters()) ? Rejection::kOutOfRange : Rejection::kNotFinite;

@@ -160,6 +160,15 @@ void check_statistics(const FederatedOptions& options, const paramserver::Parame
   }
 }
 
+// What compression sees: without padding.
+std::int64_t num_elements(const paramserver::ParameterLayout& layout) {
+  std::int64_t sum = 0;
+  for (const paramserver::LayoutEntry& entry : layout.entries()) {
+    sum += entry.num_elements();
+  }
+  return sum;
+}
+
 // Elements of a clipped update are within the bound of its norm; everybody may take part. The
 // deviation of the noise, z * (clip 2^f + sqrt(elements) / 2), is below a 32nd of what clients may
 // fill, 2^(bits - 2): in 64 bits the 2^57 that can be drawn, and 16 deviations fit beside them.
@@ -272,12 +281,13 @@ paramserver::RingFormat check_federated(const FederatedOptions& given, const Cli
     privacy_engine(options, clients, layout.size(), ring);  // refuses what it cannot account for
     return ring;
   }
-  return paramserver::choose_ring({.sum_of_weights = most_weight(options, clients),
-                                   .num_clients = options.cohort.sampling == Sampling::kPoisson
-                                                      ? clients.num_clients()
-                                                      : options.cohort.size,
-                                   .value_bound = options.update_bound,
-                                   .bits = options.ring_bits});
+  return paramserver::choose_ring(
+      {.sum_of_weights = most_weight(options, clients),
+       .num_clients = options.cohort.sampling == Sampling::kPoisson ? clients.num_clients()
+                                                                    : options.cohort.size,
+       .value_bound =
+           options.update_bound * scale_of_decoding(options.compression, num_elements(layout)),
+       .bits = options.ring_bits});
 }
 
 std::optional<PrivacyRound> projected_privacy(const FederatedOptions& options,

@@ -543,6 +543,19 @@ SUPERSTEP_WORLD_TEST(FederatedTrainer, FedDynKeepsItsControlTheMeanOfItsClientsU
   world.sync();  // before the directory goes
 }
 
+// random_k sends k elements times size / k: the ring is as wide as that, the bound is that of the
+// update itself.
+SUPERSTEP_WORLD_TEST(FederatedTrainer, ScalingUpForRandomKRejectsNobody) {
+  const Model model = small_model();
+  FederatedOptions options = small_options();
+  options.rounds = 3;
+  options.update_bound = 1.0;
+  EXPECT_EQ(run_federated(world, model, small_clients(kUneven), options).result.rejected, 0);
+  options.compression = {.kind = CompressionKind::kRandomK, .keep = 0.01};
+  options.algorithm.server.learning_rate = 0.01;
+  EXPECT_EQ(run_federated(world, model, small_clients(kUneven), options).result.rejected, 0);
+}
+
 SUPERSTEP_WORLD_TEST(FederatedTrainer, RefusesErrorFeedbackThatWouldDiverge) {
   const Model model = small_model();
   const auto clients = small_clients(kUneven);
