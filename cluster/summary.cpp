@@ -127,6 +127,7 @@ Json federated_json(const RunSummary& summary) {
           {"rejected_updates", federated.rejected},
           {"rounds_without_effect", federated.rounds_without_effect},
           {"upload_bytes", federated.upload_bytes},
+          {"download_bytes", federated.download_bytes},
           {"best_test_accuracy", federated.best_round < 0 ? Json() : Json(federated.best_accuracy)},
           {"best_round", federated.best_round < 0 ? Json() : Json(federated.best_round)},
           {"privacy", privacy_json(federated)},

@@ -54,6 +54,7 @@ struct FederatedSummary {
   std::int64_t rejected = 0;       // of this start
   std::int64_t rounds_without_effect = 0;
   std::int64_t upload_bytes = 0;  // of this start
+  std::int64_t download_bytes = 0;
   double best_accuracy = 0.0;
   std::int64_t best_round = -1;
   std::optional<worker::PrivacyRound> privacy;

@@ -81,6 +81,12 @@ LocalRule FederatedTrainer::State::rule_for(std::int64_t client) {
   return rule;
 }
 
+// SCAFFOLD's and Mime-lite's, without running statistics and never compressed.
+std::int64_t FederatedTrainer::State::control_bytes() const {
+  return server.num_channels() > 1 ? model.layout().num_parameters() * std::int64_t{sizeof(float)}
+                                   : 0;
+}
+
 // Of the update that lies in local.parameters(). A private one is clipped, whatever its length.
 Rejection FederatedTrainer::State::rejection() const {
   if (privacy) {
@@ -261,7 +267,7 @@ void FederatedTrainer::State::contribute(std::int64_t client, ClientRecord& reco
   }
   const bool compresses = options.compression.kind != CompressionKind::kNone;
   if (compresses) {
-    record.bytes = compress_update(client);
+    record.bytes = compress_update(client) + control_bytes();
     if (!paramserver::fits(ring, compressed.span())) {
       record.rejection = Rejection::kOutOfRange;
       return;
@@ -302,7 +308,8 @@ ClientRecord FederatedTrainer::State::train_client(const RoundPlan& plan, std::i
                       .correct = result.correct,
                       .steps = result.steps,
                       .loss_sum = result.loss_sum,
-                      .bytes = model.layout().num_parameters() * std::int64_t{sizeof(float)}};
+                      .bytes = elements_on_the_wire(model.layout()) * std::int64_t{sizeof(float)} +
+                               control_bytes()};
   record.denominator = base_weight(client);
   if (record.rejection == Rejection::kNone && privacy) {
     clip_update(client, record);

@@ -160,15 +160,6 @@ void check_statistics(const FederatedOptions& options, const paramserver::Parame
   }
 }
 
-// What compression sees: without padding.
-std::int64_t num_elements(const paramserver::ParameterLayout& layout) {
-  std::int64_t sum = 0;
-  for (const paramserver::LayoutEntry& entry : layout.entries()) {
-    sum += entry.num_elements();
-  }
-  return sum;
-}
-
 // Elements of a clipped update are within the bound of its norm; everybody may take part. The
 // deviation of the noise, z * (clip 2^f + sqrt(elements) / 2), is below a 32nd of what clients may
 // fill, 2^(bits - 2): in 64 bits the 2^57 that can be drawn, and 16 deviations fit beside them.
@@ -229,6 +220,14 @@ double mean_weight(const FederatedOptions& options, const ClientData& clients) {
 
 }  // namespace
 
+std::int64_t elements_on_the_wire(const paramserver::ParameterLayout& layout) {
+  std::int64_t sum = 0;
+  for (const paramserver::LayoutEntry& entry : layout.entries()) {
+    sum += entry.num_elements();
+  }
+  return sum;
+}
+
 FederatedOptions completed(FederatedOptions options) {
   if (options.algorithm.kind == Algorithm::kFedSgd) {
     options.local.epochs = 1;
@@ -285,8 +284,8 @@ paramserver::RingFormat check_federated(const FederatedOptions& given, const Cli
       {.sum_of_weights = most_weight(options, clients),
        .num_clients = options.cohort.sampling == Sampling::kPoisson ? clients.num_clients()
                                                                     : options.cohort.size,
-       .value_bound =
-           options.update_bound * scale_of_decoding(options.compression, num_elements(layout)),
+       .value_bound = options.update_bound *
+                      scale_of_decoding(options.compression, elements_on_the_wire(layout)),
        .bits = options.ring_bits});
 }
 

@@ -32,7 +32,7 @@ struct ClientRecord {
   std::int64_t steps = 0;
   double loss_sum = 0.0;
   double seconds = 0.0;
-  std::int64_t bytes = 0;   // of its update on the wire
+  std::int64_t bytes = 0;   // of what it sends on the wire
   bool is_within = false;   // privacy: its norm is within the bound
   std::uint32_t flags = 0;  // of the rank, on its header record
 };
@@ -52,6 +52,9 @@ struct CohortLosses {
 
 // Options with what the algorithm decides filled in: fedsgd is one step on the whole local set.
 FederatedOptions completed(FederatedOptions options);
+
+// Parameters and running statistics, without padding.
+std::int64_t elements_on_the_wire(const paramserver::ParameterLayout& layout);
 
 PrivacyEngine privacy_engine(const FederatedOptions& options, const ClientData& clients,
                              std::int64_t num_elements, const paramserver::RingFormat& ring);
@@ -84,6 +87,7 @@ struct FederatedTrainer::State {
   void clip_update(std::int64_t client, ClientRecord& record) const;
   bool choose_labels(std::int64_t client);
   CohortLosses measure_losses(const RoundPlan& plan);
+  std::int64_t control_bytes() const;  // of a client's second channel, either way
   void contribute_q(const RoundPlan& plan, ClientRecord& record);
   bool contribute_control(std::int64_t client, const ClientRecord& record, bool check_only);
   void clear_statistics(std::span<float> control) const;
@@ -157,6 +161,7 @@ struct FederatedTrainer::State {
   std::int64_t rounds_without_effect = 0;
   std::int64_t rounds_in_vain = 0;  // in a row, every client rejected
   std::int64_t upload_bytes = 0;
+  std::int64_t download_bytes = 0;
   std::filesystem::path last_checkpoint;
   std::int64_t saved_at = -1;
   Hash128 saved_state_hash;

@@ -260,7 +260,12 @@ void FederatedTrainer::State::learn_from(const std::vector<ClientRecord>& record
   client_rounds += static_cast<std::int64_t>(records.size());
   rejected += static_cast<std::int64_t>(report.rejected.size());
   rounds_without_effect += report.has_effect ? 0 : 1;
+  const std::int64_t model_bytes =
+      elements_on_the_wire(model.layout()) * std::int64_t{sizeof(float)};
+  report.download_bytes =
+      static_cast<std::int64_t>(records.size()) * (model_bytes + control_bytes());
   upload_bytes += report.upload_bytes;
+  download_bytes += report.download_bytes;
 }
 
 RoundReport FederatedTrainer::State::round() {
@@ -414,6 +419,7 @@ FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test
           .rejected = state.rejected,
           .rounds_without_effect = state.rounds_without_effect,
           .upload_bytes = state.upload_bytes,
+          .download_bytes = state.download_bytes,
           .privacy = state.last_privacy,
           .clients = state.client_metrics,
           .best_accuracy = state.best_accuracy,

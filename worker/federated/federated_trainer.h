@@ -83,8 +83,11 @@ struct RoundReport {
   bool has_effect = true;    // false: too few updates were accepted, the model stayed as it was
   std::int64_t samples = 0;  // visits of samples by accepted clients
   std::int64_t steps = 0;
-  std::int64_t upload_bytes = 0;  // updates of accepted clients, compressed
-  double train_loss = 0.0;        // mean over those visits; NaN without any
+  // What would be on the wire: of accepted clients their updates, compressed, and controls; to
+  // every client of the cohort the model and, where there is one, the server's control.
+  std::int64_t upload_bytes = 0;
+  std::int64_t download_bytes = 0;
+  double train_loss = 0.0;  // mean over those visits; NaN without any
   double train_accuracy = 0.0;
   double client_seconds = 0.0;  // sum over clients
   double seconds = 0.0;         // of the round, evaluation left out
@@ -115,6 +118,7 @@ struct FederatedResult {
   std::int64_t rejected = 0;       // of this start
   std::int64_t rounds_without_effect = 0;
   std::int64_t upload_bytes = 0;         // of this start
+  std::int64_t download_bytes = 0;       // of this start
   std::optional<PrivacyRound> privacy;   // of all rounds together
   std::optional<ClientMetrics> clients;  // of the last evaluation of clients
   double best_accuracy = 0.0;

@@ -62,6 +62,10 @@ SUPERSTEP_WORLD_TEST(FederatedTrainer, EveryAlgorithmGivesTheBitsOfOneRank) {
     EXPECT_EQ(to_text(outcome.result.parameters_hash), to_text(oracle.result.parameters_hash))
         << name;
     EXPECT_EQ(outcome.result.rejected, 0) << name;
+    const std::int64_t model_bytes = 4 * model.layout().num_parameters();
+    const bool two = name == "scaffold" || name == "mimelite";
+    EXPECT_EQ(outcome.result.upload_bytes, 4 * 5 * model_bytes * (two ? 2 : 1)) << name;
+    EXPECT_EQ(outcome.result.download_bytes, outcome.result.upload_bytes) << name;
     world.sync();
   }
 }
