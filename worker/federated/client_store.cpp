@@ -38,7 +38,7 @@ std::optional<std::int64_t> number_of(std::string_view text) {
 }  // namespace
 
 ClientStore::ClientStore(fs::path root, std::int64_t num_elements, std::int64_t round)
-    : root_(std::move(root)), num_elements_(num_elements) {
+    : root_(std::move(root)), num_elements_(num_elements), kept_up_to_(round), newest_(round) {
   std::error_code missing;
   for (fs::directory_iterator group(root_, missing), end; !missing && group != end; ++group) {
     if (!group->is_directory()) {
@@ -115,10 +115,17 @@ void ClientStore::flush() {
     fsync_directory(root.parent_path().parent_path());
   }
   unflushed_.clear();
+  kept_up_to_ = std::max(kept_up_to_, newest_);
 }
 
 void ClientStore::note(std::int64_t client, std::int64_t version) {
-  versions_[client].push_back(version);
+  std::vector<std::int64_t>& versions = versions_[client];
+  if (!versions.empty() && versions.back() > kept_up_to_ && versions.back() != version) {
+    discard(client, versions.back());
+    versions.pop_back();
+  }
+  versions.push_back(version);
+  newest_ = std::max(newest_, version);
 }
 
 void ClientStore::discard(std::int64_t client, std::int64_t version) {

@@ -2,10 +2,12 @@
 //
 //   root/000123/123456.00000042       client 123456 after round 42: float32 and their XXH3-128
 //
-// A state is never overwritten: a round writes a new version, and what no kept checkpoint can ask
-// for is removed when a checkpoint is written. So a run that was killed between checkpoints goes on
-// from the older version, with the same bits. Every rank knows the versions of every touched client
-// (they follow from the cohorts); the files lie in a directory that all ranks share.
+// A state is never overwritten: a round writes a new version. One that no checkpoint can ask for,
+// because none came before the next version, is removed then by the rank that wrote it; what no
+// kept checkpoint can ask for any more is removed when a checkpoint is written. So a client has at
+// most one file per kept checkpoint and one more. So a run that was killed between checkpoints goes
+// on from the older version, with the same bits. Every rank knows the versions of every touched
+// client (they follow from the cohorts); the files lie in a directory that all ranks share.
 //
 //   store.read(client, state);                      // zeros for a client that was never touched
 //   store.write(client, round + 1, state);          // on the rank that trained it
@@ -37,7 +39,8 @@ class ClientStore {
   // Takes a write() of this rank back that was not noted; nothing on other ranks.
   void discard(std::int64_t client, std::int64_t version);
 
-  // Makes durable what this rank wrote since the last call: before a checkpoint is.
+  // Makes durable what this rank wrote since the last call: before a checkpoint is. What was noted
+  // by now stays.
   void flush();
   // Removes versions that no checkpoint of round `oldest_kept` or later can ask for, of clients
   // with client mod num_ranks == rank.
@@ -59,6 +62,8 @@ class ClientStore {
   std::int64_t num_elements_;
   std::map<std::int64_t, std::vector<std::int64_t>> versions_;  // ascending
   std::set<std::filesystem::path> unflushed_;
+  std::int64_t kept_up_to_;  // newest version noted at the last flush()
+  std::int64_t newest_;      // version noted
 };
 
 // What ClientStore finds on the disk.
