@@ -52,6 +52,7 @@ bool is_of_central_loop(std::string_view path) {
                                  "data.validation_fraction",
                                  "data.shuffle",
                                  "checkpoint.asynchronous",
+                                 "checkpoint.keep_best",
                                  "checkpoint.partner_directory",
                                  "server.bucket_bytes"};
   return std::find(kPaths.begin(), kPaths.end(), path) != kPaths.end();
@@ -251,7 +252,8 @@ void check_federated(const RunConfig& config, UnusedKeys& unused, Complaints& co
     return;
   }
   for (const Key& key : config_keys()) {
-    const bool of_the_loop = key.path.substr(0, 10) == "optimizer." || is_of_central_loop(key.path);
+    const bool of_the_loop = key.path.starts_with("optimizer.") ||
+                             key.path.starts_with("check.") || is_of_central_loop(key.path);
     if (of_the_loop) {
       unused.require_default(key.path, "federated.rounds > 0: the run is federated");
     }
@@ -290,6 +292,10 @@ void check_partition(const RunConfig& config, UnusedKeys& unused, Complaints& co
                            "federated.evaluate_clients_every_rounds = 0");
   }
   only_with("federated.generated_samples", partition == "generated");
+  only_with("federated.clients", partition != "file");
+  for (const std::string_view key : {"federated.partition_seed", "federated.min_client_samples"}) {
+    only_with(key, partition != "file" && partition != "generated");
+  }
   if (federated.rounds > 0 && partition == "file" && federated.partition_file.empty()) {
     complaints.emplace_back("federated.partition_file",
                             "'federated.partition_file' is missing: federated.partition "
