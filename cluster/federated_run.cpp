@@ -26,7 +26,12 @@ bool is_stopped(worker::StopReason reason) {
 }
 
 std::string fingerprint_of(const FederatedSetup& setup) {
-  return fmt::format("{}; clients: {}", setup.run.data.fingerprint, setup.clients->fingerprint());
+  std::string text =
+      fmt::format("{}; clients: {}", setup.run.data.fingerprint, setup.clients->fingerprint());
+  if (setup.held_out) {
+    text += fmt::format("; held out: {}", setup.held_out->fingerprint());
+  }
+  return text;
 }
 
 // What a centralised run would say of the same outcome.
@@ -184,6 +189,7 @@ RunSummary FederatedRun::summary_of(const bsp::World& world,
                        .cohort = setup_.options.cohort.size,
                        .sampling = std::string(worker::name_of(setup_.options.cohort.sampling)),
                        .client_rounds = result.client_rounds,
+                       .client_rounds_of_start = result.client_rounds_of_start,
                        .rejected = result.rejected,
                        .rounds_without_effect = result.rounds_without_effect,
                        .upload_bytes = result.upload_bytes,

@@ -33,7 +33,11 @@ std::string evaluation_fields(std::string_view part,
                      number(result->accuracy));
 }
 
+// Nothing over no clients: a Poisson cohort may be empty.
 std::string distribution_object(const worker::Distribution& over) {
+  if (over.count == 0) {
+    return "null";
+  }
   return fmt::format(
       R"({{"clients":{},"min":{},"p10":{},"median":{},"p90":{},"max":{},"mean":{},"variance":{}}})",
       over.count, number(over.minimum), number(over.p10), number(over.median), number(over.p90),

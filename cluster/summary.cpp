@@ -123,7 +123,8 @@ Json federated_json(const RunSummary& summary) {
           {"rounds", summary.result.supersteps},
           {"client_rounds", federated.client_rounds},
           {"client_rounds_per_second",
-           seconds > 0.0 ? Json(static_cast<double>(federated.client_rounds) / seconds) : Json()},
+           seconds > 0.0 ? Json(static_cast<double>(federated.client_rounds_of_start) / seconds)
+                         : Json()},
           {"rejected_updates", federated.rejected},
           {"rounds_without_effect", federated.rounds_without_effect},
           {"upload_bytes", federated.upload_bytes},

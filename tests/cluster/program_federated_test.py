@@ -83,7 +83,9 @@ class Federated(ProgramTest):
             self.assertEqual([line["round"] for line in lines if line["type"] == "round"], list(range(1, 21)))
             summary = json.loads((out / "summary.json").read_text())
             self.assertEqual(summary["federated"]["rounds"], 20)
-            self.assertEqual(summary["federated"]["client_rounds"], 55)
+            self.assertEqual(summary["federated"]["client_rounds"], 100)
+            for field in ("upload_bytes", "download_bytes"):
+                self.assertEqual(summary["federated"][field], sum(line[field] for line in lines if line["type"] == "round"))
             self.assertEqual(self.run_program("evaluate", out).code, 0)
         self.expect_failure(self.train(*flags, out=out), 2, r"superstep federated .*config\.toml --out .* --resume")
 
@@ -123,6 +125,13 @@ class Federated(ProgramTest):
         self.assertEqual([line["executed_rounds"] for line in ledger], list(range(1, 16)))
         privacy = json.loads((out / "summary.json").read_text())["federated"]["privacy"]
         self.assertEqual(privacy["executed_rounds"], 15)
+        self.assertEqual(privacy["epsilon_rdp"], ledger[-1]["epsilon_rdp"])
+        # Nothing is left to do: the summary says what it said.
+        self.assertEqual(self.train(*self.PRIVATE, "--set", "federated.rounds=12", "--resume", out=out).code, 0)
+        again = json.loads((out / "summary.json").read_text())["federated"]["privacy"]
+        self.assertEqual(again["executed_rounds"], 15)
+        for epsilon in ("epsilon_rdp", "epsilon_pld"):
+            self.assertAlmostEqual(again[epsilon], privacy[epsilon], places=9)
 
     def test_noise_of_the_seed_is_named_everywhere(self):
         out = self.directory / "test-noise"
@@ -131,6 +140,17 @@ class Federated(ProgramTest):
         self.assertIn("NOT private", outcome.stdout)
         for line in (out / "privacy.jsonl").read_text().splitlines():
             self.assertEqual(json.loads(line)["noise_source"], "test: NOT private")
+
+    def test_an_empty_cohort_has_no_accuracies(self):
+        out = self.directory / "empty"
+        outcome = self.train("--set", "federated.sampling=poisson", "--set", "federated.cohort=1",
+                             "--set", "federated.evaluate_clients_every_rounds=1", out=out)
+        self.assertEqual(outcome.code, 0, outcome.text)
+        rounds = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines() if '"round"' in line]
+        self.assertTrue(any(line["cohort"] == 0 for line in rounds if line["type"] == "round"))
+        for line in rounds:
+            if line["type"] == "round":
+                self.assertEqual(line["client_accuracy"]["cohort"] is None, line["cohort"] == 0)
 
     def test_bad_input_is_refused_before_anything_is_made(self):
         self.write("twice.tsv", "index\tclient\n0\ta\n0\tb\n")

@@ -43,12 +43,21 @@ FederatedTrainer::State::client_stores() const {
   return {{{"clients.states", &store}, {"clients.errors", &errors}}};
 }
 
+// Of all rounds since the run began, with the name that a manifest gives them.
+std::array<std::pair<std::string, std::int64_t*>, 5> FederatedTrainer::State::counters() {
+  return {{{"count.client_rounds", &client_rounds},
+           {"count.rejected", &rejected},
+           {"count.rounds_without_effect", &rounds_without_effect},
+           {"count.upload_bytes", &upload_bytes},
+           {"count.download_bytes", &download_bytes}}};
+}
+
 bool FederatedTrainer::State::checkpoint_due() const {
   const std::int64_t every = options.checkpoint.every_supersteps;
   return every > 0 && rounds_done % every == 0;
 }
 
-paramserver::Manifest FederatedTrainer::State::manifest() const {
+paramserver::Manifest FederatedTrainer::State::manifest() {
   paramserver::Manifest manifest;
   manifest.run_id = options.checkpoint.run_id;
   manifest.program_version = std::string(kVersion);
@@ -60,6 +69,9 @@ paramserver::Manifest FederatedTrainer::State::manifest() const {
                        .seed = options.local.seed};
   manifest.numbers = {{"best.accuracy", best_accuracy},
                       {"best.round", static_cast<double>(best_round)}};
+  for (const auto& [name, count] : counters()) {
+    manifest.numbers[name] = static_cast<double>(*count);
+  }
   if (privacy) {
     manifest.numbers["privacy.clip"] = privacy->clip();
     manifest.numbers["privacy.rounds"] = static_cast<double>(privacy->executed_rounds());
@@ -124,6 +136,11 @@ void FederatedTrainer::State::restore(const paramserver::CheckpointReader& reade
   rounds_done = manifest.position.superstep;
   best_accuracy = number(manifest, "best.accuracy");
   best_round = static_cast<std::int64_t>(number(manifest, "best.round"));
+  for (const auto& [name, count] : counters()) {
+    const auto found = manifest.numbers.find(name);
+    *count = found == manifest.numbers.end() ? 0 : static_cast<std::int64_t>(found->second);
+  }
+  client_rounds_before = client_rounds;
   if (privacy) {
     privacy->set_clip(number(manifest, "privacy.clip"));
     const auto executed = static_cast<std::int64_t>(number(manifest, "privacy.rounds"));

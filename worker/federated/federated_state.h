@@ -120,7 +120,8 @@ struct FederatedTrainer::State {
   // --- checkpoints (federated_checkpoint.cpp) ---
   bool checkpoint_due() const;
   void save();
-  paramserver::Manifest manifest() const;
+  paramserver::Manifest manifest();
+  std::array<std::pair<std::string, std::int64_t*>, 5> counters();
   std::array<std::pair<std::string, const std::optional<ClientStore>*>, 2> client_stores() const;
   void restore(const paramserver::CheckpointReader& reader);
 
@@ -157,6 +158,7 @@ struct FederatedTrainer::State {
   double best_accuracy = -1.0;
   std::int64_t best_round = -1;
   std::int64_t client_rounds = 0;
+  std::int64_t client_rounds_before = 0;  // this start
   std::int64_t rejected = 0;
   std::int64_t rounds_without_effect = 0;
   std::int64_t rounds_in_vain = 0;  // in a row, every client rejected

@@ -416,6 +416,7 @@ FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test
           .state_hash = state.saved_state_hash,
           .rounds = state.rounds_done,
           .client_rounds = state.client_rounds,
+          .client_rounds_of_start = state.client_rounds - state.client_rounds_before,
           .rejected = state.rejected,
           .rounds_without_effect = state.rounds_without_effect,
           .upload_bytes = state.upload_bytes,

@@ -114,11 +114,12 @@ struct FederatedResult {
   Hash128 parameters_hash;
   Hash128 state_hash;
   std::int64_t rounds = 0;
-  std::int64_t client_rounds = 0;  // of this start
-  std::int64_t rejected = 0;       // of this start
+  std::int64_t client_rounds = 0;
+  std::int64_t client_rounds_of_start = 0;  // the others are of all rounds since the run began
+  std::int64_t rejected = 0;
   std::int64_t rounds_without_effect = 0;
-  std::int64_t upload_bytes = 0;         // of this start
-  std::int64_t download_bytes = 0;       // of this start
+  std::int64_t upload_bytes = 0;
+  std::int64_t download_bytes = 0;
   std::optional<PrivacyRound> privacy;   // of all rounds together
   std::optional<ClientMetrics> clients;  // of the last evaluation of clients
   double best_accuracy = 0.0;
