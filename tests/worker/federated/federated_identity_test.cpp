@@ -104,6 +104,36 @@ TEST_F(FederatedIdentity, FedNovaWithEqualStepsIsFedAvg) {
             train(options_of(Algorithm::kFedAvg), uneven));
 }
 
+// Every attack moves the plain mean, and a rule that withstands it undoes that.
+TEST_F(FederatedIdentity, EveryAttackHurtsTheMeanAndNotTheMedian) {
+  const auto clients = small_clients(kEven, 600);
+  const auto loss = [&](RobustKind kind, const AttackOptions& attack) {
+    double result = 0.0;
+    bsp::Environment environment;
+    environment.run({}, [&](bsp::World& world) {
+      FederatedOptions options = options_of(Algorithm::kFedAvg, Weighting::kUniform);
+      options.rounds = 15;
+      options.cohort.size = 10;
+      options.robust = {.kind = kind};
+      options.attack = attack;
+      result = run_federated(world, small_model(), clients, options).result.test->loss;
+    });
+    return result;
+  };
+  const double peace = loss(RobustKind::kMean, {});
+  for (const AttackOptions& attack :
+       {AttackOptions{.kind = AttackKind::kSignFlip, .fraction = 0.3, .strength = 3.0},
+        AttackOptions{.kind = AttackKind::kGaussian, .fraction = 0.3, .strength = 0.5},
+        AttackOptions{.kind = AttackKind::kLabelFlip, .fraction = 0.3},
+        AttackOptions{.kind = AttackKind::kLittleIsEnough, .fraction = 0.3, .strength = 10.0},
+        AttackOptions{.kind = AttackKind::kInnerProduct, .fraction = 0.3, .strength = 3.0}}) {
+    const double mean = loss(RobustKind::kMean, attack);
+    const double median = loss(RobustKind::kMedian, attack);
+    EXPECT_GT(mean, 1.5 * peace) << name_of(attack.kind);
+    EXPECT_LT(median, mean) << name_of(attack.kind);
+  }
+}
+
 // Client 0 has many more samples than the others, and none of them is a number.
 class OneBrokenClient : public ClientData {
  public:

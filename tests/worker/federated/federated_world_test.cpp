@@ -49,12 +49,11 @@ SUPERSTEP_WORLD_TEST_ON_NODES(FederatedTrainer, EveryWorldGivesTheBitsOfOneRankA
   EXPECT_GT(outcome.result.test->accuracy, 0.6);
 }
 
-SUPERSTEP_WORLD_TEST(FederatedTrainer, EveryAlgorithmGivesTheBitsOfOneRank) {
+SUPERSTEP_WORLD_TEST(FederatedTrainer, EveryAlgorithmGivesTheBitsOfOneRankAfterTwentyRounds) {
   const Model model = small_model();
   for (const std::string_view name : algorithm_names()) {
     const WorldDirectory directory(world);
     FederatedOptions options = small_options();
-    options.rounds = 4;
     options.algorithm.kind = algorithm_of(name);
     const FederatedOutcome oracle = run_alone(world, model, options, directory.path());
     options.client_store = directory.path() / "all";
@@ -64,7 +63,7 @@ SUPERSTEP_WORLD_TEST(FederatedTrainer, EveryAlgorithmGivesTheBitsOfOneRank) {
     EXPECT_EQ(outcome.result.rejected, 0) << name;
     const std::int64_t model_bytes = 4 * model.layout().num_parameters();
     const bool two = name == "scaffold" || name == "mimelite";
-    EXPECT_EQ(outcome.result.upload_bytes, 4 * 5 * model_bytes * (two ? 2 : 1)) << name;
+    EXPECT_EQ(outcome.result.upload_bytes, 20 * 5 * model_bytes * (two ? 2 : 1)) << name;
     EXPECT_EQ(outcome.result.download_bytes, outcome.result.upload_bytes) << name;
     world.sync();
   }
@@ -179,6 +178,35 @@ SUPERSTEP_WORLD_TEST(FederatedTrainer, ResumesOnAnotherNumberOfRanksWithTheSameB
   }
 }
 
+SUPERSTEP_WORLD_TEST(FederatedTrainer, ErrorFeedbackResumesOnAnotherNumberOfRanksWithTheSameBits) {
+  const Model model = small_model();
+  for (const CompressionKind kind :
+       {CompressionKind::kTopK, CompressionKind::kRandomK, CompressionKind::kSign}) {
+    const WorldDirectory directory(world);
+    FederatedOptions options = small_options();
+    options.rounds = 9;
+    options.compression = {.kind = kind, .keep = 0.1, .error_feedback = ErrorFeedback::kOn};
+    const FederatedOutcome oracle = run_alone(world, model, options, directory.path() / "oracle");
+    options.client_store = directory.path() / "clients";
+    options.checkpoint = {
+        .directory = directory.path() / "checkpoints", .every_supersteps = 2, .keep = 2};
+    options.rounds = 5;
+    run_federated(world, model, small_clients(kUneven), options);
+    options.rounds = 9;
+    options.checkpoint.directory.clear();
+    // Rank 0 alone, from the checkpoint before the last one: the run after it was for nothing.
+    bsp::World alone = world.split(world.rank() == 0 ? 0 : 1 + world.rank(), 0);
+    if (world.rank() == 0) {
+      const FederatedOutcome resumed =
+          run_federated(alone, model, small_clients(kUneven), options,
+                        directory.path() / "checkpoints" / "step-00000004");
+      EXPECT_EQ(to_text(resumed.result.parameters_hash), to_text(oracle.result.parameters_hash))
+          << name_of(kind);
+    }
+    world.sync();  // before the directory goes
+  }
+}
+
 SUPERSTEP_WORLD_TEST(FederatedTrainer, RefusesToGoOnWithoutTheStatesOfItsClients) {
   const Model model = small_model();
   for (const bool feedback : {false, true}) {
@@ -241,13 +269,14 @@ FederatedOptions private_options() {
 SUPERSTEP_WORLD_TEST_ON_NODES(FederatedTrainer, PrivateRunsWithTestNoiseGiveTheBitsOfOneRank) {
   const WorldDirectory directory(world);
   const Model model = small_model();
-  const FederatedOutcome oracle = run_alone(world, model, private_options(), directory.path());
   FederatedOptions options = private_options();
+  options.rounds = 20;
+  const FederatedOutcome oracle = run_alone(world, model, options, directory.path());
   options.checkpoint = {.directory = directory.path() / "checkpoints", .every_supersteps = 0};
   options.rounds = 3;
   const FederatedResult stopped =
       run_federated(world, model, small_clients(kUneven), options).result;
-  options.rounds = 8;
+  options.rounds = 20;
   options.checkpoint.directory.clear();
   const FederatedResult resumed =
       run_federated(world, model, small_clients(kUneven), options, stopped.last_checkpoint).result;
@@ -257,6 +286,37 @@ SUPERSTEP_WORLD_TEST_ON_NODES(FederatedTrainer, PrivateRunsWithTestNoiseGiveTheB
   EXPECT_DOUBLE_EQ(resumed.privacy->rdp.epsilon, oracle.result.privacy->rdp.epsilon);
   EXPECT_LE(*resumed.privacy->pld, resumed.privacy->rdp.epsilon);
   world.sync();
+}
+
+// Clients that do not learn leave nothing but noise in the mean: of one deviation, added once,
+// whatever the number of ranks and whoever draws it.
+SUPERSTEP_WORLD_TEST_ON_NODES(FederatedTrainer, TheModelHasTheNoiseOfOneDrawPerElement) {
+  kernels::set_team_size(1);
+  const Model model = small_model();
+  for (const NoiseSource source : {NoiseSource::kTest, NoiseSource::kSystem}) {
+    FederatedOptions options = private_options();
+    options.local.learning_rate = 0.0;
+    options.privacy.clipping = Clipping::kFlat;
+    options.privacy.noise_source = source;
+    FederatedTrainer trainer(world, model, small_clients(kUneven), options);
+    std::vector<float> parameters(static_cast<std::size_t>(model.layout().size()));
+    model.initialize(1, parameters);
+    trainer.load_parameters(parameters);
+    trainer.run_round();
+    // z * clip / cohort = 2 * 0.5 / 5.
+    double squares = 0.0;
+    std::int64_t count = 0;
+    for (const paramserver::LayoutEntry& entry : model.layout().entries()) {
+      for (std::int64_t i = entry.offset; i < entry.offset + entry.num_elements(); ++i, ++count) {
+        const auto at = static_cast<std::size_t>(i);
+        squares += std::pow(
+            static_cast<double>(trainer.parameters()[at]) - static_cast<double>(parameters[at]), 2);
+      }
+    }
+    const double deviation = std::sqrt(squares / static_cast<double>(count));
+    EXPECT_NEAR(deviation / 0.2, 1.0, 5.0 / std::sqrt(2.0 * static_cast<double>(count)))
+        << name_of(source);
+  }
 }
 
 // What a private run tells of its rounds.
@@ -415,6 +475,7 @@ SUPERSTEP_WORLD_TEST_ON_NODES(FederatedTrainer, RobustRulesAndAttacksGiveTheBits
       {RobustKind::kGeometricMedian, AttackKind::kInnerProduct}};
   for (const auto& [robust, attack] : cases) {
     FederatedOptions options = robust_options(robust);
+    options.rounds = 20;
     options.attack = {.kind = attack, .fraction = 0.3, .strength = 1.5};
     const FederatedOutcome oracle = run_alone(world, model, options, directory.path());
     const FederatedOutcome outcome = run_federated(world, model, small_clients(kUneven), options);
@@ -465,7 +526,6 @@ SUPERSTEP_WORLD_TEST(FederatedTrainer, CompressionGivesTheBitsOfOneRankAndCounts
         CompressionKind::kSign, CompressionKind::kRotation}) {
     const WorldDirectory directory(world);
     FederatedOptions options = small_options();
-    options.rounds = 5;
     const bool unbiased = kind == CompressionKind::kQsgd || kind == CompressionKind::kRotation;
     options.compression = {.kind = kind,
                            .keep = 0.1,
@@ -475,7 +535,7 @@ SUPERSTEP_WORLD_TEST(FederatedTrainer, CompressionGivesTheBitsOfOneRankAndCounts
     const FederatedOutcome outcome = run_federated(world, model, small_clients(kUneven), options);
     EXPECT_EQ(to_text(outcome.result.parameters_hash), to_text(oracle.result.parameters_hash))
         << name_of(kind);
-    EXPECT_LT(outcome.result.upload_bytes, 25 * model.layout().num_parameters());
+    EXPECT_LT(outcome.result.upload_bytes, 100 * model.layout().num_parameters());
     EXPECT_GT(outcome.result.upload_bytes, 0);
     world.sync();
   }
