@@ -46,6 +46,7 @@ class ClientStore {
   // with client mod num_ranks == rank.
   void prune(std::int64_t oldest_kept, int rank, int num_ranks);
 
+  std::string name() const { return root_.filename().string(); }  // "states", "errors"
   std::int64_t num_touched() const { return static_cast<std::int64_t>(versions_.size()); }
 
   // "<n> clients, <hash of (client, newest version) in order>": what a checkpoint says of the

@@ -37,12 +37,6 @@ std::uint64_t sampling_key(const paramserver::Manifest& manifest) {
 
 }  // namespace
 
-// With the name that a manifest gives them.
-std::array<std::pair<std::string, const std::optional<ClientStore>*>, 2>
-FederatedTrainer::State::client_stores() const {
-  return {{{"clients.states", &store}, {"clients.errors", &errors}}};
-}
-
 // Of all rounds since the run began, with the name that a manifest gives them.
 std::array<std::pair<std::string, std::int64_t*>, 5> FederatedTrainer::State::counters() {
   return {{{"count.client_rounds", &client_rounds},
@@ -80,13 +74,21 @@ paramserver::Manifest FederatedTrainer::State::manifest() {
   if (privacy && options.privacy.noise_source == NoiseSource::kSystem) {
     manifest.texts["privacy.sampling_key"] = fmt::format("{:016x}", sampling.seed);
   }
-  for (const auto& [name, states] : client_stores()) {
-    if (*states) {
-      manifest.texts[name] = (*states)->describe();
-    }
+  for (const ClientStore* states : client_stores()) {
+    manifest.texts["clients." + states->name()] = states->describe();
   }
   manifest.parameters_hash = model.layout().parameters_hash(server.pull().buffer());
   return manifest;
+}
+
+std::vector<ClientStore*> FederatedTrainer::State::client_stores() {
+  std::vector<ClientStore*> stores;
+  for (std::optional<ClientStore>* states : {&store, &errors}) {
+    if (*states) {
+      stores.push_back(&**states);
+    }
+  }
+  return stores;
 }
 
 // Nothing happens without a checkpoint directory, or when this round is already saved.
@@ -155,9 +157,10 @@ void FederatedTrainer::State::restore(const paramserver::CheckpointReader& reade
   if (errors) {
     errors.emplace(options.client_store / "errors", model.layout().size(), rounds_done);
   }
-  for (const auto& [name, states] : client_stores()) {
-    if (const auto said = manifest.texts.find(name); *states && said != manifest.texts.end()) {
-      (*states)->require_contents(said->second);
+  for (const ClientStore* states : client_stores()) {
+    const auto said = manifest.texts.find("clients." + states->name());
+    if (said != manifest.texts.end()) {
+      states->require_contents(said->second);
     }
   }
   last_checkpoint = reader.directory();

@@ -122,7 +122,7 @@ struct FederatedTrainer::State {
   void save();
   paramserver::Manifest manifest();
   std::array<std::pair<std::string, std::int64_t*>, 5> counters();
-  std::array<std::pair<std::string, const std::optional<ClientStore>*>, 2> client_stores() const;
+  std::vector<ClientStore*> client_stores();
   void restore(const paramserver::CheckpointReader& reader);
 
   bsp::World& world;
