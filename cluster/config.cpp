@@ -194,7 +194,8 @@ void check_privacy(const FederatedSection& federated, UnusedKeys& unused) {
   const bool is_private = federated.privacy != "none";
   check_used(unused, used_if(is_private), "federated.privacy = \"none\"",
              {"federated.clip", "federated.noise_multiplier", "federated.delta",
-              "federated.clipping", "federated.weight_cap", "federated.noise_source"});
+              "federated.pld_every_rounds", "federated.clipping", "federated.weight_cap",
+              "federated.noise_source"});
   check_used(
       unused, used_if(is_private && federated.clipping == "adaptive"),
       "a bound of norms that does not adapt",
@@ -252,8 +253,8 @@ void check_federated(const RunConfig& config, UnusedKeys& unused, Complaints& co
     return;
   }
   for (const Key& key : config_keys()) {
-    const bool of_the_loop = key.path.starts_with("optimizer.") ||
-                             key.path.starts_with("check.") || is_of_central_loop(key.path);
+    const bool of_the_loop = key.path.starts_with("optimizer.") || key.path.starts_with("check.") ||
+                             is_of_central_loop(key.path);
     if (of_the_loop) {
       unused.require_default(key.path, "federated.rounds > 0: the run is federated");
     }

@@ -179,6 +179,7 @@ struct FederatedSection {
   double clip = 1.0;
   double noise_multiplier = 1.0;
   double delta = 1e-5;
+  std::int64_t pld_every_rounds = 0;
   std::string clipping = "flat";
   double target_quantile = 0.5;
   double clip_learning_rate = 0.2;

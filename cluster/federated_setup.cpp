@@ -108,7 +108,8 @@ worker::PrivacyOptions privacy_options(const FederatedSection& federated) {
       .count_noise = federated.count_noise,
       .weight_cap = federated.weight_cap,
       .noise_source = by_name(std::array{worker::NoiseSource::kSystem, worker::NoiseSource::kTest},
-                              federated.noise_source)};
+                              federated.noise_source),
+      .pld_every_rounds = federated.pld_every_rounds};
 }
 
 worker::CompressionOptions compression_options(const FederatedSection& federated) {

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <exception>
 #include <limits>
+#include <optional>
 
 #include "paramserver/discrete_gaussian.h"
 #include "worker/federated/federated_state.h"
@@ -19,19 +20,18 @@ void FederatedTrainer::State::draw_secret_sampling() {
   sampling.seed = static_cast<std::uint64_t>(key);
 }
 
-// Epsilon after the last round by privacy loss distributions, which no data decide: known before
-// the first one, and no reason to fail. Collective.
-void FederatedTrainer::State::project_pld() {
+// Epsilon by privacy loss distributions after `further` rounds more; no reason to fail. Collective.
+std::optional<double> FederatedTrainer::State::agreed_pld(std::int64_t further) {
   double epsilon = std::numeric_limits<double>::quiet_NaN();
   if (world.rank() == 0) {
     try {
-      epsilon = privacy->pld(options.rounds - rounds_done);
+      epsilon = privacy->pld(further);
     } catch (const std::exception&) {
       // Memory, say: the ledger has the other accountant's bound.
     }
   }
   world.broadcast(std::span<double>(&epsilon, 1), 0);
-  pld_at_end = std::isnan(epsilon) ? std::nullopt : std::optional(epsilon);
+  return std::isnan(epsilon) ? std::nullopt : std::optional(epsilon);
 }
 
 // One more round on the account. The ledger hears of it before any noise is drawn, so that a round
@@ -39,8 +39,11 @@ void FederatedTrainer::State::project_pld() {
 void FederatedTrainer::State::open_private_round() {
   privacy->account();
   last_privacy = privacy->spent(privacy->clip());
+  const std::int64_t every = options.privacy.pld_every_rounds;
   if (rounds_done + 1 == options.rounds) {
     last_privacy->pld = pld_at_end;
+  } else if (every > 0 && (rounds_done + 1) % every == 0) {
+    last_privacy->pld = agreed_pld(0);
   }
   if (observer != nullptr) {
     observer->on_private_round(rounds_done + 1, *last_privacy);

@@ -108,7 +108,7 @@ struct FederatedTrainer::State {
 
   // --- privacy (federated_privacy.cpp) ---
   void draw_secret_sampling();
-  void project_pld();
+  std::optional<double> agreed_pld(std::int64_t further);
   void open_private_round();
   void adapt_clip(const std::vector<ClientRecord>& records);
 
@@ -150,7 +150,7 @@ struct FederatedTrainer::State {
   std::shared_ptr<const ClientData> held_out;
   std::vector<std::vector<std::int64_t>> rows;  // robust rounds: updates of this rank's clients
   std::optional<PrivacyRound> last_privacy;
-  std::optional<double> pld_at_end;  // epsilon after the last round
+  std::optional<double> pld_at_end;  // epsilon after the last round: no data decide it
   std::int64_t rounds_done = 0;
   std::uint32_t flags = 0;  // of all ranks, in the last round
   std::optional<Evaluation> test;

@@ -372,7 +372,7 @@ FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test
     state.save();  // finds out now whether checkpoints can be written
   }
   if (state.privacy) {
-    state.project_pld();
+    state.pld_at_end = state.agreed_pld(state.options.rounds - state.rounds_done);
   }
   StopReason reason = StopReason::kFinished;
   while (state.rounds_done < state.options.rounds && reason == StopReason::kFinished) {

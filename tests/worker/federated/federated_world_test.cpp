@@ -324,6 +324,7 @@ class PrivateRounds : public FederatedObserver {
  public:
   void on_private_round(std::int64_t round, const PrivacyRound& privacy) override {
     rounds.push_back(round);
+    tight.push_back(privacy.pld.value_or(-1.0));
     last = privacy;
   }
   void on_round(const RoundReport& report) override {
@@ -335,6 +336,7 @@ class PrivateRounds : public FederatedObserver {
   std::vector<std::int64_t> rounds;
   std::vector<std::int64_t> cohorts;
   std::vector<std::int64_t> visits;
+  std::vector<double> tight;
   PrivacyRound last;
 };
 
@@ -367,6 +369,27 @@ SUPERSTEP_WORLD_TEST(FederatedTrainer, NobodyKnowsTheCohortsOfAPrivateRunButItsC
             (std::vector<std::int64_t>(first.cohorts.begin() + 6, first.cohorts.end())));
   EXPECT_EQ(resumed.last.executed_rounds, 12);
   world.sync();  // before the directory goes
+}
+
+SUPERSTEP_WORLD_TEST(FederatedTrainer, TellsTheTightEpsilonAsOftenAsAsked) {
+  kernels::set_team_size(1);
+  const Model model = small_model();
+  FederatedOptions options = private_options();
+  options.rounds = 5;
+  options.privacy.pld_every_rounds = 2;
+  PrivateRounds observer;
+  FederatedTrainer trainer(world, model, small_clients(kUneven), options, &observer);
+  std::vector<float> parameters(static_cast<std::size_t>(model.layout().size()));
+  model.initialize(1, parameters);
+  trainer.load_parameters(parameters);
+  trainer.fit(nullptr);
+  const std::vector<double>& tight = observer.tight;
+  ASSERT_EQ(tight.size(), 5U);
+  EXPECT_EQ(tight[0], -1.0);
+  EXPECT_EQ(tight[2], -1.0);
+  EXPECT_GT(tight[1], 0.0);
+  EXPECT_GT(tight[3], tight[1]);
+  EXPECT_GT(tight[4], tight[3]);
 }
 
 SUPERSTEP_WORLD_TEST(FederatedTrainer, RoundsThatAreDoneAgainCountTwice) {

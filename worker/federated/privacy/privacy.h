@@ -44,6 +44,8 @@ struct PrivacyOptions {
       0.0;  // kAdaptive: deviation on the count of norms, in clients; 0: cohort / 20
   double weight_cap = 0.0;  // weight min(samples, cap) / cap; 0: every client weighs 1
   NoiseSource noise_source = NoiseSource::kSystem;
+  // The tight epsilon after every k-th round too, some seconds each; 0: after the last one only.
+  std::int64_t pld_every_rounds = 0;
   // Rounds that earlier starts executed, as the ledger has them: rounds that are done again after a
   // fault have drawn noise twice, and count twice.
   std::int64_t executed_rounds = 0;
