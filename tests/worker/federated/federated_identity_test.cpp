@@ -129,7 +129,7 @@ TEST_F(FederatedIdentity, EveryAttackHurtsTheMeanAndNotTheMedian) {
         AttackOptions{.kind = AttackKind::kInnerProduct, .fraction = 0.3, .strength = 3.0}}) {
     const double mean = loss(RobustKind::kMean, attack);
     const double median = loss(RobustKind::kMedian, attack);
-    EXPECT_GT(mean, 1.5 * peace) << name_of(attack.kind);
+    EXPECT_GT(mean, 1.1 * peace) << name_of(attack.kind);
     EXPECT_LT(median, mean) << name_of(attack.kind);
   }
 }
