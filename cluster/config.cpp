@@ -52,6 +52,7 @@ bool is_of_central_loop(std::string_view path) {
                                  "data.validation_fraction",
                                  "data.shuffle",
                                  "checkpoint.asynchronous",
+                                 "checkpoint.keep_best",
                                  "checkpoint.partner_directory",
                                  "server.bucket_bytes"};
   return std::find(kPaths.begin(), kPaths.end(), path) != kPaths.end();
@@ -193,7 +194,8 @@ void check_privacy(const FederatedSection& federated, UnusedKeys& unused) {
   const bool is_private = federated.privacy != "none";
   check_used(unused, used_if(is_private), "federated.privacy = \"none\"",
              {"federated.clip", "federated.noise_multiplier", "federated.delta",
-              "federated.clipping", "federated.weight_cap", "federated.noise_source"});
+              "federated.pld_every_rounds", "federated.clipping", "federated.weight_cap",
+              "federated.noise_source"});
   check_used(
       unused, used_if(is_private && federated.clipping == "adaptive"),
       "a bound of norms that does not adapt",
@@ -207,6 +209,8 @@ void check_robust(const FederatedSection& federated, UnusedKeys& unused) {
   check_used(unused, used_if(robust == "trimmed_mean"), because, {"federated.trim_fraction"});
   check_used(unused, used_if(krum), because, {"federated.byzantine"});
   check_used(unused, used_if(robust == "multi_krum"), because, {"federated.selected"});
+  check_used(unused, used_if(robust == "geometric_median"), because,
+             {"federated.geometric_median_tolerance"});
   check_used(unused, used_if(federated.attack != "none"), "federated.attack = \"none\"",
              {"federated.attack_fraction", "federated.attack_strength"});
 }
@@ -240,7 +244,7 @@ void check_algorithm(const FederatedSection& federated, UnusedKeys& unused) {
 }
 
 // Keys of the centralised loop say nothing about a federated run, and the other way round.
-void check_federated(const RunConfig& config, UnusedKeys& unused) {
+void check_federated(const RunConfig& config, UnusedKeys& unused, Complaints& complaints) {
   const FederatedSection& federated = config.federated;
   if (federated.rounds == 0) {
     for (const Key& key : federated_keys()) {
@@ -249,12 +253,20 @@ void check_federated(const RunConfig& config, UnusedKeys& unused) {
     return;
   }
   for (const Key& key : config_keys()) {
-    const bool of_the_loop = key.path.substr(0, 10) == "optimizer." || is_of_central_loop(key.path);
+    const bool of_the_loop = key.path.starts_with("optimizer.") || key.path.starts_with("check.") ||
+                             is_of_central_loop(key.path);
     if (of_the_loop) {
       unused.require_default(key.path, "federated.rounds > 0: the run is federated");
     }
   }
   check_privacy(federated, unused);
+  const bool is_computed =
+      config.data.normalization == "mean_std" && federated.partition != "generated";
+  if (federated.privacy != "none" && is_computed) {
+    complaints.emplace_back("data.normalization",
+                            "'data.normalization' = \"mean_std\" is computed from the data of all "
+                            "clients, without noise: a private run needs \"unit\" or \"none\"");
+  }
   check_robust(federated, unused);
   check_compression(federated, unused);
   check_algorithm(federated, unused);
@@ -281,6 +293,10 @@ void check_partition(const RunConfig& config, UnusedKeys& unused, Complaints& co
                            "federated.evaluate_clients_every_rounds = 0");
   }
   only_with("federated.generated_samples", partition == "generated");
+  only_with("federated.clients", partition != "file");
+  for (const std::string_view key : {"federated.partition_seed", "federated.min_client_samples"}) {
+    only_with(key, partition != "file" && partition != "generated");
+  }
   if (federated.rounds > 0 && partition == "file" && federated.partition_file.empty()) {
     complaints.emplace_back("federated.partition_file",
                             "'federated.partition_file' is missing: federated.partition "
@@ -327,7 +343,7 @@ std::vector<std::pair<std::string, std::string>> contradictions(const RunConfig&
   check_train(config, unused, complaints);
   check_optimizer(config, unused);
   check_schedule(config, unused, complaints);
-  check_federated(config, unused);
+  check_federated(config, unused, complaints);
   check_partition(config, unused, complaints);
   return complaints;
 }

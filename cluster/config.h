@@ -166,6 +166,7 @@ struct FederatedSection {
   double trim_fraction = 0.1;
   std::int64_t byzantine = 0;
   std::int64_t selected = 1;
+  double geometric_median_tolerance = 1e-6;
   std::string compression = "none";
   double compression_keep = 0.01;
   std::int64_t compression_levels = 16;
@@ -178,6 +179,7 @@ struct FederatedSection {
   double clip = 1.0;
   double noise_multiplier = 1.0;
   double delta = 1e-5;
+  std::int64_t pld_every_rounds = 0;
   std::string clipping = "flat";
   double target_quantile = 0.5;
   double clip_learning_rate = 0.2;

@@ -27,13 +27,17 @@ std::string round_line(const worker::RoundReport& report, std::int64_t rounds) {
     text += fmt::format("  {:.0f} clients/s", static_cast<double>(report.cohort) / report.seconds);
   }
   if (report.privacy) {
-    text += fmt::format("  epsilon {:.3f} (RDP, delta {})", report.privacy->rdp.epsilon,
-                        report.privacy->delta);
+    const bool is_test = report.privacy->noise_source == worker::NoiseSource::kTest;
+    text += fmt::format("  epsilon {:.3f} (RDP, delta {}){}", report.privacy->rdp.epsilon,
+                        report.privacy->delta, is_test ? ", test noise: NOT private" : "");
   }
   if (!report.rejected.empty()) {
     text += fmt::format("  {} rejected (client {}: {})", report.rejected.size(),
                         report.rejected.front().client,
                         worker::name_of(report.rejected.front().reason));
+  }
+  if (!report.has_effect) {
+    text += "  too few updates: the model stays as it was";
   }
   return text;
 }
@@ -50,12 +54,6 @@ void FederatedReporter::on_round(const worker::RoundReport& report) {
   totals_.add(report.record);
   if (metrics_ != nullptr) {
     metrics_->on_round(report);
-    if (report.privacy) {
-      if (ledger_ == nullptr) {
-        ledger_ = std::make_unique<MetricsLog>(directory_.privacy(), 1);
-      }
-      ledger_->on_privacy(report.round, *report.privacy);
-    }
     const Clock::time_point now = Clock::now();
     const bool news = report.test.has_value() || !report.rejected.empty();
     if (report.round == rounds_ || (news && now - last_line_ >= kLineInterval)) {
@@ -71,6 +69,16 @@ void FederatedReporter::on_round(const worker::RoundReport& report) {
                                 report.round, report.test->loss),
                     ExitCode::kNumbers);
   }
+}
+
+void FederatedReporter::on_private_round(std::int64_t round, const worker::PrivacyRound& privacy) {
+  if (metrics_ == nullptr) {
+    return;
+  }
+  if (ledger_ == nullptr) {
+    ledger_ = std::make_unique<MetricsLog>(directory_.privacy(), 1);
+  }
+  ledger_->on_privacy(round, privacy, initial_model_);
 }
 
 void FederatedReporter::on_checkpoint(const std::filesystem::path& directory, std::int64_t round,

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include "base/clock.h"
@@ -27,12 +28,16 @@ class FederatedReporter : public worker::FederatedObserver {
   // Makes this the root's reporter.
   void speak(const ProgressOptions& options, std::int64_t rounds, std::int64_t log_every_rounds,
              std::string resume_command);
+  // Of the ledger's lines (MetricsLog::on_privacy); "random" unless told.
+  void set_initial_model(std::string_view name) { initial_model_ = name; }
 
   // Throws DataError (exit code 6) when the test loss is no number: on every rank at the same
   // round.
   void on_round(const worker::RoundReport& report) override;
   void on_checkpoint(const std::filesystem::path& directory, std::int64_t round,
                      double seconds) override;
+  // Appends to the ledger of a private run; root only.
+  void on_private_round(std::int64_t round, const worker::PrivacyRound& privacy) override;
   void say(const std::string& line);
 
   const RankTotals& totals() const { return totals_; }
@@ -46,6 +51,7 @@ class FederatedReporter : public worker::FederatedObserver {
   std::int64_t checkpoints_written_ = 0;
   std::int64_t rounds_ = 0;
   std::string resume_command_;
+  std::string initial_model_ = "random";
   Clock::time_point last_line_;
   std::unique_ptr<Progress> progress_;   // root only
   std::unique_ptr<MetricsLog> metrics_;  // root only

@@ -26,7 +26,12 @@ bool is_stopped(worker::StopReason reason) {
 }
 
 std::string fingerprint_of(const FederatedSetup& setup) {
-  return fmt::format("{}; clients: {}", setup.run.data.fingerprint, setup.clients->fingerprint());
+  std::string text =
+      fmt::format("{}; clients: {}", setup.run.data.fingerprint, setup.clients->fingerprint());
+  if (setup.held_out) {
+    text += fmt::format("; held out: {}", setup.held_out->fingerprint());
+  }
+  return text;
 }
 
 // What a centralised run would say of the same outcome.
@@ -73,7 +78,8 @@ void FederatedRun::explain_on_rank(bsp::World& world) const {
   const worker::FederatedOptions& options = setup_.options;
   worker::FederatedOptions checked = options;
   checked.client_store = "clients";
-  const paramserver::RingFormat ring = worker::check_federated(checked, *setup_.clients);
+  const paramserver::ParameterLayout& layout = setup_.run.model.layout();
+  const paramserver::RingFormat ring = worker::check_federated(checked, *setup_.clients, layout);
   fmt::print("world: {}\n", to_text(shape_of(world)));
   fmt::print("clients: {} with {} samples, {} per round ({})\n",
              grouped(setup_.clients->num_clients()), grouped(setup_.clients->total_samples()),
@@ -82,7 +88,13 @@ void FederatedRun::explain_on_rank(bsp::World& world) const {
              worker::name_of(options.algorithm.kind));
   fmt::print("sums: {} fraction bits in integers of {} bits, values up to {}\n", ring.fraction_bits,
              ring.bits, ring.value_bound);
-  fmt::print("model: {} parameters\n{}", grouped(setup_.run.model.layout().num_parameters()),
+  if (const auto spent = worker::projected_privacy(checked, *setup_.clients, layout)) {
+    fmt::print(
+        "privacy: epsilon {:.4g} (PLD), {:.4g} (RDP) at delta {} after {} rounds; noise {}\n",
+        *spent->pld, spent->rdp.epsilon, spent->delta, grouped(options.rounds),
+        worker::name_of(options.privacy.noise_source));
+  }
+  fmt::print("model: {} parameters\n{}", grouped(layout.num_parameters()),
              setup_.run.model.summary());
 }
 
@@ -102,10 +114,15 @@ void FederatedRun::initialize(worker::FederatedTrainer& trainer) const {
   trainer.load_parameters(parameters.span());
 }
 
+std::string_view FederatedRun::initial_model() const {
+  return setup_.run.config.train.warm_start.empty() ? "random" : "warm_start";
+}
+
 void FederatedRun::start_reports(const bsp::World& world, FederatedReporter& reporter) const {
   reporter.speak({.style = ProgressStyle::kLines}, setup_.options.rounds,
                  setup_.run.config.train.log_every_supersteps,
                  opening_.directory().resume_command(launch_));
+  reporter.set_initial_model(initial_model());
   reporter.say(fmt::format("{}: {} parameters, {} clients, {}",
                            opening_.directory().root().string(),
                            setup_.run.model.layout().num_parameters(),
@@ -124,6 +141,11 @@ void FederatedRun::train_on_rank(bsp::World& world) {
   options.checkpoint.directory = decisions.directory.checkpoints();
   options.checkpoint.run_id = decisions.run_id;
   options.client_store = decisions.directory.root() / "clients";
+  if (options.privacy.kind != worker::PrivacyKind::kNone) {
+    const std::int64_t lines =
+        opening_.is_root_rank(world) ? count_lines(decisions.directory.privacy()) : 0;
+    options.privacy.executed_rounds = world.allreduce(lines, bsp::ReduceOp::kMax);
+  }
   // What can fail for want of memory comes before the run exists on disk.
   worker::FederatedTrainer trainer(world, setup_.run.model, setup_.clients, options, &reporter);
   if (decisions.checkpoint.empty()) {
@@ -161,20 +183,23 @@ RunSummary FederatedRun::summary_of(const bsp::World& world,
   summary.wall_seconds = since_start_.seconds();
   summary.checkpoint_seconds = reporter.checkpoint_seconds();
   summary.checkpoints_written = reporter.checkpoints_written();
-  summary.federated = FederatedSummary{
-      .algorithm = std::string(worker::name_of(setup_.options.algorithm.kind)),
-      .clients = setup_.clients->num_clients(),
-      .cohort = setup_.options.cohort.size,
-      .sampling = std::string(worker::name_of(setup_.options.cohort.sampling)),
-      .client_rounds = result.client_rounds,
-      .rejected = result.rejected,
-      .upload_bytes = result.upload_bytes,
-      .best_accuracy = result.best_accuracy,
-      .best_round = result.best_round,
-      .privacy = result.privacy,
-      .noise_source = std::string(worker::name_of(setup_.options.privacy.noise_source)),
-      .ring_bits = trainer.ring().bits,
-      .fraction_bits = trainer.ring().fraction_bits};
+  summary.federated =
+      FederatedSummary{.algorithm = std::string(worker::name_of(setup_.options.algorithm.kind)),
+                       .clients = setup_.clients->num_clients(),
+                       .cohort = setup_.options.cohort.size,
+                       .sampling = std::string(worker::name_of(setup_.options.cohort.sampling)),
+                       .client_rounds = result.client_rounds,
+                       .client_rounds_of_start = result.client_rounds_of_start,
+                       .rejected = result.rejected,
+                       .rounds_without_effect = result.rounds_without_effect,
+                       .upload_bytes = result.upload_bytes,
+                       .download_bytes = result.download_bytes,
+                       .best_accuracy = result.best_accuracy,
+                       .best_round = result.best_round,
+                       .privacy = result.privacy,
+                       .initial_model = std::string(initial_model()),
+                       .ring_bits = trainer.ring().bits,
+                       .fraction_bits = trainer.ring().fraction_bits};
   return summary;
 }
 

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.h"
@@ -30,6 +31,7 @@ class FederatedRun {
   void train_on_rank(bsp::World& world);
   void require_same_clients(bsp::World& world) const;
   void initialize(worker::FederatedTrainer& trainer) const;
+  std::string_view initial_model() const;  // as the ledger names it
   void start_reports(const bsp::World& world, FederatedReporter& reporter) const;
   void report_outcome(bsp::World& world, const worker::FederatedTrainer& trainer,
                       const worker::FederatedResult& result, FederatedReporter& reporter);

@@ -108,7 +108,8 @@ worker::PrivacyOptions privacy_options(const FederatedSection& federated) {
       .count_noise = federated.count_noise,
       .weight_cap = federated.weight_cap,
       .noise_source = by_name(std::array{worker::NoiseSource::kSystem, worker::NoiseSource::kTest},
-                              federated.noise_source)};
+                              federated.noise_source),
+      .pld_every_rounds = federated.pld_every_rounds};
 }
 
 worker::CompressionOptions compression_options(const FederatedSection& federated) {
@@ -132,7 +133,8 @@ worker::RobustOptions robust_options(const FederatedSection& federated) {
                           federated.robust),
           .trim_fraction = federated.trim_fraction,
           .byzantine = federated.byzantine,
-          .selected = federated.selected};
+          .selected = federated.selected,
+          .tolerance = federated.geometric_median_tolerance};
 }
 
 worker::AttackOptions attack_options(const FederatedSection& federated) {
@@ -206,7 +208,7 @@ FederatedSetup make_federated_setup(const ParsedConfig& parsed, Begin begin) {
   setup.options = federated_options(setup.run);
   worker::FederatedOptions checked = setup.options;
   checked.client_store = "clients";  // of the run directory that is made later
-  worker::check_federated(checked, *setup.clients);
+  worker::check_federated(checked, *setup.clients, setup.run.model.layout());
   return setup;
 }
 

@@ -1,8 +1,10 @@
 #include "cluster/metrics_log.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <fstream>
+#include <iterator>
 #include <string>
 #include <system_error>
 
@@ -31,7 +33,11 @@ std::string evaluation_fields(std::string_view part,
                      number(result->accuracy));
 }
 
+// Nothing over no clients: a Poisson cohort may be empty.
 std::string distribution_object(const worker::Distribution& over) {
+  if (over.count == 0) {
+    return "null";
+  }
   return fmt::format(
       R"({{"clients":{},"min":{},"p10":{},"median":{},"p90":{},"max":{},"mean":{},"variance":{}}})",
       over.count, number(over.minimum), number(over.p10), number(over.median), number(over.p90),
@@ -108,20 +114,26 @@ void MetricsLog::on_straggler(std::int64_t superstep, const worker::Straggler& s
                     number(straggler.slowdown)));
 }
 
-void MetricsLog::on_privacy(std::int64_t round, const worker::PrivacyRound& privacy) {
+void MetricsLog::on_privacy(std::int64_t round, const worker::PrivacyRound& privacy,
+                            std::string_view initial_model) {
   write(fmt::format(
-      R"({{"superstep":{},"round":{},"clip":{},"noise_multiplier":{},"sampling":"poisson",)"
+      R"({{"superstep":{},"round":{},"executed_rounds":{},"noise_source":"{}","initial_model":"{}",)"
+      R"("clip":{},"noise_multiplier":{},"update_noise_multiplier":{},"ring_deviation":{},)"
+      R"("count_deviation":{},"sampling":"poisson",)"
       R"("sampling_probability":{},"adjacency":"add_or_remove_one_client","delta":{},)"
       R"("epsilon_rdp":{},"order":{},"epsilon_rdp_classic":{},"epsilon_pld":{}}})"
       "\n",
-      round, round, number(privacy.clip), number(privacy.noise_multiplier),
-      number(privacy.sampling), number(privacy.delta), number(privacy.rdp.epsilon),
-      number(privacy.rdp.order), number(privacy.rdp_classic),
+      round, round, privacy.executed_rounds, noise_label(privacy.noise_source), initial_model,
+      number(privacy.clip), number(privacy.noise_multiplier),
+      number(privacy.update_noise_multiplier), number(privacy.ring_deviation),
+      number(privacy.count_deviation), number(privacy.sampling), number(privacy.delta),
+      number(privacy.rdp.epsilon), number(privacy.rdp.order), number(privacy.rdp_classic),
       privacy.pld ? number(*privacy.pld) : "null"));
 }
 
 void MetricsLog::on_round(const worker::RoundReport& report) {
-  if (report.round % every_ != 0 && !report.test && !report.clients && report.rejected.empty()) {
+  const bool news = report.test || report.clients || !report.rejected.empty() || !report.has_effect;
+  if (report.round % every_ != 0 && !news) {
     return;
   }
   std::string rejected;
@@ -130,18 +142,20 @@ void MetricsLog::on_round(const worker::RoundReport& report) {
                             client.client, worker::name_of(client.reason));
   }
   write(fmt::format(
-      R"({{"type":"round","superstep":{},"round":{},"cohort":{},"rejected":[{}],"samples":{},)"
-      R"("steps":{},"upload_bytes":{},"train_loss":{},"train_accuracy":{},"client_learning_rate":{},)"
+      R"({{"type":"round","superstep":{},"round":{},"cohort":{},"rejected":[{}],"effect":{},)"
+      R"("samples":{},)"
+      R"("steps":{},"upload_bytes":{},"download_bytes":{},"train_loss":{},"train_accuracy":{},)"
+      R"("client_learning_rate":{},)"
       R"("client_seconds":{},"seconds":{{"total":{},"compute":{},"exchange":{},"sync_wait":{}}},)"
       R"("bytes_sent":{},"bytes_received":{}{}{}}})"
       "\n",
-      report.round, report.round, report.cohort, rejected, report.samples, report.steps,
-      report.upload_bytes, number(report.train_loss), number(report.train_accuracy),
-      number(report.client_learning_rate), number(report.client_seconds), number(report.seconds),
-      number(report.record.compute_seconds), number(report.record.exchange_seconds),
-      number(report.record.sync_wait_seconds), report.record.bytes_sent,
-      report.record.bytes_received, evaluation_fields("test", report.test),
-      client_fields(report.clients)));
+      report.round, report.round, report.cohort, rejected, report.has_effect, report.samples,
+      report.steps, report.upload_bytes, report.download_bytes, number(report.train_loss),
+      number(report.train_accuracy), number(report.client_learning_rate),
+      number(report.client_seconds), number(report.seconds), number(report.record.compute_seconds),
+      number(report.record.exchange_seconds), number(report.record.sync_wait_seconds),
+      report.record.bytes_sent, report.record.bytes_received,
+      evaluation_fields("test", report.test), client_fields(report.clients)));
 }
 
 void MetricsLog::on_epoch(const worker::EpochReport& report) {
@@ -169,6 +183,15 @@ bool is_metrics_line_of(std::string_view line, std::int64_t superstep) {
   }
   const auto at = entry.find("superstep");
   return at != entry.end() && json_integer(*at, 0, superstep).has_value();
+}
+
+std::int64_t count_lines(const std::filesystem::path& file) {
+  std::ifstream input(file);
+  return std::count(std::istreambuf_iterator<char>(input), std::istreambuf_iterator<char>(), '\n');
+}
+
+std::string_view noise_label(worker::NoiseSource source) {
+  return source == worker::NoiseSource::kTest ? "test: NOT private" : worker::name_of(source);
 }
 
 void truncate_metrics(const std::filesystem::path& file, std::int64_t superstep) {

@@ -31,8 +31,10 @@ class MetricsLog {
   void on_skipped(const worker::StepReport& report, const std::string& why);
   void on_straggler(std::int64_t superstep, const worker::Straggler& straggler,
                     const std::string& host);
-  // The ledger of a private run: one line per round. For a MetricsLog of its own file.
-  void on_privacy(std::int64_t round, const worker::PrivacyRound& privacy);
+  // The ledger of a private run: one line per round. For a MetricsLog of its own file. The initial
+  // model is "random", or "warm_start", whose training no ledger covers.
+  void on_privacy(std::int64_t round, const worker::PrivacyRound& privacy,
+                  std::string_view initial_model);
   void on_round(const worker::RoundReport& report);
   void on_epoch(const worker::EpochReport& report);
   void on_checkpoint(const std::filesystem::path& directory, std::int64_t superstep,
@@ -51,6 +53,12 @@ class MetricsLog {
 
 // Whether a line of the file is whole and belongs to the first `superstep` supersteps.
 bool is_metrics_line_of(std::string_view line, std::int64_t superstep);
+
+// Lines of the file that are whole; 0 when there is none.
+std::int64_t count_lines(const std::filesystem::path& file);
+
+// How the ledger and the summary name where noise comes from.
+std::string_view noise_label(worker::NoiseSource source);
 
 // Removes everything after `superstep`, and torn lines: a resumed run will write those again. A
 // missing file is fine.

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/hash.h"
+#include "cluster/metrics_log.h"
 
 namespace superstep::cluster {
 
@@ -96,13 +97,15 @@ Json privacy_json(const FederatedSummary& federated) {
     return nullptr;
   }
   const worker::PrivacyRound& privacy = *federated.privacy;
-  const bool is_test = federated.noise_source == "test";
   return {{"unit", "client"},
           {"adjacency", "add_or_remove_one_client"},
           {"sampling", "poisson"},
           {"sampling_probability", privacy.sampling},
           {"noise_multiplier", privacy.noise_multiplier},
-          {"noise_source", is_test ? "test: NOT private" : federated.noise_source},
+          {"update_noise_multiplier", privacy.update_noise_multiplier},
+          {"noise_source", noise_label(privacy.noise_source)},
+          {"initial_model", federated.initial_model},
+          {"executed_rounds", privacy.executed_rounds},
           {"clip", privacy.clip},
           {"delta", privacy.delta},
           {"epsilon_rdp", privacy.rdp.epsilon},
@@ -120,9 +123,12 @@ Json federated_json(const RunSummary& summary) {
           {"rounds", summary.result.supersteps},
           {"client_rounds", federated.client_rounds},
           {"client_rounds_per_second",
-           seconds > 0.0 ? Json(static_cast<double>(federated.client_rounds) / seconds) : Json()},
+           seconds > 0.0 ? Json(static_cast<double>(federated.client_rounds_of_start) / seconds)
+                         : Json()},
           {"rejected_updates", federated.rejected},
+          {"rounds_without_effect", federated.rounds_without_effect},
           {"upload_bytes", federated.upload_bytes},
+          {"download_bytes", federated.download_bytes},
           {"best_test_accuracy", federated.best_round < 0 ? Json() : Json(federated.best_accuracy)},
           {"best_round", federated.best_round < 0 ? Json() : Json(federated.best_round)},
           {"privacy", privacy_json(federated)},

@@ -50,13 +50,16 @@ struct FederatedSummary {
   std::int64_t clients = 0;
   std::int64_t cohort = 0;
   std::string sampling;
-  std::int64_t client_rounds = 0;  // of this start
-  std::int64_t rejected = 0;       // of this start
-  std::int64_t upload_bytes = 0;   // of this start
+  std::int64_t client_rounds = 0;
+  std::int64_t client_rounds_of_start = 0;
+  std::int64_t rejected = 0;
+  std::int64_t rounds_without_effect = 0;
+  std::int64_t upload_bytes = 0;
+  std::int64_t download_bytes = 0;
   double best_accuracy = 0.0;
   std::int64_t best_round = -1;
   std::optional<worker::PrivacyRound> privacy;
-  std::string noise_source;
+  std::string initial_model;
   int ring_bits = 0;
   int fraction_bits = 0;
 };

@@ -34,6 +34,9 @@ worker::FederatedOptions reference_options(std::size_t kind) {
   options.cohort.size = 4;
   options.cohort.sampling =
       kind == 5 ? worker::Sampling::kPoisson : static_cast<worker::Sampling>(kind % 3);
+  if (options.cohort.sampling == worker::Sampling::kWeighted) {
+    options.algorithm.weighting = worker::Weighting::kUniform;
+  }
   options.checkpoint.directory = fs::path(kRoot) / "run/checkpoints";
   options.checkpoint.every_supersteps = 1;
   options.checkpoint.keep = kKeepEveryRound;

@@ -38,7 +38,7 @@ std::optional<std::int64_t> number_of(std::string_view text) {
 }  // namespace
 
 ClientStore::ClientStore(fs::path root, std::int64_t num_elements, std::int64_t round)
-    : root_(std::move(root)), num_elements_(num_elements) {
+    : root_(std::move(root)), num_elements_(num_elements), kept_up_to_(round), newest_(round) {
   std::error_code missing;
   for (fs::directory_iterator group(root_, missing), end; !missing && group != end; ++group) {
     if (!group->is_directory()) {
@@ -92,7 +92,7 @@ void ClientStore::write(std::int64_t client, std::int64_t version, std::span<con
                                 static_cast<std::int64_t>(values.size() + hash.size()));
   }
   fs::rename(temporary, path);
-  unflushed_.push_back(path);
+  unflushed_.insert(path);
 }
 
 void ClientStore::flush() {
@@ -115,10 +115,45 @@ void ClientStore::flush() {
     fsync_directory(root.parent_path().parent_path());
   }
   unflushed_.clear();
+  kept_up_to_ = std::max(kept_up_to_, newest_);
 }
 
 void ClientStore::note(std::int64_t client, std::int64_t version) {
-  versions_[client].push_back(version);
+  std::vector<std::int64_t>& versions = versions_[client];
+  if (!versions.empty() && versions.back() > kept_up_to_ && versions.back() != version) {
+    discard(client, versions.back());
+    versions.pop_back();
+  }
+  versions.push_back(version);
+  newest_ = std::max(newest_, version);
+}
+
+void ClientStore::discard(std::int64_t client, std::int64_t version) {
+  const fs::path path = path_of(client, version);
+  if (unflushed_.erase(path) > 0) {
+    std::error_code ignored;
+    fs::remove(path, ignored);
+  }
+}
+
+std::string ClientStore::describe() const {
+  Hasher hasher;
+  for (const auto& [client, versions] : versions_) {
+    hasher.update_integer(client);
+    hasher.update_integer(versions.back());
+  }
+  return fmt::format("{} clients, {}", num_touched(), to_text(hasher.digest()));
+}
+
+void ClientStore::require_contents(const std::string& expected) const {
+  if (const std::string got = describe(); got != expected) {
+    throw DataError("ClientStore", root_.string(), -1,
+                    fmt::format("the states of clients are not those of the checkpoint: got {}, "
+                                "expected {}. Every rank must see the directory \"clients\" of the "
+                                "run, whole",
+                                got, expected),
+                    ExitCode::kBadCheckpoint);
+  }
 }
 
 void ClientStore::prune(std::int64_t oldest_kept, int rank, int num_ranks) {

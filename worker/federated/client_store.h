@@ -2,10 +2,12 @@
 //
 //   root/000123/123456.00000042       client 123456 after round 42: float32 and their XXH3-128
 //
-// A state is never overwritten: a round writes a new version, and what no kept checkpoint can ask
-// for is removed when a checkpoint is written. So a run that was killed between checkpoints goes on
-// from the older version, with the same bits. Every rank knows the versions of every touched client
-// (they follow from the cohorts); the files lie in a directory that all ranks share.
+// A state is never overwritten: a round writes a new version. One that no checkpoint can ask for,
+// because none came before the next version, is removed then by the rank that wrote it; what no
+// kept checkpoint can ask for any more is removed when a checkpoint is written. So a client has at
+// most one file per kept checkpoint and one more. So a run that was killed between checkpoints goes
+// on from the older version, with the same bits. Every rank knows the versions of every touched
+// client (they follow from the cohorts); the files lie in a directory that all ranks share.
 //
 //   store.read(client, state);                      // zeros for a client that was never touched
 //   store.write(client, round + 1, state);          // on the rank that trained it
@@ -17,6 +19,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -33,14 +36,25 @@ class ClientStore {
   void read(std::int64_t client, std::span<float> state) const;
   void write(std::int64_t client, std::int64_t version, std::span<const float> state);
   void note(std::int64_t client, std::int64_t version);
+  // Takes a write() of this rank back that was not noted; nothing on other ranks.
+  void discard(std::int64_t client, std::int64_t version);
 
-  // Makes durable what this rank wrote since the last call: before a checkpoint is.
+  // Makes durable what this rank wrote since the last call: before a checkpoint is. What was noted
+  // by now stays.
   void flush();
   // Removes versions that no checkpoint of round `oldest_kept` or later can ask for, of clients
   // with client mod num_ranks == rank.
   void prune(std::int64_t oldest_kept, int rank, int num_ranks);
 
+  std::string name() const { return root_.filename().string(); }  // "states", "errors"
   std::int64_t num_touched() const { return static_cast<std::int64_t>(versions_.size()); }
+
+  // "<n> clients, <hash of (client, newest version) in order>": what a checkpoint says of the
+  // store.
+  std::string describe() const;
+  // Throws DataError (kBadCheckpoint) with the directory unless describe() is `expected`: a state
+  // that is missing would read as zeros.
+  void require_contents(const std::string& expected) const;
 
  private:
   std::filesystem::path path_of(std::int64_t client, std::int64_t version) const;
@@ -48,7 +62,9 @@ class ClientStore {
   std::filesystem::path root_;
   std::int64_t num_elements_;
   std::map<std::int64_t, std::vector<std::int64_t>> versions_;  // ascending
-  std::vector<std::filesystem::path> unflushed_;
+  std::set<std::filesystem::path> unflushed_;
+  std::int64_t kept_up_to_;  // newest version noted at the last flush()
+  std::int64_t newest_;      // version noted
 };
 
 // What ClientStore finds on the disk.

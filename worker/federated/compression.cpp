@@ -87,10 +87,12 @@ std::int64_t signs(std::span<float> update) {
     sum += std::abs(static_cast<double>(value));
   }
   const auto scale = static_cast<float>(sum / static_cast<double>(update.size()));
+  bool any_zero = false;
   for (float& value : update) {
-    value = std::signbit(value) ? -scale : scale;
+    any_zero = any_zero || value == 0.0F;
+    value = value == 0.0F ? 0.0F : std::copysign(scale, value);
   }
-  return bytes_of_bits(update.size(), 1) + 4;
+  return bytes_of_bits(update.size(), any_zero ? 2 : 1) + 4;
 }
 
 // Orthonormal Walsh-Hadamard transform of a power-of-two length; its own inverse.
@@ -162,6 +164,14 @@ void validate(const CompressionOptions& options) {
                 options.levels, "1 to 32767");
   require_field("CompressionOptions", options.bits >= 1 && options.bits <= 16, "bits", options.bits,
                 "1 to 16");
+}
+
+double scale_of_decoding(const CompressionOptions& options, std::int64_t size) {
+  const bool scales =
+      options.kind == CompressionKind::kRandomK && options.error_feedback == ErrorFeedback::kOff;
+  const double elements = static_cast<double>(std::max<std::int64_t>(1, size));
+  return scales ? elements / static_cast<double>(kept(options, static_cast<std::size_t>(elements)))
+                : 1.0;
 }
 
 std::int64_t compress(const CompressionOptions& options, const PhiloxStream& stream,

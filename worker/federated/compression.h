@@ -5,11 +5,14 @@
 //   top_k     the k largest elements (Aji and Heafield 2017); biased, wants error feedback
 //   random_k  k random elements, times size / k (Konecny et al. 2016); unbiased
 //   sign      signs, times the mean absolute value (Seide et al. 2014, Karimireddy et al. 2019);
-//             biased, wants error feedback
+//             sign(0) = 0: where there are zeros, one more bit per element tells them apart.
+//             Biased, wants error feedback
 //   rotation  random rotation, then stochastic rounding to 2^bits values between the extremes
 //             (Suresh et al. 2017); unbiased
 //
-// Error feedback adds what the last compression of the same client left out; it is client state.
+// Error feedback adds what the last compression of the same client left out; it is client state. It
+// converges for contractions (top_k, sign, random_k, which is not scaled up then) and diverges for
+// the unbiased roundings (Karimireddy et al. 2019), so runs refuse it for those.
 // All randomness is keyed by (seed, client, round). Bytes are those of a plain encoding: indices of
 // 4 bytes, fields of fixed width, no entropy coding; a random choice costs its 8-byte seed.
 #pragma once
@@ -37,6 +40,10 @@ struct CompressionOptions {
 
 // Throws InvalidArgument that names the field.
 void validate(const CompressionOptions& options);
+
+// The most that decoding multiplies an element of an update of `size` elements by: size / k where
+// random_k scales up. The other kinds stay within the norm of a bucket.
+double scale_of_decoding(const CompressionOptions& options, std::int64_t size);
 
 // Replaces the update by what the receiver would decode and returns the bytes on the wire.
 std::int64_t compress(const CompressionOptions& options, const PhiloxStream& stream,

@@ -1,6 +1,11 @@
 #include <algorithm>
+#include <array>
+#include <charconv>
 #include <string>
+#include <system_error>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "base/check.h"
 #include "base/version.h"
@@ -18,14 +23,35 @@ double number(const paramserver::Manifest& manifest, const std::string& name) {
   return found->second;
 }
 
+// Of the cohorts of a private run.
+std::uint64_t sampling_key(const paramserver::Manifest& manifest) {
+  const auto found = manifest.texts.find("privacy.sampling_key");
+  SUPERSTEP_CHECK(found != manifest.texts.end(), "checkpoint has no key of private sampling");
+  const std::string& text = found->second;
+  std::uint64_t key = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), key, 16);
+  SUPERSTEP_CHECK(error == std::errc() && end == text.data() + text.size(),
+                  "key of private sampling", text);
+  return key;
+}
+
 }  // namespace
+
+// Of all rounds since the run began, with the name that a manifest gives them.
+std::array<std::pair<std::string, std::int64_t*>, 5> FederatedTrainer::State::counters() {
+  return {{{"count.client_rounds", &client_rounds},
+           {"count.rejected", &rejected},
+           {"count.rounds_without_effect", &rounds_without_effect},
+           {"count.upload_bytes", &upload_bytes},
+           {"count.download_bytes", &download_bytes}}};
+}
 
 bool FederatedTrainer::State::checkpoint_due() const {
   const std::int64_t every = options.checkpoint.every_supersteps;
   return every > 0 && rounds_done % every == 0;
 }
 
-paramserver::Manifest FederatedTrainer::State::manifest() const {
+paramserver::Manifest FederatedTrainer::State::manifest() {
   paramserver::Manifest manifest;
   manifest.run_id = options.checkpoint.run_id;
   manifest.program_version = std::string(kVersion);
@@ -37,12 +63,32 @@ paramserver::Manifest FederatedTrainer::State::manifest() const {
                        .seed = options.local.seed};
   manifest.numbers = {{"best.accuracy", best_accuracy},
                       {"best.round", static_cast<double>(best_round)}};
+  for (const auto& [name, count] : counters()) {
+    manifest.numbers[name] = static_cast<double>(*count);
+  }
   if (privacy) {
     manifest.numbers["privacy.clip"] = privacy->clip();
+    manifest.numbers["privacy.rounds"] = static_cast<double>(privacy->executed_rounds());
   }
   manifest.texts = {{"algorithm", std::string(name_of(options.algorithm.kind))}};
+  if (privacy && options.privacy.noise_source == NoiseSource::kSystem) {
+    manifest.texts["privacy.sampling_key"] = fmt::format("{:016x}", sampling.seed);
+  }
+  for (const ClientStore* states : client_stores()) {
+    manifest.texts["clients." + states->name()] = states->describe();
+  }
   manifest.parameters_hash = model.layout().parameters_hash(server.pull().buffer());
   return manifest;
+}
+
+std::vector<ClientStore*> FederatedTrainer::State::client_stores() {
+  std::vector<ClientStore*> stores;
+  for (std::optional<ClientStore>* states : {&store, &errors}) {
+    if (*states) {
+      stores.push_back(&**states);
+    }
+  }
+  return stores;
 }
 
 // Nothing happens without a checkpoint directory, or when this round is already saved.
@@ -92,15 +138,30 @@ void FederatedTrainer::State::restore(const paramserver::CheckpointReader& reade
   rounds_done = manifest.position.superstep;
   best_accuracy = number(manifest, "best.accuracy");
   best_round = static_cast<std::int64_t>(number(manifest, "best.round"));
+  for (const auto& [name, count] : counters()) {
+    const auto found = manifest.numbers.find(name);
+    *count = found == manifest.numbers.end() ? 0 : static_cast<std::int64_t>(found->second);
+  }
+  client_rounds_before = client_rounds;
   if (privacy) {
     privacy->set_clip(number(manifest, "privacy.clip"));
-    privacy->account(rounds_done);
+    const auto executed = static_cast<std::int64_t>(number(manifest, "privacy.rounds"));
+    privacy->account(std::max<std::int64_t>(0, executed - privacy->executed_rounds()));
+    if (options.privacy.noise_source == NoiseSource::kSystem) {
+      sampling.seed = sampling_key(manifest);
+    }
   }
   if (store) {
     store.emplace(options.client_store / "states", model.layout().size(), rounds_done);
   }
   if (errors) {
     errors.emplace(options.client_store / "errors", model.layout().size(), rounds_done);
+  }
+  for (const ClientStore* states : client_stores()) {
+    const auto said = manifest.texts.find("clients." + states->name());
+    if (said != manifest.texts.end()) {
+      states->require_contents(said->second);
+    }
   }
   last_checkpoint = reader.directory();
   saved_at = rounds_done;

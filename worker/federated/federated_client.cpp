@@ -81,9 +81,20 @@ LocalRule FederatedTrainer::State::rule_for(std::int64_t client) {
   return rule;
 }
 
-// Of the update that lies in local.parameters().
+// SCAFFOLD's and Mime-lite's, without running statistics and never compressed.
+std::int64_t FederatedTrainer::State::control_bytes() const {
+  return server.num_channels() > 1 ? model.layout().num_parameters() * std::int64_t{sizeof(float)}
+                                   : 0;
+}
+
+// Of the update that lies in local.parameters(). A private one is clipped, whatever its length.
 Rejection FederatedTrainer::State::rejection() const {
-  if (paramserver::fits(ring, local.parameters(), server.pull().buffer())) {
+  if (privacy) {
+    return all_finite(local.parameters()) ? Rejection::kNone : Rejection::kNotFinite;
+  }
+  paramserver::RingFormat range = ring;  // which may be wider, for what decoding makes of it
+  range.value_bound = options.update_bound;
+  if (paramserver::fits(range, local.parameters(), server.pull().buffer())) {
     return Rejection::kNone;
   }
   return all_finite(local.parameters()) ? Rejection::kOutOfRange : Rejection::kNotFinite;
@@ -96,21 +107,57 @@ void FederatedTrainer::State::clip_update(std::int64_t client, ClientRecord& rec
   record.weight = privacy->weight_of(clients->num_samples(client)) * privacy->factor(norm);
 }
 
+// q-FFL weighs a client by F^q, which may be anything; the ring holds weights up to 1. A common
+// power of two changes no bit of the mean. Collective.
+CohortLosses FederatedTrainer::State::measure_losses(const RoundPlan& plan) {
+  CohortLosses result;
+  result.means.resize(plan.cohort.size());
+  double largest = 0.0;
+  for (std::size_t i = 0; i < plan.cohort.size(); ++i) {
+    if (plan.placement[i] == world.rank()) {
+      const std::int64_t client = plan.cohort[i];
+      choose_labels(client);
+      result.means[i] = local.evaluate_at(server.pull().buffer(), client).loss_sum /
+                        static_cast<double>(clients->num_samples(client));
+      largest = std::isfinite(result.means[i]) ? std::max(largest, result.means[i]) : largest;
+    }
+  }
+  largest = world.allreduce(largest, bsp::ReduceOp::kMax);
+  if (options.algorithm.q > 0.0 && largest > 0.0) {
+    result.exponent = std::ceil(options.algorithm.q * std::log2(largest));
+  }
+  return result;
+}
+
 // q-FFL (Li et al. 2020, algorithm 2), divided by the Lipschitz estimate 1 / rate.
-void FederatedTrainer::State::contribute_q(ClientRecord& record, double mean_loss) {
-  const double q = options.algorithm.q;
-  const std::span<const float> global = server.pull().buffer();
-  record.weight = std::pow(mean_loss, q);
-  if (!(record.weight <= kMostLossWeight)) {
-    record.rejection = Rejection::kOutOfRange;
+void FederatedTrainer::State::contribute_q(const RoundPlan& plan, ClientRecord& record) {
+  const auto place = std::lower_bound(plan.cohort.begin(), plan.cohort.end(), record.client);
+  const double mean_loss = losses.means[static_cast<std::size_t>(place - plan.cohort.begin())];
+  if (!std::isfinite(mean_loss)) {
+    record.rejection = Rejection::kNotFinite;
     return;
   }
+  const double q = options.algorithm.q;
+  const std::span<const float> global = server.pull().buffer();
+  record.weight = q > 0.0 ? std::exp2(q * std::log2(mean_loss) - losses.exponent) : 1.0;
   const double squared = squared_distance(local.parameters(), global);
   const double curvature =
-      q > 0.0 ? q * std::pow(mean_loss + 1e-10, q - 1.0) * squared / local.rate_of(rounds_done)
+      q > 0.0 ? q * std::exp2((q - 1.0) * std::log2(mean_loss + 1e-10) - losses.exponent) *
+                    squared / local.rate_of(rounds_done)
               : 0.0;
   record.denominator = record.weight + curvature;
   paramserver::add_difference(ring, record.weight, local.parameters(), global, server.sums(0));
+}
+
+// Running statistics are no gradients: a control says nothing about them.
+void FederatedTrainer::State::clear_statistics(std::span<float> control) const {
+  for (const paramserver::LayoutEntry& entry : model.layout().entries()) {
+    if (entry.role == paramserver::EntryRole::kStatistic) {
+      const std::span<float> part = control.subspan(static_cast<std::size_t>(entry.offset),
+                                                    static_cast<std::size_t>(entry.num_elements()));
+      std::fill(part.begin(), part.end(), 0.0F);
+    }
+  }
 }
 
 // What goes to the second channel and into the client's state. With check_only nothing is added.
@@ -127,6 +174,7 @@ bool FederatedTrainer::State::contribute_control(std::int64_t client, const Clie
       for (std::size_t i = 0; i < update.size(); ++i) {
         update[i] = (global[i] - own[i]) * factor - shift.data()[i];
       }
+      clear_statistics(update);
       if (check_only) {
         return paramserver::fits(ring, update, client_state.span());
       }
@@ -138,9 +186,10 @@ bool FederatedTrainer::State::contribute_control(std::int64_t client, const Clie
       if (check_only) {
         return true;
       }
+      // What the server sees of the update, so that its h stays the mean of the clients' h_i.
       for (std::size_t i = 0; i < update.size(); ++i) {
-        update[i] = client_state.data()[i] -
-                    static_cast<float>(options.algorithm.alpha) * (own[i] - global[i]);
+        const float seen = compressed.empty() ? own[i] - global[i] : compressed.data()[i];
+        update[i] = client_state.data()[i] - static_cast<float>(options.algorithm.alpha) * seen;
       }
       store->write(client, rounds_done + 1, update);
       return true;
@@ -155,24 +204,25 @@ bool FederatedTrainer::State::contribute_control(std::int64_t client, const Clie
   }
 }
 
-// What is computed at the published model before a client trains: its mean loss for q-FedAvg, its
-// full gradient for Mime-lite.
-double FederatedTrainer::State::loss_before(std::int64_t client) {
-  const std::span<const float> global = server.pull().buffer();
+// Mime-lite: the client's full gradient at the published model, before it trains.
+void FederatedTrainer::State::measure_gradient(std::int64_t client) {
   const auto count = static_cast<float>(clients->num_samples(client));
-  if (options.algorithm.kind == Algorithm::kQFedAvg) {
-    return local.evaluate_at(global, client).loss_sum / static_cast<double>(count);
+  local.gradient_at(server.pull().buffer(), client, rounds_done, control_update.span());
+  for (float& value : control_update.span()) {
+    value /= count;
   }
-  if (options.algorithm.kind == Algorithm::kMimeLite) {
-    local.gradient_at(global, client, rounds_done, control_update.span());
-    for (float& value : control_update.span()) {
-      value /= count;
-    }
-  }
-  return 0.0;
+  clear_statistics(control_update.span());
 }
 
-// Compresses the update in local.parameters(), padding left out, and keeps what was lost where
+// Whether the client attacks. Before anything reads its samples, so that all see the same labels.
+bool FederatedTrainer::State::choose_labels(std::int64_t client) {
+  const bool attacks = is_attacker(options.attack, options.cohort.seed, client);
+  local.set_labels(attacks && options.attack.kind == AttackKind::kLabelFlip ? Labels::kFlipped
+                                                                            : Labels::kTrue);
+  return attacks;
+}
+
+// Compresses the update in local.parameters(), padding left out; what was lost goes to `lost` where
 // error feedback is on. Returns the bytes on the wire.
 std::int64_t FederatedTrainer::State::compress_update(std::int64_t client) {
   const std::span<const float> global = server.pull().buffer();
@@ -195,19 +245,18 @@ std::int64_t FederatedTrainer::State::compress_update(std::int64_t client) {
   const PhiloxStream stream(options.cohort.seed, stream_id("federated compression"), client,
                             rounds_done);
   const std::int64_t bytes = compress(options.compression, stream, elements);
-  const auto scatter = [&](auto value) {
+  const auto scatter = [&](std::span<float> to, auto value) {
     std::size_t next = 0;
     for (const paramserver::LayoutEntry& entry : model.layout().entries()) {
       for (std::int64_t i = entry.offset; i < entry.offset + entry.num_elements(); ++i, ++next) {
-        update[static_cast<std::size_t>(i)] = value(next);
+        to[static_cast<std::size_t>(i)] = value(next);
       }
     }
   };
   if (errors) {
-    scatter([&](std::size_t i) { return wanted[i] - elements[i]; });
-    errors->write(client, rounds_done + 1, update);
+    scatter(lost.span(), [&](std::size_t i) { return wanted[i] - elements[i]; });
   }
-  scatter([&](std::size_t i) { return elements[i]; });
+  scatter(update, [&](std::size_t i) { return elements[i]; });
   return bytes;
 }
 
@@ -218,10 +267,13 @@ void FederatedTrainer::State::contribute(std::int64_t client, ClientRecord& reco
   }
   const bool compresses = options.compression.kind != CompressionKind::kNone;
   if (compresses) {
-    record.bytes = compress_update(client);
+    record.bytes = compress_update(client) + control_bytes();
     if (!paramserver::fits(ring, compressed.span())) {
       record.rejection = Rejection::kOutOfRange;
       return;
+    }
+    if (errors) {
+      errors->write(client, rounds_done + 1, lost.span());  // of accepted clients only
     }
   }
   std::span<std::int64_t> sums = server.sums(0);
@@ -240,11 +292,11 @@ void FederatedTrainer::State::contribute(std::int64_t client, ClientRecord& reco
 
 ClientRecord FederatedTrainer::State::train_client(const RoundPlan& plan, std::int64_t client) {
   const Clock::time_point start = Clock::now();
-  const double mean_loss = loss_before(client);
+  const bool attacks = choose_labels(client);
+  if (options.algorithm.kind == Algorithm::kMimeLite) {
+    measure_gradient(client);
+  }
   const LocalRule rule = rule_for(client);
-  const bool attacks = is_attacker(options.attack, options.cohort.seed, client);
-  local.set_labels(attacks && options.attack.kind == AttackKind::kLabelFlip ? Labels::kFlipped
-                                                                            : Labels::kTrue);
   const LocalResult result = local.train(server.pull().buffer(), client, rounds_done, rule);
   if (attacks) {
     attack_alone(client);
@@ -256,14 +308,15 @@ ClientRecord FederatedTrainer::State::train_client(const RoundPlan& plan, std::i
                       .correct = result.correct,
                       .steps = result.steps,
                       .loss_sum = result.loss_sum,
-                      .bytes = model.layout().num_parameters() * std::int64_t{sizeof(float)}};
+                      .bytes = elements_on_the_wire(model.layout()) * std::int64_t{sizeof(float)} +
+                               control_bytes()};
   record.denominator = base_weight(client);
   if (record.rejection == Rejection::kNone && privacy) {
     clip_update(client, record);
   }
   if (record.rejection == Rejection::kNone) {
     if (options.algorithm.kind == Algorithm::kQFedAvg) {
-      contribute_q(record, mean_loss);
+      contribute_q(plan, record);
     } else {
       contribute(client, record);
     }

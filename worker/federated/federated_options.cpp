@@ -1,5 +1,6 @@
 // What is impossible about a federated run, found before anything is computed.
 #include <algorithm>
+#include <cmath>
 #include <functional>
 #include <limits>
 #include <queue>
@@ -47,6 +48,12 @@ void check_privacy(const FederatedOptions& options, const ClientData& clients) {
     refuse_privacy(
         "an average weighted by samples has no bounded sensitivity: got weighting "
         "\"samples\" without a weight cap, expected \"uniform\" or a cap");
+  }
+  if (options.algorithm.weighting == Weighting::kUniform && privacy.weight_cap > 0.0) {
+    refuse_privacy(
+        fmt::format("a cap of weights has no effect: got weighting \"uniform\" with a "
+                    "weight cap of {}, expected \"samples\" or no cap",
+                    privacy.weight_cap));
   }
   if (privacy.delta * static_cast<double>(clients.num_clients()) >= 1.0) {
     refuse_privacy(
@@ -111,26 +118,68 @@ void check_compression(const FederatedOptions& options) {
   if (options.algorithm.kind == Algorithm::kQFedAvg) {
     refuse("not with qfedavg, whose step follows from the norm of the exact update");
   }
+  const bool contracts = compression.kind == CompressionKind::kTopK ||
+                         compression.kind == CompressionKind::kRandomK ||
+                         compression.kind == CompressionKind::kSign;
+  if (compression.error_feedback == ErrorFeedback::kOn && !contracts) {
+    refuse(
+        "error feedback needs a compression that loses less than all of an update; what unbiased "
+        "rounding leaves out may be longer than it, and grows: expected \"top_k\", \"random_k\" or "
+        "\"sign\"");
+  }
   if (compression.error_feedback == ErrorFeedback::kOn && options.client_store.empty()) {
     refuse("error feedback keeps state per client: expected a directory in client_store");
   }
 }
 
+// Running means and variances are averaged as they are: what scales, rounds or adds to an update
+// makes variances negative.
+void check_statistics(const FederatedOptions& options, const paramserver::ParameterLayout& layout) {
+  const auto statistic = std::find_if(layout.entries().begin(), layout.entries().end(),
+                                      [](const paramserver::LayoutEntry& entry) {
+                                        return entry.role == paramserver::EntryRole::kStatistic;
+                                      });
+  if (statistic == layout.entries().end()) {
+    return;
+  }
+  const auto refuse = [&](std::string_view what) {
+    throw InvalidArgument("FederatedOptions",
+                          fmt::format("{} does not go with a model that has running statistics "
+                                      "(batch normalisation): got {}, expected none",
+                                      what, statistic->name));
+  };
+  if (options.privacy.kind != PrivacyKind::kNone) {
+    refuse("privacy");
+  }
+  if (options.compression.kind != CompressionKind::kNone) {
+    refuse("compression");
+  }
+  if (options.algorithm.kind == Algorithm::kFedNova ||
+      options.algorithm.kind == Algorithm::kQFedAvg) {
+    refuse(name_of(options.algorithm.kind));
+  }
+}
+
+// Elements of a clipped update are within the bound of its norm; everybody may take part. The
+// deviation of the noise, z * (clip 2^f + sqrt(elements) / 2), is below a 32nd of what clients may
+// fill, 2^(bits - 2): in 64 bits the 2^57 that can be drawn, and 16 deviations fit beside them.
+paramserver::RingDemand private_demand(const FederatedOptions& options, const ClientData& clients,
+                                       std::int64_t num_elements) {
+  constexpr double kShare = 33.0;
+  const double noise = kShare * update_noise_multiplier(options.privacy, options.cohort.size);
+  const auto population = static_cast<double>(clients.num_clients());
+  const double roundings = noise * std::sqrt(static_cast<double>(num_elements));
+  constexpr double kMostRoundings = 0x1p62;  // no ring holds them, and the count stays an integer
+  return {.sum_of_weights = std::max(population, noise),
+          .num_clients = static_cast<std::int64_t>(
+              std::min(kMostRoundings, std::ceil(std::max(population, roundings)))),
+          .value_bound = most_clip(options.privacy, options.update_bound),
+          .bits = options.ring_bits};
+}
+
 // The most that the weights of a cohort can add up to.
 double most_weight(const FederatedOptions& options, const ClientData& clients) {
   const std::int64_t size = options.cohort.size;
-  if (options.privacy.kind != PrivacyKind::kNone) {
-    // Twelve deviations of noise beside the clients.
-    constexpr double kDeviations = 12.0;
-    const double clip = std::max(1.0, options.privacy.clip / options.update_bound);
-    const double noise = options.privacy.noise_multiplier * clip;
-    return static_cast<double>(clients.num_clients()) + kDeviations * noise;
-  }
-  if (options.algorithm.kind == Algorithm::kQFedAvg) {
-    return kMostLossWeight * static_cast<double>(options.cohort.sampling == Sampling::kPoisson
-                                                     ? clients.num_clients()
-                                                     : size);
-  }
   const bool by_samples = effective_weighting(options.algorithm) == Weighting::kSamples;
   std::priority_queue<std::int64_t, std::vector<std::int64_t>, std::greater<>> largest;
   double sum = 0.0;
@@ -157,7 +206,27 @@ double most_weight(const FederatedOptions& options, const ClientData& clients) {
   return nova ? sum * static_cast<double>(most_steps) / static_cast<double>(fewest_steps) : sum;
 }
 
+// Exactly 1 without a cap.
+double mean_weight(const FederatedOptions& options, const ClientData& clients) {
+  if (options.privacy.weight_cap == 0.0) {
+    return 1.0;
+  }
+  double sum = 0.0;
+  for (std::int64_t client = 0; client < clients.num_clients(); ++client) {
+    sum += private_weight(options.privacy, clients.num_samples(client));
+  }
+  return sum / static_cast<double>(clients.num_clients());
+}
+
 }  // namespace
+
+std::int64_t elements_on_the_wire(const paramserver::ParameterLayout& layout) {
+  std::int64_t sum = 0;
+  for (const paramserver::LayoutEntry& entry : layout.entries()) {
+    sum += entry.num_elements();
+  }
+  return sum;
+}
 
 FederatedOptions completed(FederatedOptions options) {
   if (options.algorithm.kind == Algorithm::kFedSgd) {
@@ -167,7 +236,20 @@ FederatedOptions completed(FederatedOptions options) {
   return options;
 }
 
-paramserver::RingFormat check_federated(const FederatedOptions& given, const ClientData& clients) {
+PrivacyEngine privacy_engine(const FederatedOptions& options, const ClientData& clients,
+                             std::int64_t num_elements, const paramserver::RingFormat& ring) {
+  return {options.privacy,
+          {.cohort = options.cohort.size,
+           .population = clients.num_clients(),
+           .num_elements = num_elements,
+           .most_clip = most_clip(options.privacy, options.update_bound),
+           .mean_weight = mean_weight(options, clients)},
+          ring,
+          options.cohort.seed};
+}
+
+paramserver::RingFormat check_federated(const FederatedOptions& given, const ClientData& clients,
+                                        const paramserver::ParameterLayout& layout) {
   const FederatedOptions options = completed(given);
   validate(options.cohort, clients.num_clients());
   validate(options.local);
@@ -175,6 +257,13 @@ paramserver::RingFormat check_federated(const FederatedOptions& given, const Cli
   check_privacy(options, clients);
   check_robust(options);
   check_compression(options);
+  check_statistics(options, layout);
+  if (options.cohort.sampling == Sampling::kWeighted &&
+      effective_weighting(options.algorithm) == Weighting::kSamples) {
+    throw InvalidArgument("FederatedOptions",
+                          "sampling \"weighted\" with weighting \"samples\" counts the size of a "
+                          "client twice: expected weighting \"uniform\"");
+  }
   if (options.rounds < 1) {
     throw InvalidArgument("FederatedOptions",
                           fmt::format("rounds: got {}, expected at least 1", options.rounds));
@@ -185,12 +274,33 @@ paramserver::RingFormat check_federated(const FederatedOptions& given, const Cli
                                       "client_store",
                                       name_of(options.algorithm.kind)));
   }
-  return paramserver::choose_ring({.sum_of_weights = most_weight(options, clients),
-                                   .num_clients = options.cohort.sampling == Sampling::kPoisson
-                                                      ? clients.num_clients()
-                                                      : options.cohort.size,
-                                   .value_bound = options.update_bound,
-                                   .bits = options.ring_bits});
+  if (options.privacy.kind != PrivacyKind::kNone) {
+    const paramserver::RingFormat ring =
+        paramserver::choose_ring(private_demand(options, clients, layout.size()));
+    privacy_engine(options, clients, layout.size(), ring);  // refuses what it cannot account for
+    return ring;
+  }
+  return paramserver::choose_ring(
+      {.sum_of_weights = most_weight(options, clients),
+       .num_clients = options.cohort.sampling == Sampling::kPoisson ? clients.num_clients()
+                                                                    : options.cohort.size,
+       .value_bound = options.update_bound *
+                      scale_of_decoding(options.compression, elements_on_the_wire(layout)),
+       .bits = options.ring_bits});
+}
+
+std::optional<PrivacyRound> projected_privacy(const FederatedOptions& options,
+                                              const ClientData& clients,
+                                              const paramserver::ParameterLayout& layout) {
+  if (options.privacy.kind == PrivacyKind::kNone) {
+    return std::nullopt;
+  }
+  PrivacyEngine engine =
+      privacy_engine(options, clients, layout.size(), check_federated(options, clients, layout));
+  engine.account(options.rounds);
+  PrivacyRound spent = engine.spent(engine.clip());
+  spent.pld = engine.pld();
+  return spent;
 }
 
 }  // namespace superstep::worker

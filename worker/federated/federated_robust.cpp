@@ -1,6 +1,9 @@
 // Rounds in which the owners of shards see every update: robust rules, and attacks that collude.
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <numeric>
+#include <utility>
 
 #include "base/as_size.h"
 #include "base/check.h"
@@ -105,8 +108,30 @@ std::vector<double> FederatedTrainer::State::whole_distances(std::span<const dou
   return sum_blocks(all, group);
 }
 
-// The rule's result on this shard, in the ring's unit; empty when too few updates are left.
-std::vector<double> FederatedTrainer::State::robust_result(const Rows& shard_rows) {
+// Weiszfeld's iterations from the median of coordinates, which is not far and no attacker's. Whole
+// distances are the same on every rank, and so is the verdict that they hardly fall any more.
+void FederatedTrainer::State::geometric_median(paramserver::UpdateRows updates,
+                                               std::span<double> result) {
+  paramserver::coordinate_median(updates, result);
+  double before = std::numeric_limits<double>::infinity();
+  for (int i = 0; i < kMostIterations; ++i) {
+    const std::vector<double> squared =
+        whole_distances(paramserver::block_distances(updates, result), updates.size());
+    double sum = 0.0;
+    for (const double value : squared) {
+      sum += std::sqrt(value);
+    }
+    if (before - sum <= options.robust.tolerance * sum) {
+      return;
+    }
+    before = sum;
+    paramserver::weighted_mean(updates, paramserver::weiszfeld_weights(squared, 1.0), result);
+  }
+}
+
+// The rule's result on this shard, in the ring's unit; nothing when too few updates are left.
+std::optional<std::vector<double>> FederatedTrainer::State::robust_result(
+    const Rows& shard_rows, std::int64_t num_rejected) {
   const RobustOptions& robust = options.robust;
   const std::vector<std::span<const std::int64_t>> spans = spans_of(shard_rows);
   const auto count = static_cast<std::int64_t>(spans.size());
@@ -115,8 +140,10 @@ std::vector<double> FederatedTrainer::State::robust_result(const Rows& shard_row
           ? static_cast<std::int64_t>(robust.trim_fraction * static_cast<double>(count))
           : 0;
   const bool is_krum = robust.kind == RobustKind::kKrum || robust.kind == RobustKind::kMultiKrum;
-  if (count == 0 || 2 * trimmed >= count || (is_krum && count < 2 * robust.byzantine + 3)) {
-    return {};
+  // A rejected update is a fault that was found: so many fewer are left to withstand.
+  const std::int64_t byzantine = std::max<std::int64_t>(0, robust.byzantine - num_rejected);
+  if (count == 0 || 2 * trimmed >= count || (is_krum && count < 2 * byzantine + 3)) {
+    return std::nullopt;
   }
   std::vector<double> result(as_size(model.layout().shard(world.rank(), world.size()).length()));
   if (robust.kind == RobustKind::kMedian) {
@@ -125,44 +152,71 @@ std::vector<double> FederatedTrainer::State::robust_result(const Rows& shard_row
     const std::vector<double> squared =
         whole_distances(paramserver::block_distances(spans), as_size(count * (count - 1) / 2));
     const std::int64_t selected =
-        robust.kind == RobustKind::kKrum ? 1 : std::min(robust.selected, count);
+        robust.kind == RobustKind::kKrum ? 1 : std::min(robust.selected, count - byzantine);
     std::vector<std::span<const std::int64_t>> chosen;
-    for (const int row : paramserver::krum(squared, count, robust.byzantine, selected)) {
+    for (const int row : paramserver::krum(squared, count, byzantine, selected)) {
       chosen.push_back(spans[as_size(row)]);
     }
     paramserver::trimmed_mean(chosen, 0, result);
   } else if (robust.kind == RobustKind::kGeometricMedian) {
-    std::vector<double> weights(spans.size(), 1.0);
-    for (std::int64_t i = 0; i < robust.iterations; ++i) {
-      paramserver::weighted_mean(spans, weights, result);
-      weights = paramserver::weiszfeld_weights(
-          whole_distances(paramserver::block_distances(spans, result), as_size(count)), 1.0);
-    }
-    paramserver::weighted_mean(spans, weights, result);
+    geometric_median(spans, result);
   } else {
     paramserver::trimmed_mean(spans, trimmed, result);
   }
   return result;
 }
 
-void FederatedTrainer::State::apply_robust(const RoundPlan& plan,
-                                           const std::vector<ClientRecord>& records) {
-  world.set_phase("exchange updates");
-  Rows shard_rows = exchange_rows(plan, records);
-  rows.clear();
+// Attackers that know all rows send theirs after the others: what is beyond the bound is rejected
+// here, on every rank.
+void FederatedTrainer::State::forge(std::vector<ClientRecord>& records, Rows& shard_rows) {
   std::vector<bool> attackers;
   for (const ClientRecord& record : records) {
     if (record.rejection == Rejection::kNone) {
       attackers.push_back(is_attacker(options.attack, options.cohort.seed, record.client));
     }
   }
-  collude(options.attack, attackers, shard_rows);
-  std::vector<double> means = robust_result(shard_rows);
+  const double bound = options.update_bound / paramserver::unit(ring);
+  const bool mine = collude(options.attack, attackers, bound, shard_rows);
+  if (!needs_all_updates(options.attack.kind) ||
+      world.allreduce(static_cast<int>(mine), bsp::ReduceOp::kMin) != 0) {
+    return;
+  }
+  for (ClientRecord& record : records) {
+    if (record.rejection == Rejection::kNone &&
+        is_attacker(options.attack, options.cohort.seed, record.client)) {
+      record.rejection = Rejection::kOutOfRange;
+      if (errors) {
+        errors->discard(record.client, rounds_done + 1);
+      }
+    }
+  }
+  Rows honest;
+  for (std::size_t row = 0; row < shard_rows.size(); ++row) {
+    if (!attackers[row]) {
+      honest.push_back(std::move(shard_rows[row]));
+    }
+  }
+  shard_rows = std::move(honest);
+}
+
+bool FederatedTrainer::State::apply_robust(const RoundPlan& plan,
+                                           std::vector<ClientRecord>& records) {
+  world.set_phase("exchange updates");
+  Rows shard_rows = exchange_rows(plan, records);
+  rows.clear();
+  forge(records, shard_rows);
+  const auto num_rejected = static_cast<std::int64_t>(records.size() - shard_rows.size());
+  std::optional<std::vector<double>> means = robust_result(shard_rows, num_rejected);
+  if (!means) {
+    server.apply_means({});
+    return false;
+  }
   const double one = paramserver::unit(ring);
-  for (double& mean : means) {
+  for (double& mean : *means) {
     mean *= one;
   }
-  server.apply_means(means);
+  server.apply_means(*means);
+  return true;
 }
 
 }  // namespace superstep::worker

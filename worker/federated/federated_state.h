@@ -8,6 +8,8 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "base/aligned.h"
@@ -30,7 +32,7 @@ struct ClientRecord {
   std::int64_t steps = 0;
   double loss_sum = 0.0;
   double seconds = 0.0;
-  std::int64_t bytes = 0;   // of its update on the wire
+  std::int64_t bytes = 0;   // of what it sends on the wire
   bool is_within = false;   // privacy: its norm is within the bound
   std::uint32_t flags = 0;  // of the rank, on its header record
 };
@@ -42,11 +44,20 @@ struct RoundPlan {
   double mean_steps = 0.0;  // FedNova: weighted mean of local steps
 };
 
-// q-FedAvg: a loss to the power q beyond this would leave no fraction bits.
-inline constexpr double kMostLossWeight = 1024.0;
+// q-FedAvg, at the published model.
+struct CohortLosses {
+  std::vector<double> means;  // by place in the cohort, of this rank's clients; others are 0
+  double exponent = 0.0;      // all F^q are divided by 2^exponent, so that none is above 1
+};
 
 // Options with what the algorithm decides filled in: fedsgd is one step on the whole local set.
 FederatedOptions completed(FederatedOptions options);
+
+// Parameters and running statistics, without padding.
+std::int64_t elements_on_the_wire(const paramserver::ParameterLayout& layout);
+
+PrivacyEngine privacy_engine(const FederatedOptions& options, const ClientData& clients,
+                             std::int64_t num_elements, const paramserver::RingFormat& ring);
 
 struct FederatedTrainer::State {
   State(bsp::World& the_world, const Model& the_model,
@@ -56,10 +67,10 @@ struct FederatedTrainer::State {
   // --- rounds (federated_trainer.cpp) ---
   RoundPlan plan_round() const;
   std::vector<ClientRecord> share(const RoundPlan& plan, const std::vector<ClientRecord>& mine);
-  paramserver::RoundScale scale_of(const std::vector<ClientRecord>& records) const;
+  paramserver::RoundScale scale_of(const RoundPlan& plan,
+                                   const std::vector<ClientRecord>& records) const;
   RoundReport round();
   void learn_from(const std::vector<ClientRecord>& records, RoundReport& report);
-  PrivacyRound settle_privacy(const std::vector<ClientRecord>& records);
   std::uint32_t stop_flags() const;
   std::optional<StopReason> stop_reason() const;
   void evaluate_model(const Dataset& test);
@@ -74,28 +85,51 @@ struct FederatedTrainer::State {
   void contribute(std::int64_t client, ClientRecord& record);
   std::int64_t compress_update(std::int64_t client);
   void clip_update(std::int64_t client, ClientRecord& record) const;
-  void contribute_q(ClientRecord& record, double mean_loss);
+  bool choose_labels(std::int64_t client);
+  CohortLosses measure_losses(const RoundPlan& plan);
+  std::int64_t control_bytes() const;  // of a client's second channel, either way
+  void contribute_q(const RoundPlan& plan, ClientRecord& record);
   bool contribute_control(std::int64_t client, const ClientRecord& record, bool check_only);
-  double loss_before(std::int64_t client);
+  void clear_statistics(std::span<float> control) const;
+  void measure_gradient(std::int64_t client);
 
   // --- robust rounds (federated_robust.cpp) ---
   void attack_alone(std::int64_t client);
   std::vector<std::vector<std::int64_t>> exchange_rows(const RoundPlan& plan,
                                                        const std::vector<ClientRecord>& records);
   std::vector<double> whole_distances(std::span<const double> blocks, std::size_t group);
-  std::vector<double> robust_result(const std::vector<std::vector<std::int64_t>>& shard_rows);
-  void apply_robust(const RoundPlan& plan, const std::vector<ClientRecord>& records);
+  void geometric_median(paramserver::UpdateRows updates, std::span<double> result);
+  std::optional<std::vector<double>> robust_result(
+      const std::vector<std::vector<std::int64_t>>& shard_rows, std::int64_t num_rejected);
+  // False when the rule could not be applied and the model stayed as it was.
+  bool apply_robust(const RoundPlan& plan, std::vector<ClientRecord>& records);
+  void forge(std::vector<ClientRecord>& records,
+             std::vector<std::vector<std::int64_t>>& shard_rows);
+
+  // --- privacy (federated_privacy.cpp) ---
+  void draw_secret_sampling();
+  std::optional<double> agreed_pld(std::int64_t further);
+  void open_private_round();
+  void adapt_clip(const std::vector<ClientRecord>& records);
+
+  // --- guards (federated_guard.cpp) ---
+  // Throw DataError (kNumbers), on every rank in the same round.
+  void require_finite_model() const;
+  void require_progress(const RoundReport& report);
 
   // --- checkpoints (federated_checkpoint.cpp) ---
   bool checkpoint_due() const;
   void save();
-  paramserver::Manifest manifest() const;
+  paramserver::Manifest manifest();
+  std::array<std::pair<std::string, std::int64_t*>, 5> counters();
+  std::vector<ClientStore*> client_stores();
   void restore(const paramserver::CheckpointReader& reader);
 
   bsp::World& world;
   const Model& model;
   std::shared_ptr<const ClientData> clients;
   FederatedOptions options;
+  CohortOptions sampling;  // options.cohort, with a secret seed in a private run
   FederatedObserver* observer;
   paramserver::RingFormat ring;
   paramserver::FederatedServer server;
@@ -108,12 +142,15 @@ struct FederatedTrainer::State {
   AlignedBuffer<float> shift;           // of its steps
   AlignedBuffer<float> control_update;  // for channel 1
   AlignedBuffer<float> compressed;      // update of the client in work, decoded
+  AlignedBuffer<float> lost;            // what its compression left out, with error feedback
   std::vector<float> elements;          // the same without padding
+  CohortLosses losses;
   ClientCost cost;
   std::optional<ClientMetrics> client_metrics;
   std::shared_ptr<const ClientData> held_out;
   std::vector<std::vector<std::int64_t>> rows;  // robust rounds: updates of this rank's clients
   std::optional<PrivacyRound> last_privacy;
+  std::optional<double> pld_at_end;  // epsilon after the last round: no data decide it
   std::int64_t rounds_done = 0;
   std::uint32_t flags = 0;  // of all ranks, in the last round
   std::optional<Evaluation> test;
@@ -121,8 +158,12 @@ struct FederatedTrainer::State {
   double best_accuracy = -1.0;
   std::int64_t best_round = -1;
   std::int64_t client_rounds = 0;
+  std::int64_t client_rounds_before = 0;  // this start
   std::int64_t rejected = 0;
+  std::int64_t rounds_without_effect = 0;
+  std::int64_t rounds_in_vain = 0;  // in a row, every client rejected
   std::int64_t upload_bytes = 0;
+  std::int64_t download_bytes = 0;
   std::filesystem::path last_checkpoint;
   std::int64_t saved_at = -1;
   Hash128 saved_state_hash;

@@ -72,16 +72,18 @@ FederatedTrainer::State::State(bsp::World& the_world, const Model& the_model,
       model(the_model),
       clients(std::move(the_clients)),
       options(completed(std::move(the_options))),
+      sampling(options.cohort),
       observer(the_observer),
-      ring(check_federated(options, *clients)),
+      ring(check_federated(options, *clients, model.layout())),
       server(world, model.layout(), server_options(options.algorithm)),
       local(model, clients, options.local),
       evaluation(model, server.pull().buffer(),
                  {.seed = options.local.seed, .precision = options.local.precision}) {
   const std::int64_t size = model.layout().size();
   if (options.privacy.kind != PrivacyKind::kNone) {
-    privacy.emplace(options.privacy, options.cohort.size, clients->num_clients(),
-                    model.layout().size(), ring, options.cohort.seed);
+    privacy.emplace(privacy_engine(options, *clients, size, ring));
+    privacy->account(options.privacy.executed_rounds);
+    draw_secret_sampling();
   }
   if (has_client_state(options.algorithm.kind)) {
     store.emplace(options.client_store / "states", size, 0);
@@ -92,6 +94,7 @@ FederatedTrainer::State::State(bsp::World& the_world, const Model& the_model,
     elements.reserve(static_cast<std::size_t>(size));
     if (options.compression.error_feedback == ErrorFeedback::kOn) {
       errors.emplace(options.client_store / "errors", size, 0);
+      lost = AlignedBuffer<float>(size);
     }
   }
   if (has_client_state(options.algorithm.kind) || server.num_channels() > 1) {
@@ -126,7 +129,7 @@ paramserver::MemoryUse FederatedTrainer::memory_use() const {
 
 RoundPlan FederatedTrainer::State::plan_round() const {
   RoundPlan plan;
-  plan.cohort = select_cohort(options.cohort, *clients, rounds_done);
+  plan.cohort = select_cohort(sampling, *clients, rounds_done);
   if (options.data_mode == DataMode::kStrict) {
     plan.placement = place_by_owner(plan.cohort, world.size());
   } else {
@@ -200,20 +203,27 @@ std::vector<ClientRecord> FederatedTrainer::State::share(const RoundPlan& plan,
 }
 
 paramserver::RoundScale FederatedTrainer::State::scale_of(
-    const std::vector<ClientRecord>& records) const {
+    const RoundPlan& plan, const std::vector<ClientRecord>& records) const {
   if (privacy) {
     return {.scale = paramserver::unit(ring) / privacy->divisor(), .control_scale = 0.0};
   }
   double denominator = 0.0;
+  double weighted_steps = 0.0;
   for (const ClientRecord& record : records) {
     if (record.rejection == Rejection::kNone) {
       denominator += record.denominator;
+      weighted_steps += record.denominator * static_cast<double>(record.steps);
     }
   }
   if (!(denominator > 0.0)) {
     return {};
   }
-  const double one = paramserver::unit(ring);
+  double one = paramserver::unit(ring);
+  if (options.algorithm.kind == Algorithm::kFedNova) {
+    // Weights were made with the mean steps of the whole cohort; a rejected client's do not count.
+    // The factor is exactly 1 when nobody is rejected.
+    one *= weighted_steps / denominator / plan.mean_steps;
+  }
   const auto population = static_cast<double>(clients->num_clients());
   const bool mime = options.algorithm.kind == Algorithm::kMimeLite;
   return {.scale = one / denominator, .control_scale = one / (mime ? denominator : population)};
@@ -249,32 +259,22 @@ void FederatedTrainer::State::learn_from(const std::vector<ClientRecord>& record
   report.train_accuracy = static_cast<double>(correct) / samples;
   client_rounds += static_cast<std::int64_t>(records.size());
   rejected += static_cast<std::int64_t>(report.rejected.size());
+  rounds_without_effect += report.has_effect ? 0 : 1;
+  const std::int64_t model_bytes =
+      elements_on_the_wire(model.layout()) * std::int64_t{sizeof(float)};
+  report.download_bytes =
+      static_cast<std::int64_t>(records.size()) * (model_bytes + control_bytes());
   upload_bytes += report.upload_bytes;
-}
-
-// One more round on the account, and the next bound of norms.
-PrivacyRound FederatedTrainer::State::settle_privacy(const std::vector<ClientRecord>& records) {
-  const double clip = privacy->clip();
-  if (options.privacy.clipping == Clipping::kAdaptive) {
-    double centered = 0.0;
-    for (const ClientRecord& record : records) {
-      if (record.rejection == Rejection::kNone) {
-        centered += record.is_within ? 0.5 : -0.5;
-      }
-    }
-    std::int64_t count_noise = world.rank() == 0 ? privacy->count_noise(rounds_done) : 0;
-    world.broadcast(std::span<std::int64_t>(&count_noise, 1), 0);
-    privacy->adapt(centered + static_cast<double>(count_noise));
-  }
-  privacy->account();
-  last_privacy = privacy->spent(clip);
-  return *last_privacy;
+  download_bytes += report.download_bytes;
 }
 
 RoundReport FederatedTrainer::State::round() {
   const Clock::time_point start = Clock::now();
   const bsp::TrafficCounters before = world.traffic();
   const RoundPlan plan = plan_round();
+  if (options.algorithm.kind == Algorithm::kQFedAvg) {
+    losses = measure_losses(plan);
+  }
   std::vector<ClientRecord> mine;
   for (std::size_t i = 0; i < plan.cohort.size(); ++i) {
     if (plan.placement[i] == world.rank()) {
@@ -283,21 +283,26 @@ RoundReport FederatedTrainer::State::round() {
   }
   const double compute = to_seconds(Clock::now() - start);
   world.set_phase("share records");
-  const std::vector<ClientRecord> records = share(plan, mine);
+  std::vector<ClientRecord> records = share(plan, mine);
   paramserver::FederatedServer::Noise noise;
   if (privacy) {
+    open_private_round();
     noise = [this](std::int64_t begin, std::span<std::int64_t> sums) {
       privacy->add_noise(rounds_done, begin, sums);
     };
   }
-  if (options.robust.kind == RobustKind::kNone) {
-    server.apply_round(scale_of(records), noise);
-  } else {
-    apply_robust(plan, records);
-  }
   RoundReport report;
+  if (options.robust.kind == RobustKind::kNone) {
+    const paramserver::RoundScale scale = scale_of(plan, records);
+    report.has_effect = scale.scale != 0.0;
+    server.apply_round(scale, noise);
+  } else {
+    report.has_effect = apply_robust(plan, records);
+  }
+  require_finite_model();
   if (privacy) {
-    report.privacy = settle_privacy(records);
+    adapt_clip(records);
+    report.privacy = last_privacy;
   }
   report.cohort = static_cast<std::int64_t>(records.size());
   report.client_learning_rate = local.rate_of(rounds_done);
@@ -341,7 +346,7 @@ void FederatedTrainer::State::evaluate_clients(LocalTrainer* held_out_trainer) {
   local.set_labels(Labels::kTrue);
   ClientMetrics metrics{
       .accuracy_all = score(local, everybody(*clients)),
-      .accuracy_cohort = score(local, select_cohort(options.cohort, *clients, rounds_done - 1)),
+      .accuracy_cohort = score(local, select_cohort(sampling, *clients, rounds_done - 1)),
       .accuracy_held_out = {}};
   if (held_out_trainer != nullptr) {
     metrics.accuracy_held_out = score(*held_out_trainer, everybody(*held_out));
@@ -366,6 +371,9 @@ FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test
   if (state.rounds_done == 0) {
     state.save();  // finds out now whether checkpoints can be written
   }
+  if (state.privacy) {
+    state.pld_at_end = state.agreed_pld(state.options.rounds - state.rounds_done);
+  }
   StopReason reason = StopReason::kFinished;
   while (state.rounds_done < state.options.rounds && reason == StopReason::kFinished) {
     RoundReport report = state.round();
@@ -379,15 +387,10 @@ FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test
       state.evaluate_clients(judge ? &*judge : nullptr);
       report.clients = state.client_metrics;
     }
-    if (state.privacy && last) {
-      double epsilon = state.world.rank() == 0 ? state.privacy->pld() : 0.0;
-      state.world.broadcast(std::span<double>(&epsilon, 1), 0);
-      state.last_privacy->pld = epsilon;
-      report.privacy = state.last_privacy;
-    }
     if (state.observer != nullptr) {
       state.observer->on_round(report);
     }
+    state.require_progress(report);
     const std::optional<StopReason> stop = state.stop_reason();
     if (stop.has_value() || state.checkpoint_due()) {
       state.save();
@@ -401,6 +404,10 @@ FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test
       state.evaluated_at != state.rounds_done) {
     state.evaluate_model(*test);
   }
+  if (state.privacy && !state.last_privacy) {  // nothing was left to do
+    state.last_privacy = state.privacy->spent(state.privacy->clip());
+    state.last_privacy->pld = state.pld_at_end;
+  }
   const Hash128 hash = state.model.layout().parameters_hash(state.server.pull().buffer());
   state.world.require_same("parameters_hash at the end of training", to_text(hash));
   return {.reason = reason,
@@ -409,8 +416,11 @@ FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test
           .state_hash = state.saved_state_hash,
           .rounds = state.rounds_done,
           .client_rounds = state.client_rounds,
+          .client_rounds_of_start = state.client_rounds - state.client_rounds_before,
           .rejected = state.rejected,
+          .rounds_without_effect = state.rounds_without_effect,
           .upload_bytes = state.upload_bytes,
+          .download_bytes = state.download_bytes,
           .privacy = state.last_privacy,
           .clients = state.client_metrics,
           .best_accuracy = state.best_accuracy,

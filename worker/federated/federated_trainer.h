@@ -57,7 +57,7 @@ struct FederatedOptions {
   CompressionOptions compression;
   AttackOptions attack;
   DataMode data_mode = DataMode::kShared;
-  double update_bound = 16.0;  // elements of updates beyond it are rejected
+  double update_bound = 16.0;  // elements of updates beyond it are rejected; see most_clip()
   int ring_bits = 64;
   std::int64_t evaluate_every_rounds = 1;
   std::int64_t evaluate_clients_every_rounds = 0;  // every client's own accuracy; 0: never
@@ -80,10 +80,14 @@ struct RoundReport {
   std::int64_t round = 0;  // rounds done, this one included
   std::int64_t cohort = 0;
   std::vector<RejectedClient> rejected;
+  bool has_effect = true;    // false: too few updates were accepted, the model stayed as it was
   std::int64_t samples = 0;  // visits of samples by accepted clients
   std::int64_t steps = 0;
-  std::int64_t upload_bytes = 0;  // updates of accepted clients, compressed
-  double train_loss = 0.0;        // mean over those visits; NaN without any
+  // What would be on the wire: of accepted clients their updates, compressed, and controls; to
+  // every client of the cohort the model and, where there is one, the server's control.
+  std::int64_t upload_bytes = 0;
+  std::int64_t download_bytes = 0;
+  double train_loss = 0.0;  // mean over those visits; NaN without any
   double train_accuracy = 0.0;
   double client_seconds = 0.0;  // sum over clients
   double seconds = 0.0;         // of the round, evaluation left out
@@ -98,6 +102,8 @@ class FederatedObserver {
  public:
   virtual ~FederatedObserver() = default;
   virtual void on_round(const RoundReport&) {}
+  // Of a private run, before the round's noise is drawn; `round` counts from 1.
+  virtual void on_private_round(std::int64_t /*round*/, const PrivacyRound&) {}
   virtual void on_checkpoint(const std::filesystem::path&, std::int64_t /*round*/,
                              double /*seconds*/) {}
 };
@@ -108,9 +114,12 @@ struct FederatedResult {
   Hash128 parameters_hash;
   Hash128 state_hash;
   std::int64_t rounds = 0;
-  std::int64_t client_rounds = 0;        // of this start
-  std::int64_t rejected = 0;             // of this start
-  std::int64_t upload_bytes = 0;         // of this start
+  std::int64_t client_rounds = 0;
+  std::int64_t client_rounds_of_start = 0;  // the others are of all rounds since the run began
+  std::int64_t rejected = 0;
+  std::int64_t rounds_without_effect = 0;
+  std::int64_t upload_bytes = 0;
+  std::int64_t download_bytes = 0;
   std::optional<PrivacyRound> privacy;   // of all rounds together
   std::optional<ClientMetrics> clients;  // of the last evaluation of clients
   double best_accuracy = 0.0;
@@ -134,7 +143,9 @@ class FederatedTrainer {
   void load_parameters(std::span<const float> buffer);
   void restore(const paramserver::CheckpointReader& reader);
   // Collective. `test` may be null; so may `held_out`, clients that never train and whose
-  // accuracies are reported beside those of the others.
+  // accuracies are reported beside those of the others. Throws DataError (exit code 6) on every
+  // rank when the model is no number after a round, naming round and rank, and when no update was
+  // accepted in ten rounds in a row (in all rounds of a shorter run), naming clients and reasons.
   FederatedResult fit(const std::shared_ptr<const Dataset>& test,
                       const std::shared_ptr<const ClientData>& held_out = nullptr);
   // Collective. One round, without evaluation or checkpoint.
@@ -149,8 +160,15 @@ class FederatedTrainer {
   std::unique_ptr<State> state_;
 };
 
-// Checks options against the clients without communication, as the constructor does; returns the
-// ring that a round will use.
-paramserver::RingFormat check_federated(const FederatedOptions& options, const ClientData& clients);
+// Checks options against clients and model without communication, as the constructor does; returns
+// the ring that a round will use.
+paramserver::RingFormat check_federated(const FederatedOptions& options, const ClientData& clients,
+                                        const paramserver::ParameterLayout& layout);
+
+// What a private run will have spent after its last round, tight epsilon included: nothing of it
+// depends on data. nullopt without privacy. Costs up to some seconds.
+std::optional<PrivacyRound> projected_privacy(const FederatedOptions& options,
+                                              const ClientData& clients,
+                                              const paramserver::ParameterLayout& layout);
 
 }  // namespace superstep::worker

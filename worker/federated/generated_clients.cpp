@@ -22,6 +22,14 @@ void require_options(const GeneratedClientsOptions& options) {
                                       "least 1",
                                       options.num_clients, options.samples_per_client));
   }
+  // Every sample has a number of its own.
+  constexpr std::int64_t kMostSamples = std::int64_t{1} << 53;
+  if (options.num_clients > kMostSamples / options.samples_per_client) {
+    throw InvalidArgument(
+        kWhere, fmt::format("samples in all: got {} clients of {}, expected at "
+                            "most {} samples",
+                            options.num_clients, options.samples_per_client, kMostSamples));
+  }
   if (options.num_classes < 2) {
     throw InvalidArgument(
         kWhere, fmt::format("num_classes: got {}, expected at least 2", options.num_classes));

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
 #include <numeric>
+#include <queue>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -36,17 +39,28 @@ void require_options(std::int64_t num_samples, int num_classes, const PartitionO
       fmt::format("more clients than the data can serve: got {} clients of at least {} samples, "
                   "expected at most {} samples in all",
                   options.num_clients, options.min_samples, num_samples));
-  require(std::isfinite(options.alpha) && options.alpha > 0.0,
-          fmt::format("alpha: got {}, expected a number above 0", options.alpha));
-  require(std::isfinite(options.size_skew) && options.size_skew >= 0.0,
-          fmt::format("size_skew: got {}, expected a number of at least 0", options.size_skew));
-  require(options.labels_per_client >= 1 && options.labels_per_client <= num_classes,
-          fmt::format("labels_per_client: got {}, expected 1 to {}", options.labels_per_client,
-                      num_classes));
-  require(options.shards_per_client >= 1 &&
-              options.shards_per_client <= num_samples / options.num_clients,
-          fmt::format("shards_per_client: got {}, expected 1 to {}", options.shards_per_client,
-                      num_samples / options.num_clients));
+  const auto is_one_of = [&](std::initializer_list<PartitionKind> kinds) {
+    return std::find(kinds.begin(), kinds.end(), options.kind) != kinds.end();
+  };
+  if (is_one_of({PartitionKind::kDirichlet, PartitionKind::kDirichletSizes})) {
+    require(std::isfinite(options.alpha) && options.alpha > 0.0,
+            fmt::format("alpha: got {}, expected a number above 0", options.alpha));
+  }
+  if (is_one_of({PartitionKind::kPathological, PartitionKind::kQuantity})) {
+    require(std::isfinite(options.size_skew) && options.size_skew >= 0.0,
+            fmt::format("size_skew: got {}, expected a number of at least 0", options.size_skew));
+  }
+  if (is_one_of({PartitionKind::kPathological})) {
+    require(options.labels_per_client >= 1 && options.labels_per_client <= num_classes,
+            fmt::format("labels_per_client: got {}, expected 1 to {}", options.labels_per_client,
+                        num_classes));
+  }
+  if (is_one_of({PartitionKind::kShards})) {
+    require(options.shards_per_client >= 1 &&
+                options.shards_per_client <= num_samples / options.num_clients,
+            fmt::format("shards_per_client: got {}, expected 1 to {}", options.shards_per_client,
+                        num_samples / options.num_clients));
+  }
 }
 
 class Partitioner {
@@ -159,21 +173,36 @@ class Partitioner {
         continue;
       }
       const auto count = static_cast<std::int64_t>(clients.size());
-      const std::vector<double> proportions =
-          options_.size_skew > 0.0
-              ? log_normal_proportions(count, options_.size_skew, stream("label sizes", label))
-              : even(count);
-      give(samples[as_size(label)], proportions, clients);
+      if (options_.size_skew > 0.0) {
+        give(samples[as_size(label)], reserved(samples[as_size(label)].size(), count),
+             log_normal_proportions(count, options_.size_skew, stream("label sizes", label)),
+             clients);
+      } else {
+        give(samples[as_size(label)], 0, even(count), clients);
+      }
     }
   }
 
-  void give(const Samples& samples, std::span<const double> proportions,
-            std::span<const std::int64_t> to) {
+  // What every taker of a label gets of it before the rest is cut by skewed proportions, so that a
+  // client below the minimum has its own labels and not the largest client's (FedProx's MNIST: 5 of
+  // each of 2 labels, then log-normal).
+  std::int64_t reserved(std::size_t num_samples, std::int64_t num_takers) const {
+    const std::int64_t wanted =
+        (options_.min_samples + options_.labels_per_client - 1) / options_.labels_per_client;
+    return std::min(wanted, static_cast<std::int64_t>(num_samples) / num_takers);
+  }
+
+  // The first `each` of `samples` per client of `to`, then the rest in proportions.
+  void give(std::span<const std::uint32_t> samples, std::int64_t each,
+            std::span<const double> proportions, std::span<const std::int64_t> to) {
+    const std::span<const std::uint32_t> rest = samples.subspan(as_size(each) * to.size());
     const std::vector<std::int64_t> cuts =
-        cut_points(static_cast<std::int64_t>(samples.size()), proportions);
+        cut_points(static_cast<std::int64_t>(rest.size()), proportions);
     for (std::size_t i = 0; i < proportions.size(); ++i) {
       Samples& client = clients_[as_size(to[i])];
-      client.insert(client.end(), samples.begin() + cuts[i], samples.begin() + cuts[i + 1]);
+      const std::span<const std::uint32_t> own = samples.subspan(as_size(each) * i, as_size(each));
+      client.insert(client.end(), own.begin(), own.end());
+      client.insert(client.end(), rest.begin() + cuts[i], rest.begin() + cuts[i + 1]);
     }
   }
 
@@ -185,22 +214,34 @@ class Partitioner {
     }
   }
 
-  // Clients below the minimum take from the largest one, its last samples first. The largest always
-  // has more than the minimum, since there are enough samples for all.
+  // Clients below the minimum take from the largest one (of equal ones the first), its last samples
+  // first. The largest always has more than the minimum, since there are enough samples for all.
   void level_up() {
+    const std::size_t least = as_size(options_.min_samples);
+    using Sized = std::pair<std::size_t, std::size_t>;  // size, clients - index: the largest on top
+    std::priority_queue<Sized> rich;
+    const auto offer = [&](std::size_t client) {
+      if (clients_[client].size() > least) {
+        rich.emplace(clients_[client].size(), clients_.size() - client);
+      }
+    };
+    for (std::size_t client = 0; client < clients_.size(); ++client) {
+      offer(client);
+    }
     for (Samples& client : clients_) {
-      while (static_cast<std::int64_t>(client.size()) < options_.min_samples) {
-        const auto richest = std::max_element(
-            clients_.begin(), clients_.end(),
-            [](const Samples& a, const Samples& b) { return a.size() < b.size(); });
-        const std::size_t missing = as_size(options_.min_samples) - client.size();
-        const std::size_t spare = richest->size() - as_size(options_.min_samples);
-        SUPERSTEP_CHECK(spare > 0, "samples of the largest client", richest->size());
+      while (client.size() < least) {
+        SUPERSTEP_CHECK(!rich.empty(), "clients with samples to spare");
+        const std::size_t index = clients_.size() - rich.top().second;
+        rich.pop();
+        Samples& richest = clients_[index];
+        const std::size_t missing = least - client.size();
+        const std::size_t spare = richest.size() - least;
         // At most half of what it can spare, so that the load of the small ones is spread.
         const std::size_t taken = std::min(missing, (spare + 1) / 2);
-        client.insert(client.end(), richest->end() - static_cast<std::ptrdiff_t>(taken),
-                      richest->end());
-        richest->resize(richest->size() - taken);
+        client.insert(client.end(), richest.end() - static_cast<std::ptrdiff_t>(taken),
+                      richest.end());
+        richest.resize(richest.size() - taken);
+        offer(index);
       }
     }
   }

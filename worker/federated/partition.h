@@ -4,8 +4,8 @@
 //   shards           sorted by label, cut into shards_per_client * N pieces, dealt at random
 //                    (McMahan et al. 2017: 2 per client)
 //   pathological     labels_per_client labels each, every label's samples split among its clients;
-//                    with size_skew > 0 in log-normal proportions (FedProx's MNIST: 2 labels, skew
-//                    2)
+//                    with size_skew > 0 min_samples evenly over a client's labels first, the rest
+//                    in log-normal proportions (FedProx's MNIST: 2 labels, skew 2, minimum 10)
 //   dirichlet        every label's samples in proportions drawn from Dirichlet(alpha) over clients
 //                    (Hsu et al. 2019)
 //   dirichlet_sizes  a random order, cut in proportions drawn from Dirichlet(alpha)

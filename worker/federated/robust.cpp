@@ -62,13 +62,15 @@ void validate(const RobustOptions& options, std::int64_t cohort) {
                     options.byzantine >= 0 && cohort >= 2 * options.byzantine + 3, "byzantine",
                     static_cast<double>(options.byzantine),
                     fmt::format("at most (cohort - 3) / 2 for a cohort of {}", count));
-      require_field("robust aggregation", options.selected >= 1 && options.selected <= cohort,
+      require_field("robust aggregation",
+                    options.selected >= 1 && options.selected <= cohort - options.byzantine,
                     "selected", static_cast<double>(options.selected),
-                    fmt::format("1 to {}", count));
+                    fmt::format("1 to {}, the cohort without the byzantine clients",
+                                cohort - options.byzantine));
       break;
     case RobustKind::kGeometricMedian:
-      require_field("robust aggregation", options.iterations >= 1, "iterations",
-                    static_cast<double>(options.iterations), "at least 1");
+      require_field("robust aggregation", options.tolerance >= 0.0 && options.tolerance < 1.0,
+                    "tolerance", options.tolerance, "a number in [0, 1)");
       break;
     default:
       break;
@@ -91,13 +93,14 @@ bool needs_all_updates(AttackKind kind) {
   return kind == AttackKind::kLittleIsEnough || kind == AttackKind::kInnerProduct;
 }
 
-void collude(const AttackOptions& options, const std::vector<bool>& attackers,
+bool collude(const AttackOptions& options, const std::vector<bool>& attackers, double bound,
              std::vector<std::vector<std::int64_t>>& rows) {
   const auto honest = static_cast<double>(std::count(attackers.begin(), attackers.end(), false));
   if (!needs_all_updates(options.kind) || honest == 0.0 || rows.empty()) {
-    return;
+    return true;
   }
-  for (std::size_t i = 0; i < rows.front().size(); ++i) {
+  std::vector<std::int64_t> forged_row(rows.front().size());
+  for (std::size_t i = 0; i < forged_row.size(); ++i) {
     double sum = 0.0;
     for (std::size_t row = 0; row < rows.size(); ++row) {
       sum += attackers[row] ? 0.0 : static_cast<double>(rows[row][i]);
@@ -111,12 +114,17 @@ void collude(const AttackOptions& options, const std::vector<bool>& attackers,
     const double forged = options.kind == AttackKind::kInnerProduct
                               ? -options.strength * mean
                               : mean - options.strength * std::sqrt(squares / honest);
-    for (std::size_t row = 0; row < rows.size(); ++row) {
-      if (attackers[row]) {
-        rows[row][i] = static_cast<std::int64_t>(std::nearbyint(forged));
-      }
+    if (!(std::abs(forged) <= bound)) {
+      return false;
+    }
+    forged_row[i] = static_cast<std::int64_t>(std::nearbyint(forged));
+  }
+  for (std::size_t row = 0; row < rows.size(); ++row) {
+    if (attackers[row]) {
+      rows[row] = forged_row;
     }
   }
+  return true;
 }
 
 }  // namespace superstep::worker

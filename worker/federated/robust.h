@@ -24,12 +24,16 @@ enum class RobustKind : std::uint8_t {
 };
 std::string_view name_of(RobustKind kind);
 
+inline constexpr int kMostIterations = 1000;
+
 struct RobustOptions {
   RobustKind kind = RobustKind::kNone;
-  double trim_fraction = 0.1;    // kTrimmedMean: floor(fraction * clients) at each end
-  std::int64_t byzantine = 0;    // kKrum, kMultiKrum: f
-  std::int64_t selected = 1;     // kMultiKrum: m
-  std::int64_t iterations = 16;  // kGeometricMedian
+  double trim_fraction = 0.1;  // kTrimmedMean: floor(fraction * clients) at each end
+  std::int64_t byzantine = 0;  // kKrum, kMultiKrum: f; rejected updates count towards it
+  std::int64_t selected = 1;   // kMultiKrum: m, at most n - f
+  // kGeometricMedian: iterations end when the sum of distances falls by less than this part of it,
+  // and at the latest after kMostIterations.
+  double tolerance = 1e-6;
 };
 
 enum class AttackKind : std::uint8_t {
@@ -55,8 +59,10 @@ void validate(const AttackOptions& options);
 bool is_attacker(const AttackOptions& options, std::uint64_t seed, std::int64_t client);
 bool needs_all_updates(AttackKind kind);
 
-// Replaces the rows of attackers by what they send when they know the honest rows.
-void collude(const AttackOptions& options, const std::vector<bool>& attackers,
+// Replaces the rows of attackers by what they send when they know the honest rows. False when an
+// element of it would be beyond `bound` (in the ring's unit): then the rows stay as they are, and
+// the forged updates are to be rejected like anybody's.
+bool collude(const AttackOptions& options, const std::vector<bool>& attackers, double bound,
              std::vector<std::vector<std::int64_t>>& rows);
 
 }  // namespace superstep::worker

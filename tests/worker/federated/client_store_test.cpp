@@ -1,6 +1,7 @@
 // States of clients on the disk: names and contents that are damaged or foreign.
 #include "worker/federated/client_store.h"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <filesystem>
@@ -38,6 +39,37 @@ TEST_F(ClientStoreTest, ReadsTheNewestVersionUpToItsRound) {
   EXPECT_EQ(state, (State{4, 5, 6}));
   store().read(77, state);
   EXPECT_EQ(state, State{});
+}
+
+TEST_F(ClientStoreTest, KeepsOnlyWhatACheckpointMayAskFor) {
+  ClientStore writer(directory_.path(), 3, 0);
+  ClientStore other(directory_.path(), 3, 0);  // another rank: knows all, writes nothing
+  const auto train = [&](std::int64_t version) {
+    writer.write(7, version, State{static_cast<float>(version), 0, 0});
+    writer.note(7, version);
+    other.note(7, version);
+  };
+  const auto files = [&] {
+    std::vector<std::string> names;
+    for (const auto& file : std::filesystem::directory_iterator(directory_.path() / "000000")) {
+      names.push_back(file.path().filename().string());
+    }
+    std::sort(names.begin(), names.end());
+    return names;
+  };
+  train(1);
+  train(2);
+  EXPECT_EQ(files(), std::vector<std::string>{"7.00000002"});
+  writer.flush();
+  other.flush();
+  train(3);
+  train(4);
+  EXPECT_EQ(files(), (std::vector<std::string>{"7.00000002", "7.00000004"}));
+  State state{};
+  other.read(7, state);
+  EXPECT_EQ(state[0], 4.0F);
+  EXPECT_EQ(other.describe(), writer.describe());
+  writer.flush();  // of what is still there
 }
 
 TEST_F(ClientStoreTest, ForeignNamesAreNoStates) {

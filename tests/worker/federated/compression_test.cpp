@@ -35,6 +35,9 @@ TEST(Compression, SignKeepsTheMeanAbsoluteValue) {
   std::vector<float> values = {1, -3, 0.5F, -0.5F};
   EXPECT_EQ(apply({.kind = CompressionKind::kSign}, values), 5);
   EXPECT_EQ(values, (std::vector<float>{1.25F, -1.25F, 1.25F, -1.25F}));
+  values = {2, 0.0F, -2, -0.0F, 0, 0, 0, 0};  // what has not moved does not move
+  EXPECT_EQ(apply({.kind = CompressionKind::kSign}, values), 6);
+  EXPECT_EQ(values, (std::vector<float>{0.5F, 0, -0.5F, 0, 0, 0, 0, 0}));
 }
 
 TEST(Compression, RandomKKeepsSoManyElements) {
@@ -49,6 +52,16 @@ TEST(Compression, RandomKKeepsSoManyElements) {
     }
   }
   EXPECT_EQ(kept, 100);
+}
+
+TEST(Compression, SaysHowFarDecodingScales) {
+  EXPECT_EQ(scale_of_decoding({.kind = CompressionKind::kRandomK, .keep = 0.1}, 1000), 10.0);
+  EXPECT_EQ(
+      scale_of_decoding(
+          {.kind = CompressionKind::kRandomK, .keep = 0.1, .error_feedback = ErrorFeedback::kOn},
+          1000),
+      1.0);
+  EXPECT_EQ(scale_of_decoding({.kind = CompressionKind::kTopK, .keep = 0.1}, 1000), 1.0);
 }
 
 // The mean of many compressions is the update, within 5 standard errors of the worst element.

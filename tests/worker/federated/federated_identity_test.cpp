@@ -1,6 +1,11 @@
 // Algebraic identities between algorithms, bit for bit.
 
+#include <algorithm>
+#include <cmath>
 #include <filesystem>
+#include <limits>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -99,6 +104,76 @@ TEST_F(FederatedIdentity, FedNovaWithEqualStepsIsFedAvg) {
             train(options_of(Algorithm::kFedAvg), uneven));
 }
 
+// Every attack moves the plain mean, and a rule that withstands it undoes that.
+TEST_F(FederatedIdentity, EveryAttackHurtsTheMeanAndNotTheMedian) {
+  const auto clients = small_clients(kEven, 600);
+  const auto loss = [&](RobustKind kind, const AttackOptions& attack) {
+    double result = 0.0;
+    bsp::Environment environment;
+    environment.run({}, [&](bsp::World& world) {
+      FederatedOptions options = options_of(Algorithm::kFedAvg, Weighting::kUniform);
+      options.rounds = 15;
+      options.cohort.size = 10;
+      options.robust = {.kind = kind};
+      options.attack = attack;
+      result = run_federated(world, small_model(), clients, options).result.test->loss;
+    });
+    return result;
+  };
+  const double peace = loss(RobustKind::kMean, {});
+  for (const AttackOptions& attack :
+       {AttackOptions{.kind = AttackKind::kSignFlip, .fraction = 0.3, .strength = 3.0},
+        AttackOptions{.kind = AttackKind::kGaussian, .fraction = 0.3, .strength = 0.5},
+        AttackOptions{.kind = AttackKind::kLabelFlip, .fraction = 0.3},
+        AttackOptions{.kind = AttackKind::kLittleIsEnough, .fraction = 0.3, .strength = 10.0},
+        AttackOptions{.kind = AttackKind::kInnerProduct, .fraction = 0.3, .strength = 3.0}}) {
+    const double mean = loss(RobustKind::kMean, attack);
+    const double median = loss(RobustKind::kMedian, attack);
+    EXPECT_GT(mean, 1.1 * peace) << name_of(attack.kind);
+    EXPECT_LT(median, mean) << name_of(attack.kind);
+  }
+}
+
+// Client 0 has many more samples than the others, and none of them is a number.
+class OneBrokenClient : public ClientData {
+ public:
+  std::int64_t num_clients() const override { return 5; }
+  std::int64_t num_samples(std::int64_t client) const override { return client == 0 ? 40 : 8; }
+  std::int64_t total_samples() const override { return 72; }
+  kernels::Shape sample_shape() const override { return data_->sample_shape(); }
+  int num_classes() const override { return data_->num_classes(); }
+  std::string fingerprint() const override { return "one broken client"; }
+  void read(std::int64_t client, std::span<const std::int64_t> positions,
+            const Normalization& normalization, std::span<float> out,
+            std::span<std::int64_t> labels, std::span<std::int64_t> ids) const override {
+    for (std::size_t i = 0; i < positions.size(); ++i) {
+      ids[i] = 40 * client + positions[i];
+    }
+    data_->read(ids, normalization, out, labels);
+    if (client == 0) {
+      std::fill(out.begin(), out.end(), std::numeric_limits<float>::quiet_NaN());
+    }
+  }
+
+ private:
+  std::shared_ptr<const Dataset> data_ = small_dataset(200, 5);
+};
+
+// The others make equally many steps, so that FedNova is FedAvg without the rejected one. Weights
+// of the ring were rounded with its steps: equal but for the ring's resolution.
+TEST_F(FederatedIdentity, FedNovaForgetsTheStepsOfARejectedClient) {
+  const auto clients = std::make_shared<OneBrokenClient>();
+  FederatedOptions nova = options_of(Algorithm::kFedNova);
+  nova.cohort.size = 5;
+  FederatedOptions fedavg = nova;
+  fedavg.algorithm.kind = Algorithm::kFedAvg;
+  const std::vector<float> got = train(nova, clients);
+  const std::vector<float> expected = train(fedavg, clients);
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    ASSERT_NEAR(got[i], expected[i], 1e-6F);
+  }
+}
+
 TEST_F(FederatedIdentity, QFedAvgWithExponentZeroIsUnweightedFedAvg) {
   FederatedOptions q = options_of(Algorithm::kQFedAvg);
   q.algorithm.q = 0.0;
@@ -134,10 +209,27 @@ TEST_F(FederatedIdentity, PrivacyWithoutNoiseAndWithAWideClipIsUnweightedFedAvg)
   plain.cohort.size = 10;
   FederatedOptions dp = plain;
   dp.cohort.sampling = Sampling::kPoisson;
-  dp.privacy = {.kind = PrivacyKind::kDpFedAvg, .clip = 1e6, .noise_multiplier = 0.0};
+  dp.privacy = {.kind = PrivacyKind::kDpFedAvg, .clip = 16.0, .noise_multiplier = 0.0};
   EXPECT_EQ(train(dp, clients), train(plain, clients));
   dp.privacy.clip = 0.01;
   EXPECT_NE(train(dp, clients), train(plain, clients));
+}
+
+// A cap that nobody reaches: weights are samples / cap, and so is the divisor. Equal but for the
+// ring's resolution.
+TEST_F(FederatedIdentity, PrivacyWithAHighCapOfWeightsIsFedAvg) {
+  const auto clients = small_clients(kUneven);
+  FederatedOptions plain = options_of(Algorithm::kFedAvg);
+  plain.cohort.size = 10;
+  FederatedOptions dp = plain;
+  dp.cohort.sampling = Sampling::kPoisson;
+  dp.privacy = {
+      .kind = PrivacyKind::kDpFedAvg, .clip = 16.0, .noise_multiplier = 0.0, .weight_cap = 1000.0};
+  const std::vector<float> got = train(dp, clients);
+  const std::vector<float> expected = train(plain, clients);
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    ASSERT_NEAR(got[i], expected[i], 1e-5F);
+  }
 }
 
 TEST_F(FederatedIdentity, MeanAndTrimmedMeanWithoutTrimmingAreUnweightedFedAvg) {
@@ -149,7 +241,7 @@ TEST_F(FederatedIdentity, MeanAndTrimmedMeanWithoutTrimmingAreUnweightedFedAvg) 
   EXPECT_EQ(train(robust, clients), expected);
   robust.robust = {.kind = RobustKind::kTrimmedMean, .trim_fraction = 0.0};
   EXPECT_EQ(train(robust, clients), expected);
-  robust.robust = {.kind = RobustKind::kMultiKrum, .byzantine = 1, .selected = 5};
+  robust.robust = {.kind = RobustKind::kMultiKrum, .byzantine = 0, .selected = 5};
   EXPECT_EQ(train(robust, clients), expected);
 }
 
@@ -173,6 +265,46 @@ TEST_F(FederatedIdentity, RobustRulesHoldAgainstSignFlips) {
   for (const RobustKind kind : {RobustKind::kMedian, RobustKind::kTrimmedMean, RobustKind::kKrum,
                                 RobustKind::kMultiKrum, RobustKind::kGeometricMedian}) {
     EXPECT_GT(accuracy(kind), 0.8) << name_of(kind);
+  }
+}
+
+// Two far outliers of one kind: 16 iterations from the mean were still on their way.
+TEST_F(FederatedIdentity, TheGeometricMedianIsTheFixedPointOfItsIterations) {
+  const auto clients = small_clients(kUneven);
+  FederatedOptions options = options_of(Algorithm::kFedAvg, Weighting::kUniform);
+  options.rounds = 1;
+  options.cohort.size = 10;
+  options.update_bound = 1000.0;
+  options.attack = {.kind = AttackKind::kSignFlip, .fraction = 0.3, .strength = 400.0};
+  options.robust = {.kind = RobustKind::kGeometricMedian};
+  const std::vector<float> usual = train(options, clients);
+  options.robust.tolerance = 0.0;  // until the sum of distances does not fall at all
+  const std::vector<float> exact = train(options, clients);
+  options.robust.tolerance = 0.5;  // the start, nearly
+  const std::vector<float> rough = train(options, clients);
+  double error = 0.0;
+  double rough_error = 0.0;
+  for (std::size_t i = 0; i < exact.size(); ++i) {
+    error += std::pow(static_cast<double>(usual[i]) - static_cast<double>(exact[i]), 2);
+    rough_error += std::pow(static_cast<double>(rough[i]) - static_cast<double>(exact[i]), 2);
+  }
+  EXPECT_LT(error, 0.01 * rough_error);
+  EXPECT_GT(rough_error, 0.0);
+}
+
+// 5 clients are just enough for one Byzantine one. It is rejected, and the 4 others go on without.
+TEST_F(FederatedIdentity, KrumGoesOnWhenTheByzantineClientIsRejected) {
+  for (const RobustKind kind : {RobustKind::kKrum, RobustKind::kMultiKrum}) {
+    bsp::Environment environment;
+    environment.run({}, [&](bsp::World& world) {
+      FederatedOptions options = options_of(Algorithm::kFedAvg, Weighting::kUniform);
+      options.robust = {.kind = kind, .byzantine = 1, .selected = 4};
+      const FederatedResult result =
+          run_federated(world, small_model(), std::make_shared<OneBrokenClient>(), options).result;
+      EXPECT_EQ(result.rejected, options.rounds);
+      EXPECT_EQ(result.rounds_without_effect, 0);
+      EXPECT_GT(result.test->accuracy, 0.4) << name_of(kind);
+    });
   }
 }
 

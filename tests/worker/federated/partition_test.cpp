@@ -10,8 +10,10 @@
 
 #include <gtest/gtest.h>
 
+#include "base/clock.h"
 #include "base/error.h"
 #include "tests/base/temporary_directory.h"
+#include "worker/federated/client_data.h"
 #include "worker/federated/partition_file.h"
 #include "worker/federated/proportions.h"
 
@@ -147,6 +149,56 @@ TEST(Partition, RefusesWhatCannotBeMet) {
       std::string::npos);
   EXPECT_NE(refusal({.kind = PartitionKind::kShards, .num_clients = 60}).find("shards_per_client"),
             std::string::npos);
+}
+
+// FedProx's MNIST: log-normal sizes, and nobody has a third label to reach the minimum.
+TEST(Partition, SkewedPathologicalClientsHaveTheirOwnLabelsOnly) {
+  const std::vector<std::int64_t> labels = labels_of(60'000);
+  const PartitionOptions options{.kind = PartitionKind::kPathological,
+                                 .num_clients = 1000,
+                                 .labels_per_client = 2,
+                                 .size_skew = 2.0,
+                                 .min_samples = 10};
+  const ClientIndex index = make_partition(labels, kClasses, options);
+  std::int64_t largest = 0;
+  for (std::int64_t client = 0; client < 1000; ++client) {
+    EXPECT_EQ(labels_of_client(index, labels, client).size(), 2U) << client;
+    EXPECT_GE(index.num_samples(client), 10);
+    largest = std::max(largest, index.num_samples(client));
+  }
+  EXPECT_GT(largest, 500);
+  EXPECT_EQ(index.total_samples(), 60'000);
+}
+
+// An option of another kind of partition is no reason to refuse: 2 shards for each of 90 clients
+// would be more than there are samples.
+TEST(Partition, ChecksOnlyTheOptionsOfItsKind) {
+  const std::vector<std::int64_t> labels = labels_of(100);
+  EXPECT_EQ(make_partition(labels, kClasses, {.num_clients = 90}).num_clients(), 90);
+  const PartitionOptions options{.kind = PartitionKind::kQuantity,
+                                 .num_clients = 90,
+                                 .labels_per_client = 99,
+                                 .alpha = -1.0,
+                                 .size_skew = 1.0};
+  EXPECT_EQ(make_partition(labels, kClasses, options).num_clients(), 90);
+}
+
+// Nearly all clients are empty at first: filling them up is no search among all, for each.
+TEST(Partition, FillsUpManyClientsQuickly) {
+  const std::vector<std::int64_t> labels = labels_of(200'000);
+  const PartitionOptions options{
+      .kind = PartitionKind::kDirichletSizes, .num_clients = 100'000, .alpha = 1e-3};
+  const Clock::time_point start = Clock::now();
+  const ClientIndex index = make_partition(labels, kClasses, options);
+  EXPECT_LT(to_seconds(Clock::now() - start), 5.0);
+  EXPECT_EQ(index.total_samples(), 200'000);
+}
+
+TEST(GeneratedClients, HaveNoMoreSamplesThanNumbers) {
+  EXPECT_THROW(generated_clients({.num_clients = std::int64_t{1} << 50, .samples_per_client = 9}),
+               InvalidArgument);
+  EXPECT_NO_THROW(
+      generated_clients({.num_clients = std::int64_t{1} << 50, .samples_per_client = 8}));
 }
 
 TEST(ClientIndex, RefusesEmptyClientsAndSamplesThatAreTakenOrMissing) {

@@ -2,6 +2,7 @@
 
 #include "worker/federated/privacy/privacy.h"
 
+#include <array>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -152,6 +153,23 @@ TEST(Pld, EqualsTheExactGaussianWithoutSampling) {
   EXPECT_NEAR(epsilon, 4.377178096, 1e-6);
 }
 
+// Little noise gives wide losses: the grid grows until they fit, and the bound stays one.
+TEST(Pld, CoarsensItsGridInsteadOfGivingUp) {
+  const double wide = pld_epsilon({.sampling = .1, .noise = .1}, 1000, 1e-5);
+  EXPECT_TRUE(std::isfinite(wide));
+  const Row row{"", {.1, .1}, 1000, 1e-5, 0, 0};
+  EXPECT_LE(wide, rdp_epsilon(row, RdpConversion::kImproved));
+  // The mean loss of a round is about q / (2 z^2), 5000 in all.
+  EXPECT_GT(wide, 4000.0);
+  // Without sampling, T releases of noise sigma are one of sigma / sqrt(T).
+  const double unsampled = pld_epsilon({.sampling = 1.0, .noise = .2}, 4, 1e-5);
+  EXPECT_NEAR(gaussian_delta(.1, unsampled), 1e-5, 1e-9);
+  EXPECT_EQ(pld_epsilon({.sampling = .5, .noise = 1e-3}, 10, 1e-5),
+            std::numeric_limits<double>::infinity());
+  EXPECT_EQ(pld_epsilon({.sampling = 1.0, .noise = 1e-9}, 10, 1e-5),
+            std::numeric_limits<double>::infinity());
+}
+
 TEST(Accountants, AreOrderedAndMonotone) {
   double before = 0.0;
   for (const std::int64_t times : {1, 10, 100, 1000}) {
@@ -180,7 +198,10 @@ TEST(Accountants, RefuseWhatTheyCannotAccount) {
 }
 
 PrivacyEngine engine(const PrivacyOptions& options, std::int64_t elements = 10000) {
-  return {options, 100, 1000, elements, {.bits = 64, .fraction_bits = 30, .value_bound = 16}, 7};
+  return {options,
+          {.cohort = 100, .population = 1000, .num_elements = elements, .most_clip = 16.0},
+          {.bits = 64, .fraction_bits = 30, .value_bound = 16},
+          7};
 }
 
 TEST(PrivacyEngine, ClipsToTheBoundAndNotBelow) {
@@ -234,14 +255,46 @@ TEST(PrivacyEngine, AdaptiveBoundFindsTheQuantileAndSharesTheBudget) {
   // Norms are uniform in [0, 2]: the median is 1.
   for (int round = 0; round < 300; ++round) {
     const double within = std::min(1.0, adaptive.clip() / 2.0);
-    adaptive.adapt(100.0 * (within - 0.5));
+    const double count = 100.0 * (within - 0.5);
+    adaptive.adapt(std::llround(count * 2.0 * static_cast<double>(kHalfCount)));
   }
   EXPECT_NEAR(adaptive.clip(), 1.0, 0.01);
   const double z = 1.0 / std::sqrt(1.0 - 1.0 / 400.0);
   EXPECT_NEAR(adaptive.ring_deviation(), z * (adaptive.clip() * 0x1p30 + 50.0), 1.0);
+  adaptive.adapt(-1'000'000 * kHalfCount);
+  EXPECT_EQ(adaptive.clip(), 16.0);  // the most that the ring was made for
+  adaptive.adapt(1'000'000 * kHalfCount);
+  EXPECT_GT(adaptive.clip(), 0.0);
   PrivacyOptions greedy = options;
   greedy.count_noise = 0.4;
   EXPECT_THROW(engine(greedy), InvalidArgument);
+}
+
+// Noise of both sources has the deviation that is accounted for, and no residue of the noisy count
+// tells how many clients are in it: its fraction of a half is uniform.
+TEST(PrivacyEngine, NoiseOfCountsCoversTheParityOfTheClients) {
+  constexpr int kDraws = 20000;
+  const auto half = static_cast<double>(kHalfCount);
+  for (const NoiseSource source : {NoiseSource::kTest, NoiseSource::kSystem}) {
+    const PrivacyEngine noisy = engine({.kind = PrivacyKind::kDpFedAvg,
+                                        .noise_multiplier = 0.5,
+                                        .clipping = Clipping::kAdaptive,
+                                        .count_noise = 0.5,
+                                        .noise_source = source});
+    double squares = 0.0;
+    std::array<int, 8> residues{};
+    for (int round = 0; round < kDraws; ++round) {
+      const std::int64_t noise = noisy.count_noise(round);
+      const double clients = static_cast<double>(noise) / (2.0 * half);
+      squares += clients * clients;
+      const std::int64_t residue = ((noise % kHalfCount) + kHalfCount) % kHalfCount;
+      ++residues[static_cast<std::size_t>(8 * residue / kHalfCount)];
+    }
+    EXPECT_NEAR(std::sqrt(squares / kDraws), 0.5, 5.0 * 0.5 / std::sqrt(2.0 * kDraws));
+    for (const int count : residues) {
+      EXPECT_NEAR(count, kDraws / 8.0, 6.0 * std::sqrt(kDraws / 8.0)) << name_of(source);
+    }
+  }
 }
 
 TEST(PrivacyEngine, AccountsRoundsOneByOneOrTogether) {

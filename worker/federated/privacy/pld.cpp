@@ -1,10 +1,13 @@
 #include "worker/federated/privacy/pld.h"
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <complex>
 #include <limits>
+#include <optional>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -16,6 +19,9 @@
 namespace superstep::worker {
 
 namespace {
+
+// An FFT of so many points takes some seconds and half a gigabyte.
+constexpr std::size_t kMostLossPoints = std::size_t{1} << 23;
 
 // Upper tail of the standard normal distribution.
 double tail(double x) {
@@ -83,6 +89,9 @@ std::pair<double, double> loss_range(const GaussianRound& round, Adjacency adjac
   }
   const auto loss = [&](double x) {
     const double exponent = (2.0 * x - 1.0) / (2.0 * round.noise * round.noise);
+    if (round.sampling == 1.0) {
+      return exponent;
+    }
     // log(1 - q + q e^exponent) without overflow.
     return exponent > 0.0
                ? exponent + std::log(round.sampling + (1.0 - round.sampling) * std::exp(-exponent))
@@ -93,13 +102,23 @@ std::pair<double, double> loss_range(const GaussianRound& round, Adjacency adjac
   return adjacency == Adjacency::kRemove ? std::pair(low, high) : std::pair(-high, -low);
 }
 
+// Points of a grid from `low` to `high`, both included; nothing when they are too many.
+std::optional<std::size_t> points_between(double low, double high, double grid) {
+  const double count = std::ceil(high / grid) - std::floor(low / grid) + 4.0;
+  return count <= static_cast<double>(kMostLossPoints)
+             ? std::optional(static_cast<std::size_t>(count))
+             : std::nullopt;
+}
+
 // Connecting the dots. With x = exp(epsilon) the curve of a discrete distribution is linear between
 // losses, with slope -sum over higher losses of mass / exp(loss); so masses are differences of
-// slopes.
-LossDistribution discretize(const GaussianRound& round, Adjacency adjacency, double grid,
-                            double mass) {
-  const RoundCurve curve(round, adjacency);
-  const auto [low, high] = loss_range(round, adjacency, mass);
+// slopes. Nothing when the grid is too fine for `range`.
+std::optional<LossDistribution> discretize(const RoundCurve& curve,
+                                           const std::pair<double, double>& range, double grid) {
+  const auto [low, high] = range;
+  if (!points_between(low, high, grid)) {
+    return std::nullopt;
+  }
   LossDistribution result;
   result.first = static_cast<std::int64_t>(std::floor(low / grid));
   const std::int64_t last = static_cast<std::int64_t>(std::ceil(high / grid));
@@ -174,24 +193,18 @@ double chernoff_bound(std::span<const WeightedLoss> losses, std::int64_t times, 
   return best;
 }
 
-LossDistribution compose(const LossDistribution& loss, double grid, std::int64_t times,
-                         double tail_mass) {
+// Nothing when the grid is too fine for the window of the sum.
+std::optional<LossDistribution> compose(const LossDistribution& loss, double grid,
+                                        std::int64_t times, double tail_mass) {
   const std::vector<WeightedLoss> weighted = weighted_losses(loss, grid);
   const double high = chernoff_bound(weighted, times, 0.5 * tail_mass, 1.0);
   const double low = -chernoff_bound(weighted, times, 0.5 * tail_mass, -1.0);
+  const std::optional<std::size_t> needed = points_between(low, high, grid);
+  if (!needed) {
+    return std::nullopt;
+  }
   const auto first = static_cast<std::int64_t>(std::floor(low / grid)) - 1;
-  const auto needed = static_cast<std::int64_t>(std::ceil(high / grid)) + 2 - first;
-  constexpr std::int64_t kMostPoints = std::int64_t{1} << 25;
-  std::int64_t size = 1024;
-  while (size < needed && size <= kMostPoints) {
-    size *= 2;
-  }
-  if (size > kMostPoints) {
-    throw InvalidArgument("pld_epsilon",
-                          fmt::format("the window of losses needs {} points, expected at most {}: "
-                                      "a grid coarser than {} would do",
-                                      needed, kMostPoints, grid));
-  }
+  const auto size = static_cast<std::int64_t>(std::max<std::size_t>(1024, std::bit_ceil(*needed)));
   std::vector<double> wrapped(static_cast<std::size_t>(size), 0.0);
   for (std::size_t i = 0; i < loss.masses.size(); ++i) {
     const std::int64_t index = (loss.first + static_cast<std::int64_t>(i)) % size;
@@ -224,20 +237,44 @@ double epsilon_of(const LossDistribution& loss, double grid, double delta) {
   if (loss.infinite > delta) {
     return std::numeric_limits<double>::infinity();
   }
-  double above = loss.infinite;  // mass of losses above
-  double scaled = 0.0;           // sum of mass * exp(-loss) of them
+  const double step = std::exp(-grid);
+  double above = loss.infinite;  // mass of losses above `value`
+  double scaled = 0.0;           // sum of mass * exp(value - loss) of them: never overflows
+  double value = 0.0;
   for (std::size_t i = loss.masses.size(); i-- > 0;) {
-    const double value = static_cast<double>(loss.first + static_cast<std::int64_t>(i)) * grid;
+    value = static_cast<double>(loss.first + static_cast<std::int64_t>(i)) * grid;
     // With epsilon just at this loss, only higher ones count.
-    if (above - std::exp(value) * scaled > delta || value < 0.0) {
-      return above - scaled > delta || value >= 0.0
-                 ? std::max(0.0, std::log((above - delta) / scaled))
-                 : 0.0;
+    if (above - scaled > delta || value < 0.0) {
+      break;
     }
     above += loss.masses[i];
-    scaled += loss.masses[i] * std::exp(-value);
+    scaled = (scaled + loss.masses[i]) * step;
+    value -= grid;
   }
-  return above > delta && scaled > 0.0 ? std::max(0.0, std::log((above - delta) / scaled)) : 0.0;
+  // The crossing lies at or above `value`; there the sum is scaled * exp(epsilon - value).
+  return above > delta && scaled > 0.0 ? std::max(0.0, value + std::log((above - delta) / scaled))
+                                       : 0.0;
+}
+
+// Coarser and coarser from options.grid on; a wide round has no finite epsilon worth a number.
+double epsilon_in_direction(const GaussianRound& round, Adjacency adjacency, std::int64_t times,
+                            double delta, const PldOptions& options) {
+  const double tail_mass = delta * options.tail_of_delta;
+  const std::pair<double, double> range =
+      loss_range(round, adjacency, tail_mass / static_cast<double>(times));
+  constexpr double kMostLoss = 700.0;  // exp() of it is a double
+  if (!(range.first >= -kMostLoss && range.second <= kMostLoss)) {
+    return std::numeric_limits<double>::infinity();
+  }
+  const RoundCurve curve(round, adjacency);
+  for (double grid = options.grid; grid < 1.0; grid *= 2.0) {
+    if (const std::optional<LossDistribution> one = discretize(curve, range, grid)) {
+      if (const std::optional<LossDistribution> all = compose(*one, grid, times, tail_mass)) {
+        return epsilon_of(*all, grid, delta);
+      }
+    }
+  }
+  return std::numeric_limits<double>::infinity();
 }
 
 void require_arguments(const GaussianRound& round, std::int64_t times, double delta,
@@ -264,15 +301,8 @@ double pld_epsilon(const GaussianRound& round, std::int64_t times, double delta,
   if (times == 0) {
     return 0.0;
   }
-  const double tail_mass = delta * options.tail_of_delta;
-  double epsilon = 0.0;
-  for (const Adjacency adjacency : {Adjacency::kRemove, Adjacency::kAdd}) {
-    const LossDistribution one =
-        discretize(round, adjacency, options.grid, tail_mass / static_cast<double>(times));
-    epsilon = std::max(
-        epsilon, epsilon_of(compose(one, options.grid, times, tail_mass), options.grid, delta));
-  }
-  return epsilon;
+  return std::max(epsilon_in_direction(round, Adjacency::kRemove, times, delta, options),
+                  epsilon_in_direction(round, Adjacency::kAdd, times, delta, options));
 }
 
 double gaussian_delta(double noise, double epsilon) {

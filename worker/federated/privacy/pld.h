@@ -21,12 +21,13 @@
 namespace superstep::worker {
 
 struct PldOptions {
-  double grid = 1e-4;           // distance of losses
+  double grid = 1e-4;           // distance of losses; doubled until the window fits in 2^23 points
   double tail_of_delta = 1e-7;  // mass outside of the window, as a part of delta
 };
 
-// Epsilon after `times` rounds. Throws InvalidArgument for a round, a count or a delta outside its
-// range, and when the window would need more than 2^25 points (a coarser grid would do).
+// Epsilon after `times` rounds; infinite when a single round's loss may exceed 700 (noise below
+// about 0.04) or no grid below 1 has a window that fits. Throws InvalidArgument for a round, a
+// count or a delta outside its range.
 double pld_epsilon(const GaussianRound& round, std::int64_t times, double delta,
                    const PldOptions& options = {});
 

@@ -47,55 +47,57 @@ void validate(const PrivacyOptions& options) {
                 "target_quantile", options.target_quantile, "a number in (0, 1)");
   require_field("PrivacyOptions", options.clip_learning_rate >= 0.0, "clip_learning_rate",
                 options.clip_learning_rate, "a number of at least 0");
-  require_field("PrivacyOptions", options.count_noise >= 0.0, "count_noise", options.count_noise,
-                "a number of at least 0");
+  constexpr double kMostCountNoise = 0x1p36;  // on the lattice of counts the most that can be drawn
+  require_field("PrivacyOptions",
+                options.count_noise >= 0.0 && options.count_noise <= kMostCountNoise, "count_noise",
+                options.count_noise, "0 to 2^36");
   require_field("PrivacyOptions", options.weight_cap >= 0.0, "weight_cap", options.weight_cap,
                 "a number of at least 0");
 }
 
-PrivacyEngine::PrivacyEngine(const PrivacyOptions& options, std::int64_t cohort,
-                             std::int64_t population, std::int64_t num_elements,
+double update_noise_multiplier(const PrivacyOptions& options, std::int64_t cohort) {
+  const double z = options.noise_multiplier;
+  if (options.clipping == Clipping::kFlat || z == 0.0) {
+    return z;
+  }
+  const double deviation = count_deviation(options, cohort);
+  if (2.0 * deviation <= z) {
+    throw InvalidArgument(
+        "PrivacyOptions",
+        fmt::format("count_noise: got {}, expected more than half of the noise multiplier {}: "
+                    "the counts alone would spend more than the whole budget",
+                    deviation, z));
+  }
+  const double doubled = 2.0 * deviation;
+  return 1.0 / std::sqrt(1.0 / (z * z) - 1.0 / (doubled * doubled));
+}
+
+double most_clip(const PrivacyOptions& options, double update_bound) {
+  return options.clipping == Clipping::kFlat ? options.clip : std::max(options.clip, update_bound);
+}
+
+double private_weight(const PrivacyOptions& options, std::int64_t samples) {
+  return options.weight_cap > 0.0
+             ? std::min(static_cast<double>(samples), options.weight_cap) / options.weight_cap
+             : 1.0;
+}
+
+PrivacyEngine::PrivacyEngine(const PrivacyOptions& options, const PrivacySetting& setting,
                              const paramserver::RingFormat& ring, std::uint64_t seed)
     : options_(options),
-      cohort_(cohort),
-      population_(population),
-      num_elements_(num_elements),
+      setting_(setting),
+      update_noise_(update_noise_multiplier(options, setting.cohort)),
       ring_(ring),
       seed_(seed),
       clip_(options.clip),
       accountant_(default_rdp_orders()) {
   validate(options_);
-  const double deviation = count_deviation(options_, cohort_);
-  if (options_.clipping == Clipping::kAdaptive && options_.noise_multiplier > 0.0 &&
-      2.0 * deviation <= options_.noise_multiplier) {
-    throw InvalidArgument(
-        "PrivacyOptions",
-        fmt::format("count_noise: got {}, expected more than half of the noise multiplier {}: "
-                    "the counts alone would spend more than the whole budget",
-                    deviation, options_.noise_multiplier));
-  }
-}
-
-// Updates and counts share the budget: 1/z^2 = 1/z_updates^2 + 1/(2 count_noise)^2 (Andrew et al.
-// 2021, theorem 1).
-double PrivacyEngine::update_noise_multiplier() const {
-  const double z = options_.noise_multiplier;
-  if (options_.clipping == Clipping::kFlat || z == 0.0) {
-    return z;
-  }
-  const double doubled = 2.0 * count_deviation(options_, cohort_);
-  return 1.0 / std::sqrt(1.0 / (z * z) - 1.0 / (doubled * doubled));
 }
 
 GaussianRound PrivacyEngine::mechanism() const {
-  return {.sampling = static_cast<double>(cohort_) / static_cast<double>(population_),
-          .noise = options_.noise_multiplier};
-}
-
-double PrivacyEngine::weight_of(std::int64_t samples) const {
-  return options_.weight_cap > 0.0
-             ? std::min(static_cast<double>(samples), options_.weight_cap) / options_.weight_cap
-             : 1.0;
+  return {
+      .sampling = static_cast<double>(setting_.cohort) / static_cast<double>(setting_.population),
+      .noise = options_.noise_multiplier};
 }
 
 // A hair below the bound, so that roundings in the norm never exceed it.
@@ -106,8 +108,8 @@ double PrivacyEngine::factor(double norm) const {
 
 // Rounding moves an update by up to sqrt(d) / 2 in the ring, which belongs to the sensitivity.
 double PrivacyEngine::ring_deviation() const {
-  const double rounding = 0.5 * std::sqrt(static_cast<double>(num_elements_));
-  return update_noise_multiplier() * (clip_ / paramserver::unit(ring_) + rounding);
+  const double rounding = 0.5 * std::sqrt(static_cast<double>(setting_.num_elements));
+  return update_noise_ * (clip_ / paramserver::unit(ring_) + rounding);
 }
 
 void PrivacyEngine::add_noise(std::int64_t round, std::int64_t begin,
@@ -134,7 +136,8 @@ std::int64_t PrivacyEngine::count_noise(std::int64_t round) const {
   if (options_.clipping == Clipping::kFlat || options_.noise_multiplier == 0.0) {
     return 0;
   }
-  const double deviation = count_deviation(options_, cohort_);
+  const double deviation =
+      count_deviation(options_, setting_.cohort) * 2.0 * static_cast<double>(kHalfCount);
   if (options_.noise_source == NoiseSource::kSystem) {
     paramserver::SystemBits bits;
     return paramserver::discrete_gaussian(deviation, bits);
@@ -144,10 +147,14 @@ std::int64_t PrivacyEngine::count_noise(std::int64_t round) const {
   return paramserver::discrete_gaussian(deviation, bits);
 }
 
-void PrivacyEngine::adapt(double noisy_centered_count) {
+void PrivacyEngine::adapt(std::int64_t noisy_centered_count) {
   if (options_.clipping == Clipping::kAdaptive) {
-    const double within = noisy_centered_count / static_cast<double>(cohort_) + 0.5;
+    const double clients =
+        static_cast<double>(noisy_centered_count) / (2.0 * static_cast<double>(kHalfCount));
+    const double within = clients / static_cast<double>(setting_.cohort) + 0.5;
     clip_ *= std::exp(-options_.clip_learning_rate * (within - options_.target_quantile));
+    constexpr double kLeastPart = 0x1p-40;  // a bound of 0 would never grow again
+    clip_ = std::clamp(clip_, setting_.most_clip * kLeastPart, setting_.most_clip);
   }
 }
 
@@ -165,6 +172,13 @@ void PrivacyEngine::account(std::int64_t rounds) {
 PrivacyRound PrivacyEngine::spent(double clip_used) const {
   PrivacyRound round{.clip = clip_used,
                      .noise_multiplier = options_.noise_multiplier,
+                     .update_noise_multiplier = update_noise_,
+                     .ring_deviation = ring_deviation(),
+                     .count_deviation = options_.clipping == Clipping::kAdaptive
+                                            ? count_deviation(options_, setting_.cohort)
+                                            : 0.0,
+                     .noise_source = options_.noise_source,
+                     .executed_rounds = rounds_,
                      .sampling = mechanism().sampling,
                      .delta = options_.delta,
                      .rdp = {},
@@ -180,9 +194,10 @@ PrivacyRound PrivacyEngine::spent(double clip_used) const {
   return round;
 }
 
-double PrivacyEngine::pld() const {
-  return options_.noise_multiplier == 0.0 ? std::numeric_limits<double>::infinity()
-                                          : pld_epsilon(mechanism(), rounds_, options_.delta);
+double PrivacyEngine::pld(std::int64_t further) const {
+  return options_.noise_multiplier == 0.0
+             ? std::numeric_limits<double>::infinity()
+             : pld_epsilon(mechanism(), rounds_ + further, options_.delta);
 }
 
 }  // namespace superstep::worker

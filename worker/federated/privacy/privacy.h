@@ -40,63 +40,102 @@ struct PrivacyOptions {
   Clipping clipping = Clipping::kFlat;
   double target_quantile = 0.5;  // kAdaptive: this part of the norms lies below the bound
   double clip_learning_rate = 0.2;
-  double count_noise = 0.0;  // kAdaptive: deviation on the count of norms; 0: cohort / 20
-  double weight_cap = 0.0;   // weight min(samples, cap) / cap; 0: every client weighs 1
+  double count_noise =
+      0.0;  // kAdaptive: deviation on the count of norms, in clients; 0: cohort / 20
+  double weight_cap = 0.0;  // weight min(samples, cap) / cap; 0: every client weighs 1
   NoiseSource noise_source = NoiseSource::kSystem;
+  // The tight epsilon after every k-th round too, some seconds each; 0: after the last one only.
+  std::int64_t pld_every_rounds = 0;
+  // Rounds that earlier starts executed, as the ledger has them: rounds that are done again after a
+  // fault have drawn noise twice, and count twice.
+  std::int64_t executed_rounds = 0;
 };
 
 // Throws InvalidArgument that names the field.
 void validate(const PrivacyOptions& options);
 
+// z of the updates alone. kAdaptive: updates and counts share the budget, 1 / z^2 = 1 / z_updates^2
+// + 1 / (2 count_noise)^2 (Andrew et al. 2021, theorem 1). Throws InvalidArgument when the counts
+// alone would spend it.
+double update_noise_multiplier(const PrivacyOptions& options, std::int64_t cohort);
+
+// Largest bound of norms in a run: kAdaptive stops at `update_bound`, or at its first value if that
+// is larger, so that the ring can be chosen before the first round.
+double most_clip(const PrivacyOptions& options, double update_bound);
+
+// What a run is, as far as its privacy goes.
+struct PrivacySetting {
+  std::int64_t cohort = 1;        // the expected size qN
+  std::int64_t population = 1;    // N
+  std::int64_t num_elements = 1;  // of an update
+  double most_clip = 0.0;
+  double mean_weight = 1.0;  // of all clients: below 1 with a cap
+};
+
+// Of a client with so many samples: 1, or with a cap min(samples, cap) / cap.
+double private_weight(const PrivacyOptions& options, std::int64_t samples);
+
 // What a round cost, for the ledger.
 struct PrivacyRound {
   double clip = 0.0;              // used in this round
   double noise_multiplier = 0.0;  // z, for updates and counts together
-  double sampling = 0.0;          // q
+  double update_noise_multiplier = 0.0;
+  double ring_deviation = 0.0;   // on every element of the sum, in units of the ring
+  double count_deviation = 0.0;  // kAdaptive: on the count of norms, in clients
+  NoiseSource noise_source = NoiseSource::kSystem;
+  std::int64_t executed_rounds = 0;  // this one included
+  double sampling = 0.0;             // q
   double delta = 0.0;
   PrivacySpent rdp;
   double rdp_classic = 0.0;
   std::optional<double> pld;  // where it was asked for
 };
 
+// Half a client in the sum of counts. Counts and their noise lie on one lattice, which is so fine
+// beside the noise that the sum says nothing but its value: with integer noise on sums of halves,
+// the fraction would be the parity of the clients, unprotected.
+inline constexpr std::int64_t kHalfCount = std::int64_t{1} << 20;
+
 class PrivacyEngine {
  public:
-  // `cohort` is the expected size qN and the fixed divisor of the sum.
-  PrivacyEngine(const PrivacyOptions& options, std::int64_t cohort, std::int64_t population,
-                std::int64_t num_elements, const paramserver::RingFormat& ring, std::uint64_t seed);
+  PrivacyEngine(const PrivacyOptions& options, const PrivacySetting& setting,
+                const paramserver::RingFormat& ring, std::uint64_t seed);
 
-  double weight_of(std::int64_t samples) const;
+  double weight_of(std::int64_t samples) const { return private_weight(options_, samples); }
   // What an update of this norm is multiplied with; 1 within the bound.
   double factor(double norm) const;
   bool is_within(double norm) const { return norm <= clip_; }
 
   double clip() const { return clip_; }
   void set_clip(double clip) { clip_ = clip; }
-  double divisor() const { return static_cast<double>(cohort_); }
+  // Of the sum: the expected weight of a cohort, q times that of all clients (the estimator f~_f of
+  // McMahan et al. 2018).
+  double divisor() const { return static_cast<double>(setting_.cohort) * setting_.mean_weight; }
   // Deviation of the noise on every element of the sum, in units of the ring.
   double ring_deviation() const;
   // Adds noise to the elements [begin, begin + sums.size()) of the sum of round `round`.
   void add_noise(std::int64_t round, std::int64_t begin, std::span<std::int64_t> sums) const;
 
-  // Noise on the count of norms within the bound; one rank draws it and tells the others.
+  // Noise on the count of norms, in units of 1 / (2 kHalfCount); one rank draws it and tells the
+  // others.
   std::int64_t count_noise(std::int64_t round) const;
-  // Moves the bound, given the noisy sum over clients of (within bound ? 1/2 : -1/2).
-  void adapt(double noisy_centered_count);
+  // Moves the bound, given the noisy sum over clients of (within bound ? kHalfCount : -kHalfCount).
+  void adapt(std::int64_t noisy_centered_count);
 
   // Adds one round to the accounts.
   void account();
   void account(std::int64_t rounds);  // after a resume
+  std::int64_t executed_rounds() const { return rounds_; }
   PrivacyRound spent(double clip_used) const;
-  double pld() const;  // costs about a second
+  // Of the rounds accounted so far and `further` ones; costs up to some seconds.
+  double pld(std::int64_t further = 0) const;
 
  private:
-  double update_noise_multiplier() const;
   GaussianRound mechanism() const;
 
   PrivacyOptions options_;
-  std::int64_t cohort_;
-  std::int64_t population_;
-  std::int64_t num_elements_;
+  PrivacySetting setting_;
+  double update_noise_;  // z of the updates alone
   paramserver::RingFormat ring_;
   std::uint64_t seed_;
   double clip_;
