@@ -13,6 +13,7 @@
 #include <string>
 #include <vector>
 
+#include "worker/data/byte_array.h"
 #include "worker/data/dataset.h"
 
 namespace superstep::worker {
@@ -25,11 +26,21 @@ struct ByteSamples {
   std::vector<std::uint8_t> labels;
 };
 
+// The same with bytes that may be shared between processes.
+struct SharedByteSamples {
+  std::string source;
+  kernels::Shape sample_shape;
+  int num_classes = 0;
+  ByteArray samples;
+  ByteArray labels;
+};
+
 class ByteDataset final : public Dataset {
  public:
   // Throws InvalidArgument when sizes do not fit or a label is not below num_classes. Hashes the
   // content once.
   explicit ByteDataset(ByteSamples samples);
+  explicit ByteDataset(SharedByteSamples samples);
 
   std::int64_t size() const override;
   kernels::Shape sample_shape() const override { return content_.sample_shape; }
@@ -43,7 +54,7 @@ class ByteDataset final : public Dataset {
   std::optional<ByteHistogram> byte_histogram(std::int64_t begin, std::int64_t end) const override;
 
  private:
-  ByteSamples content_;
+  SharedByteSamples content_;
   std::int64_t sample_elements_ = 0;
   std::string fingerprint_;
 };

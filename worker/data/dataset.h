@@ -43,6 +43,15 @@ struct Normalization {
 // How often each byte value occurs.
 using ByteHistogram = std::array<std::int64_t, 256>;
 
+// Where samples are kept that were read from files. The bits are the same.
+enum class Storage : std::uint8_t {
+  kProcess,  // in memory of this process
+  // Once for all processes of the job on a machine: a plain file is mapped, and must not change
+  // while the program runs; a packed one is unpacked once (worker/data/node_bytes.h), where there
+  // is more than one process and space for it.
+  kNode,
+};
+
 class Dataset {
  public:
   virtual ~Dataset() = default;
@@ -99,8 +108,12 @@ struct LabelledData {
   std::shared_ptr<const Dataset> train;
   std::shared_ptr<const Dataset> test;
 };
-LabelledData idx_directory(const std::string& directory, int num_classes = 10);
-// The test part alone: the training files need not be there.
-std::shared_ptr<const Dataset> idx_test_part(const std::string& directory, int num_classes = 10);
+LabelledData idx_directory(const std::string& directory, int num_classes = 10,
+                           Storage storage = Storage::kProcess);
+// One part alone: the files of the other need not be there.
+std::shared_ptr<const Dataset> idx_train_part(const std::string& directory, int num_classes = 10,
+                                              Storage storage = Storage::kProcess);
+std::shared_ptr<const Dataset> idx_test_part(const std::string& directory, int num_classes = 10,
+                                             Storage storage = Storage::kProcess);
 
 }  // namespace superstep::worker

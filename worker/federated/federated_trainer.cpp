@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <string>
 #include <utility>
 
@@ -128,7 +127,7 @@ RoundPlan FederatedTrainer::State::plan_round() const {
   RoundPlan plan;
   plan.cohort = select_cohort(options.cohort, *clients, rounds_done);
   if (options.data_mode == DataMode::kStrict) {
-    plan.placement = place_by_owner(plan.cohort, world.size());
+    plan.placement = place_by_owner(plan.cohort, *clients, world.size());
   } else {
     std::vector<double> costs;
     costs.reserve(plan.cohort.size());
@@ -329,22 +328,18 @@ void FederatedTrainer::State::evaluate_model(const Dataset& data) {
 
 // The last cohort is that of the round just done. Nothing here moves the model.
 void FederatedTrainer::State::evaluate_clients(LocalTrainer* held_out_trainer) {
-  const auto score = [&](LocalTrainer& trainer, const std::vector<std::int64_t>& who) {
-    return distribution_of(accuracies(score_clients(world, trainer, server.pull().buffer(), who)));
-  };
-  const auto everybody = [](const ClientData& data) {
-    std::vector<std::int64_t> who(static_cast<std::size_t>(data.num_clients()));
-    std::iota(who.begin(), who.end(), 0);
-    return who;
+  const auto score = [&](LocalTrainer& trainer, const ClientSelection& who) {
+    return accuracy_of_clients(world, trainer, server.pull().buffer(), who);
   };
   world.set_phase("evaluate clients");
   local.set_labels(Labels::kTrue);
-  ClientMetrics metrics{
-      .accuracy_all = score(local, everybody(*clients)),
-      .accuracy_cohort = score(local, select_cohort(options.cohort, *clients, rounds_done - 1)),
-      .accuracy_held_out = {}};
+  const std::vector<std::int64_t> last = select_cohort(options.cohort, *clients, rounds_done - 1);
+  ClientMetrics metrics{.accuracy_all = score(local, ClientSelection::all(clients->num_clients())),
+                        .accuracy_cohort = score(local, ClientSelection::of(last)),
+                        .accuracy_held_out = {}};
   if (held_out_trainer != nullptr) {
-    metrics.accuracy_held_out = score(*held_out_trainer, everybody(*held_out));
+    metrics.accuracy_held_out =
+        score(*held_out_trainer, ClientSelection::all(held_out->num_clients()));
   }
   client_metrics = metrics;
   world.set_phase("compute");
