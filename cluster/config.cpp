@@ -51,7 +51,6 @@ bool is_of_central_loop(std::string_view path) {
                                  "train.prefetch_depth",
                                  "data.validation_fraction",
                                  "data.shuffle",
-                                 "checkpoint.asynchronous",
                                  "checkpoint.partner_directory",
                                  "server.bucket_bytes"};
   return std::find(kPaths.begin(), kPaths.end(), path) != kPaths.end();

@@ -178,6 +178,7 @@ worker::FederatedOptions federated_options(const RunSetup& run) {
   options.evaluation_batch = config.train.evaluation_batch;
   options.checkpoint.every_supersteps = config.checkpoint.every_supersteps;
   options.checkpoint.keep = checked_cast<int>(config.checkpoint.keep);
+  options.checkpoint.asynchronous = config.checkpoint.asynchronous;
   options.checkpoint.configuration = to_toml(config);
   options.wall_time_limit = std::chrono::seconds(config.train.wall_time_limit_seconds);
   return options;

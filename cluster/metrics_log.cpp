@@ -132,16 +132,17 @@ void MetricsLog::on_round(const worker::RoundReport& report) {
   write(fmt::format(
       R"({{"type":"round","superstep":{},"round":{},"cohort":{},"rejected":[{}],"samples":{},)"
       R"("steps":{},"upload_bytes":{},"train_loss":{},"train_accuracy":{},"client_learning_rate":{},)"
-      R"("client_seconds":{},"seconds":{{"total":{},"compute":{},"exchange":{},"sync_wait":{}}},)"
+      R"("client_seconds":{},"seconds":{{"total":{},"compute":{},"exchange":{},"sync_wait":{},)"
+      R"("checkpoint":{}}},)"
       R"("bytes_sent":{},"bytes_received":{}{}{}}})"
       "\n",
       report.round, report.round, report.cohort, rejected, report.samples, report.steps,
       report.upload_bytes, number(report.train_loss), number(report.train_accuracy),
       number(report.client_learning_rate), number(report.client_seconds), number(report.seconds),
       number(report.record.compute_seconds), number(report.record.exchange_seconds),
-      number(report.record.sync_wait_seconds), report.record.bytes_sent,
-      report.record.bytes_received, evaluation_fields("test", report.test),
-      client_fields(report.clients)));
+      number(report.record.sync_wait_seconds), number(report.record.checkpoint_seconds),
+      report.record.bytes_sent, report.record.bytes_received,
+      evaluation_fields("test", report.test), client_fields(report.clients)));
 }
 
 void MetricsLog::on_epoch(const worker::EpochReport& report) {

@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <span>
@@ -34,8 +35,10 @@ class ClientStore {
   void write(std::int64_t client, std::int64_t version, std::span<const float> state);
   void note(std::int64_t client, std::int64_t version);
 
-  // Makes durable what this rank wrote since the last call: before a checkpoint is.
-  void flush();
+  // Makes durable what this rank wrote since the last call, before a checkpoint is. The call may
+  // be made by another thread while this object reads and writes on.
+  using Flush = std::function<void()>;
+  Flush take_unflushed();
   // Removes versions that no checkpoint of round `oldest_kept` or later can ask for, of clients
   // with client mod num_ranks == rank.
   void prune(std::int64_t oldest_kept, int rank, int num_ranks);

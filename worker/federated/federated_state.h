@@ -5,12 +5,14 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <future>
 #include <memory>
 #include <optional>
 #include <span>
 #include <vector>
 
 #include "base/aligned.h"
+#include "paramserver/checkpoint_writer.h"
 #include "paramserver/federated_server.h"
 #include "worker/federated/client_store.h"
 #include "worker/federated/federated_trainer.h"
@@ -41,6 +43,9 @@ struct RoundPlan {
   std::vector<int> placement;
   double mean_steps = 0.0;  // FedNova: weighted mean of local steps
 };
+
+// What a save waits for.
+enum class SaveUntil : std::uint8_t { kBegun, kWritten };
 
 // q-FedAvg: a loss to the power q beyond this would leave no fraction bits.
 inline constexpr double kMostLossWeight = 1024.0;
@@ -88,8 +93,13 @@ struct FederatedTrainer::State {
 
   // --- checkpoints (federated_checkpoint.cpp) ---
   bool checkpoint_due() const;
-  void save();
+  bool is_writing() const;  // this rank, in the background
+  void save(SaveUntil until);
+  void begin_save(SaveUntil until);
+  void advance_save();
+  void prune_client_states();
   paramserver::Manifest manifest() const;
+  void require_same_clients(const paramserver::CheckpointReader& reader) const;
   void restore(const paramserver::CheckpointReader& reader);
 
   bsp::World& world;
@@ -124,8 +134,12 @@ struct FederatedTrainer::State {
   std::int64_t rejected = 0;
   std::int64_t upload_bytes = 0;
   std::filesystem::path last_checkpoint;
-  std::int64_t saved_at = -1;
+  std::int64_t saved_at = -1;  // round of the last checkpoint that was begun
   Hash128 saved_state_hash;
+  paramserver::CheckpointWriter writer;
+  std::future<void> state_flush;    // of the clients' states that the checkpoint in work needs
+  double save_seconds = 0.0;        // of the checkpoint in work: what the rounds waited
+  double unrecorded_seconds = 0.0;  // of checkpoints, since the last record
   std::chrono::steady_clock::time_point started;
 };
 

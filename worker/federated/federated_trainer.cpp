@@ -18,6 +18,7 @@ namespace {
 
 constexpr std::uint32_t kSignalFlag = 1;
 constexpr std::uint32_t kWallTimeFlag = 2;
+constexpr std::uint32_t kWritingFlag = 4;  // a checkpoint, and this rank is not done with its part
 constexpr std::size_t kFields = 12;
 
 std::array<double, kFields> to_array(const ClientRecord& record) {
@@ -76,7 +77,8 @@ FederatedTrainer::State::State(bsp::World& the_world, const Model& the_model,
       server(world, model.layout(), server_options(options.algorithm)),
       local(model, clients, options.local),
       evaluation(model, server.pull().buffer(),
-                 {.seed = options.local.seed, .precision = options.local.precision}) {
+                 {.seed = options.local.seed, .precision = options.local.precision}),
+      writer(world) {
   const std::int64_t size = model.layout().size();
   if (options.privacy.kind != PrivacyKind::kNone) {
     privacy.emplace(options.privacy, options.cohort.size, clients->num_clients(),
@@ -153,7 +155,7 @@ std::uint32_t FederatedTrainer::State::stop_flags() const {
   if (options.wall_time_limit.count() > 0 && Clock::now() - started >= options.wall_time_limit) {
     raised |= kWallTimeFlag;
   }
-  return raised;
+  return is_writing() ? raised | kWritingFlag : raised;
 }
 
 std::optional<StopReason> FederatedTrainer::State::stop_reason() const {
@@ -308,6 +310,7 @@ RoundReport FederatedTrainer::State::round() {
                    .compute_seconds = compute,
                    .exchange_seconds = server.last_times().exchange_seconds,
                    .sync_wait_seconds = server.last_times().sync_seconds,
+                   .checkpoint_seconds = std::exchange(unrecorded_seconds, 0.0),
                    .bytes_sent = world.traffic().bytes_sent - before.bytes_sent,
                    .bytes_received = world.traffic().bytes_received - before.bytes_received};
   return report;
@@ -359,7 +362,7 @@ FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test
   }
   state.started = Clock::now();
   if (state.rounds_done == 0) {
-    state.save();  // finds out now whether checkpoints can be written
+    state.save(SaveUntil::kWritten);  // finds out now whether checkpoints can be written
   }
   StopReason reason = StopReason::kFinished;
   while (state.rounds_done < state.options.rounds && reason == StopReason::kFinished) {
@@ -383,15 +386,20 @@ FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test
     if (state.observer != nullptr) {
       state.observer->on_round(report);
     }
+    if (state.writer.is_in_work() && (state.flags & kWritingFlag) == 0) {
+      state.advance_save();
+    }
     const std::optional<StopReason> stop = state.stop_reason();
-    if (stop.has_value() || state.checkpoint_due()) {
-      state.save();
+    if (stop.has_value()) {
+      state.save(SaveUntil::kWritten);
+    } else if (state.checkpoint_due()) {
+      state.save(state.options.checkpoint.asynchronous ? SaveUntil::kBegun : SaveUntil::kWritten);
     }
     if (stop.has_value() && !last) {
       reason = *stop;
     }
   }
-  state.save();
+  state.save(SaveUntil::kWritten);
   if (reason == StopReason::kFinished && test != nullptr &&
       state.evaluated_at != state.rounds_done) {
     state.evaluate_model(*test);
