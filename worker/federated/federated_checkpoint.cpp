@@ -95,6 +95,7 @@ void FederatedTrainer::State::begin_save(SaveUntil until) {
   }
   using Run = paramserver::CheckpointWriter::Run;
   const std::vector<paramserver::ArrayPart> parts = server.parts();
+  note_checkpoint(parts);
   writer.begin(
       here ? Run::kHere : Run::kInBackground, options.checkpoint.directory, manifest(), parts,
       [directory = options.checkpoint.directory, keep = std::max(1, options.checkpoint.keep)] {
