@@ -120,6 +120,13 @@ void MetricsLog::on_privacy(std::int64_t round, const worker::PrivacyRound& priv
       privacy.pld ? number(*privacy.pld) : "null"));
 }
 
+void MetricsLog::on_audit(std::int64_t round, const worker::AuditEntry& entry) {
+  write(fmt::format(
+      R"({{"superstep":{},"round":{},"rank":{},"type":"{}","way":"{}","count":{},"bytes":{}}})"
+      "\n",
+      round, round, entry.rank, entry.type, worker::name_of(entry.way), entry.count, entry.bytes));
+}
+
 void MetricsLog::on_round(const worker::RoundReport& report) {
   if (report.round % every_ != 0 && !report.test && !report.clients && report.rejected.empty()) {
     return;

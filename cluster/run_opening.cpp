@@ -189,7 +189,8 @@ void RunOpening::open(const bsp::World& world, const RunConfig& config,
   write_provenance(directory_.provenance(), provenance_);
   // The configuration makes the directory a run (RunDirectory::require_run): it comes last.
   write_file_atomically(directory_.config(), to_toml(config));
-  for (const std::filesystem::path& file : {directory_.metrics(), directory_.privacy()}) {
+  for (const std::filesystem::path& file :
+       {directory_.metrics(), directory_.privacy(), directory_.audit()}) {
     truncate_metrics(file, std::max<std::int64_t>(resume_superstep_, 0));
   }
 }

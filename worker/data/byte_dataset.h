@@ -48,6 +48,9 @@ class ByteDataset final : public Dataset {
   std::string fingerprint() const override { return fingerprint_; }
   void read(std::span<const std::int64_t> indices, const Normalization& normalization,
             std::span<float> out, std::span<std::int64_t> labels) const override;
+  std::vector<std::span<const std::byte>> sample_memory() const override {
+    return {std::as_bytes(content_.samples.span()), std::as_bytes(content_.labels.span())};
+  }
   std::vector<std::int64_t> labels() const override {
     return {content_.labels.begin(), content_.labels.end()};
   }

@@ -48,6 +48,10 @@ class Subset final : public Dataset {
     return dataset_->byte_histogram(begin_ + begin, begin_ + end);
   }
 
+  std::vector<std::span<const std::byte>> sample_memory() const override {
+    return dataset_->sample_memory();
+  }
+
   std::vector<std::int64_t> labels() const override {
     const std::vector<std::int64_t> all = dataset_->labels();
     return {all.begin() + begin_, all.begin() + end_};

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -66,6 +67,9 @@ class Dataset {
   // pass over the samples.
   virtual void read(std::span<const std::int64_t> indices, const Normalization& normalization,
                     std::span<float> out, std::span<std::int64_t> labels) const = 0;
+  // Where samples lie in memory, for those who see to it that they stay there. Empty: they are
+  // made when they are read.
+  virtual std::vector<std::span<const std::byte>> sample_memory() const { return {}; }
   // The label of every sample. Cost: O(size) for data in memory; the default reads every sample.
   virtual std::vector<std::int64_t> labels() const;
   // Of all values of the samples [begin, end); nullopt when samples are not bytes.

@@ -10,10 +10,12 @@
 // client for generated ones.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "kernels/shape.h"
 #include "worker/data/dataset.h"

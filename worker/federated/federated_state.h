@@ -57,6 +57,9 @@ struct FederatedTrainer::State {
   State(bsp::World& the_world, const Model& the_model,
         std::shared_ptr<const ClientData> the_clients, FederatedOptions the_options,
         FederatedObserver* the_observer);
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+  ~State();
 
   // --- rounds (federated_trainer.cpp) ---
   RoundPlan plan_round() const;
@@ -69,6 +72,12 @@ struct FederatedTrainer::State {
   std::optional<StopReason> stop_reason() const;
   void evaluate_model(const Dataset& test);
   void evaluate_clients(LocalTrainer* held_out_trainer);
+
+  // --- what leaves this rank (federated_audit.cpp) ---
+  void watch_samples();
+  void note_round(const std::vector<ClientRecord>& mine) const;
+  void note_checkpoint(std::span<const paramserver::ArrayPart> parts) const;
+  void tell_audit() const;
 
   // --- clients (federated_client.cpp) ---
   ClientRecord train_client(const RoundPlan& plan, std::int64_t client);

@@ -99,6 +99,7 @@ FederatedTrainer::State::State(bsp::World& the_world, const Model& the_model,
     shift = AlignedBuffer<float>(size);
     control_update = AlignedBuffer<float>(size);
   }
+  watch_samples();
 }
 
 FederatedTrainer::FederatedTrainer(bsp::World& world, const Model& model,
@@ -263,8 +264,10 @@ PrivacyRound FederatedTrainer::State::settle_privacy(const std::vector<ClientRec
         centered += record.is_within ? 0.5 : -0.5;
       }
     }
+    world.set_phase("privacy");
     std::int64_t count_noise = world.rank() == 0 ? privacy->count_noise(rounds_done) : 0;
     world.broadcast(std::span<std::int64_t>(&count_noise, 1), 0);
+    world.set_phase("compute");
     privacy->adapt(centered + static_cast<double>(count_noise));
   }
   privacy->account();
@@ -303,6 +306,7 @@ RoundReport FederatedTrainer::State::round() {
   report.cohort = static_cast<std::int64_t>(records.size());
   report.client_learning_rate = local.rate_of(rounds_done);
   learn_from(records, report);
+  note_round(mine);
   report.round = ++rounds_done;
   report.seconds = to_seconds(Clock::now() - start);
   report.record = {.superstep = static_cast<std::uint64_t>(rounds_done),
@@ -378,11 +382,14 @@ FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test
       report.clients = state.client_metrics;
     }
     if (state.privacy && last) {
+      state.world.set_phase("privacy");
       double epsilon = state.world.rank() == 0 ? state.privacy->pld() : 0.0;
       state.world.broadcast(std::span<double>(&epsilon, 1), 0);
+      state.world.set_phase("compute");
       state.last_privacy->pld = epsilon;
       report.privacy = state.last_privacy;
     }
+    state.tell_audit();
     if (state.observer != nullptr) {
       state.observer->on_round(report);
     }
@@ -406,6 +413,7 @@ FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test
   }
   const Hash128 hash = state.model.layout().parameters_hash(state.server.pull().buffer());
   state.world.require_same("parameters_hash at the end of training", to_text(hash));
+  state.tell_audit();
   return {.reason = reason,
           .test = state.test,
           .parameters_hash = hash,
