@@ -120,6 +120,7 @@ void World::allreduce_bytes(std::span<const std::byte> in, std::span<std::byte> 
                                     .count = n,
                                     .site = site});
   if (shares_memory) {
+    state.tell_outgoing(in, -1);
     state.node_allreduce->run(state, in, out, type, op);
     return;
   }

@@ -10,6 +10,7 @@
 #include "base/checked_cast.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "bsp/outgoing_observer.h"
 #include "bsp/stack_dump.h"
 #include "bsp/transport.h"
 #include "bsp/world_state.h"
@@ -71,6 +72,10 @@ std::uint64_t World::superstep() const {
 }
 void World::set_phase(const char* phase) {
   state_->rank_context->status.set_phase(phase);
+  state_->rank_context->phase = phase;
+}
+void World::set_outgoing_observer(OutgoingObserver* observer) {
+  state_->rank_context->observer = observer;
 }
 void World::set_deadline(std::chrono::milliseconds deadline) {
   state_->deadline = deadline;
@@ -145,7 +150,25 @@ void World::require_same(std::string_view name, std::string_view value, CallSite
 
 // --- State ---
 
+void World::State::tell_outgoing(std::span<const std::byte> bytes, int to) const {
+  if (rank_context->observer != nullptr) {
+    const CallRecord& call = log.last();
+    rank_context->observer->on_outgoing({.call = internal::name_of(call.kind),
+                                         .site = call.site,
+                                         .phase = rank_context->phase,
+                                         .bytes = bytes,
+                                         .to = to});
+  }
+}
+
 void World::State::exchange(std::span<const Outgoing> sends, std::span<const Incoming> receives) {
+  if (rank_context->observer != nullptr) {
+    for (const Outgoing& message : sends) {
+      if (message.to != rank) {
+        tell_outgoing(message.bytes, message.to);
+      }
+    }
+  }
   communicate(
       [&](internal::Patience& patience) { team->exchange(lane, log, sends, receives, patience); });
   for (const Outgoing& message : sends) {

@@ -29,6 +29,8 @@
 
 namespace superstep::bsp {
 
+class OutgoingObserver;  // bsp/outgoing_observer.h
+
 namespace internal {
 class Team;          // the shared state of a world's ranks within one process, and its transport
 class MessageStore;  // puts, gets and sends waiting for sync()
@@ -109,6 +111,8 @@ class World {
   // What this rank is doing, for reports about ranks that do not arrive. `phase` must be a literal.
   void set_phase(const char* phase);
   void set_deadline(std::chrono::milliseconds deadline);
+  // Null: nobody. It must outlive its time here. For all worlds of this rank.
+  void set_outgoing_observer(OutgoingObserver* observer);
 
   // --- collectives (rank order is tree order, so results have the same bits on every rank) ---
   // Binomial tree: ceil(log2 p) (g*n + l).

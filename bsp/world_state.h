@@ -30,6 +30,8 @@ struct RankContext {
   StatusService* statuses = nullptr;
   StatusWriter status;
   CollectiveChecks checks = CollectiveChecks::kAtSync;
+  OutgoingObserver* observer = nullptr;
+  const char* phase = "";
 };
 
 // What a compiled collective was compiled for; counts: of the sharded ones.
@@ -72,6 +74,8 @@ struct World::State {
 
   int size() const { return team->topology().size(); }
 
+  // Tells the observer, if there is one, what is about to leave the rank in the call in work.
+  void tell_outgoing(std::span<const std::byte> bytes, int to) const;
   // One round of messages, without the bookkeeping of a call of its own.
   void exchange(std::span<const Outgoing> sends, std::span<const Incoming> receives);
   // A barrier that compares the logs.

@@ -31,6 +31,7 @@ struct Grammar {
                "superstep"};
   TrainArguments train;
   FederatedArguments federated;
+  PartitionArguments partition;
   EvaluateArguments evaluate;
   PredictArguments predict;
   InspectArguments inspect;
@@ -65,14 +66,17 @@ void add_force(CLI::App& app, bool& force) {
   app.add_flag("--force", force, "Replace the output file when it exists");
 }
 
-void add_run_options(CLI::App& app, TrainArguments& arguments) {
-  add_path(app, "config", arguments.config,
-           "The run's configuration (superstep keys lists the keys)")
+void add_config(CLI::App& app, std::string& config, std::vector<std::string>& overrides) {
+  add_path(app, "config", config, "The run's configuration (superstep keys lists the keys)")
       ->required()
       ->type_name("CONFIG.toml");
-  app.add_option("--set", arguments.overrides, "Override a key; may be given several times")
+  app.add_option("--set", overrides, "Override a key; may be given several times")
       ->allow_extra_args(false)
       ->type_name("SECTION.KEY=VALUE");
+}
+
+void add_run_options(CLI::App& app, TrainArguments& arguments) {
+  add_config(app, arguments.config, arguments.overrides);
   add_lanes(app, arguments.lanes);
   add_path(app, "--out", arguments.out,
            "The run directory: new or empty (default: runs/<name of the config>-<time>)")
@@ -107,6 +111,25 @@ void add_federated(CLI::App& program, TrainArguments& arguments) {
       "  mpirun -n 2 superstep federated examples/fedavg_fashion_mnist_2nn.toml\n"
       "  superstep federated run.toml --lanes 4 --set federated.partition=shards");
   add_run_options(app, arguments);
+}
+
+void add_partition(CLI::App& program, PartitionArguments& arguments) {
+  constexpr std::int64_t kMostSites = 1'000'000;
+  CLI::App& app = *program.add_subcommand(
+      "partition", "Divide the data of a federated run among sites, a directory each");
+  app.footer(
+      "Every site gets clients with their samples; the test data lie beside the sites. A run with\n"
+      "federated.data_mode = \"strict\" reads them: each rank the sites that it owns.\n\n"
+      "Example:\n"
+      "  superstep partition examples/fedavg_fashion_mnist_2nn.toml --sites 4 --out sites");
+  add_config(app, arguments.config, arguments.overrides);
+  app.add_option("--sites", arguments.sites, "How many")
+      ->required()
+      ->check(CLI::Range(std::int64_t{1}, kMostSites))
+      ->type_name("N");
+  add_path(app, "--out", arguments.out, "Directory to write: new or empty")
+      ->required()
+      ->type_name("DIR");
 }
 
 void add_evaluate(CLI::App& program, EvaluateArguments& arguments) {
@@ -298,6 +321,9 @@ Command chosen_command(const Grammar& grammar) {
   if (name == "federated") {
     return grammar.federated;
   }
+  if (name == "partition") {
+    return grammar.partition;
+  }
   if (name == "evaluate") {
     return grammar.evaluate;
   }
@@ -335,6 +361,7 @@ Grammar::Grammar() {
       "5 ranks disagree, 6 numbers, 7 corruption found, 75 stopped but resumable.");
   add_train(app, train);
   add_federated(app, federated.run);
+  add_partition(app, partition);
   add_evaluate(app, evaluate);
   add_predict(app, predict);
   add_inspect(app, inspect);

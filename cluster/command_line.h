@@ -3,6 +3,7 @@
 //   superstep train CONFIG.toml [--set section.key=value]... [--lanes N] [--out DIR] [--resume]
 //   [--dry-run]
 //   superstep federated (as train)
+//   superstep partition CONFIG.toml --sites N --out DIR [--set section.key=value]...
 //   superstep evaluate RUN_DIR [--data DIR] [--lanes N]
 //   superstep predict RUN_DIR --input FILE --output FILE [--force]
 //   superstep inspect PATH
@@ -34,6 +35,14 @@ struct TrainArguments {
 // superstep federated takes what superstep train takes.
 struct FederatedArguments {
   TrainArguments run;
+};
+
+// The clients of a federated run as data of sites.
+struct PartitionArguments {
+  std::string config;
+  std::vector<std::string> overrides;
+  std::int64_t sites = 0;
+  std::string out;
 };
 
 struct EvaluateArguments {
@@ -90,9 +99,9 @@ struct PrintArguments {
   std::string text;
 };
 
-using Command = std::variant<TrainArguments, FederatedArguments, EvaluateArguments,
-                             PredictArguments, InspectArguments, ExportArguments, LaunchArguments,
-                             BenchArguments, PrintArguments>;
+using Command = std::variant<TrainArguments, FederatedArguments, PartitionArguments,
+                             EvaluateArguments, PredictArguments, InspectArguments, ExportArguments,
+                             LaunchArguments, BenchArguments, PrintArguments>;
 
 // Throws InvalidArgument with what is wrong and which help to ask for.
 Command parse_command_line(int argc, const char* const* argv);

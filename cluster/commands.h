@@ -29,6 +29,7 @@ Work prepare_launch(const bsp::Environment& environment, const LaunchArguments& 
                     const std::string& command_line);
 Work prepare_bench(bsp::Environment& environment, const BenchArguments& arguments);
 // The following run in the root process alone.
+Work prepare_partition(const PartitionArguments& arguments);
 Work prepare_predict(const PredictArguments& arguments);
 Work prepare_inspect(const InspectArguments& arguments);
 Work prepare_export(const ExportArguments& arguments);

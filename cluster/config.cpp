@@ -51,7 +51,6 @@ bool is_of_central_loop(std::string_view path) {
                                  "train.prefetch_depth",
                                  "data.validation_fraction",
                                  "data.shuffle",
-                                 "checkpoint.asynchronous",
                                  "checkpoint.keep_best",
                                  "checkpoint.partner_directory",
                                  "server.bucket_bytes"};
@@ -287,7 +286,9 @@ void check_partition(const RunConfig& config, UnusedKeys& unused, Complaints& co
   only_with("federated.size_skew", partition == "pathological" || partition == "quantity");
   only_with("federated.partition_file", partition == "file");
   only_with("federated.partition_column",
-            partition == "file" || !federated.test_partition_file.empty());
+            partition == "file" || partition == "sites" || !federated.test_partition_file.empty());
+  only_with("federated.sites", partition == "sites");
+  only_with("federated.site_directory", partition == "sites");
   if (federated.evaluate_clients_every_rounds == 0) {
     unused.require_default("federated.test_partition_file",
                            "federated.evaluate_clients_every_rounds = 0");
@@ -302,6 +303,38 @@ void check_partition(const RunConfig& config, UnusedKeys& unused, Complaints& co
                             "'federated.partition_file' is missing: federated.partition "
                             "\"file\" needs it");
   }
+}
+
+// Where data are. Strict: no rank may need samples of another one's clients.
+void check_data_mode(const RunConfig& config, Complaints& complaints) {
+  const FederatedSection& federated = config.federated;
+  const bool sites = federated.partition == "sites";
+  if (federated.rounds == 0) {
+    return;
+  }
+  if (federated.data_mode == "strict" && !sites && federated.partition != "generated") {
+    complaints.emplace_back(
+        "federated.data_mode",
+        fmt::format("'federated.data_mode' = \"strict\" needs data that every rank has of its own: "
+                    "federated.partition \"sites\" or \"generated\", got \"{}\"",
+                    federated.partition));
+  }
+  if (!sites) {
+    return;
+  }
+  const auto require = [&](bool holds, std::string_view key, std::string_view expected) {
+    if (!holds) {
+      complaints.emplace_back(
+          key, fmt::format("federated.partition \"sites\" needs '{}' = {}", key, expected));
+    }
+  };
+  require(federated.data_mode == "strict", "federated.data_mode", "\"strict\"");
+  require(federated.sites > 0, "federated.sites", "1 or more");
+  require(federated.site_directory.find("{site}") != std::string::npos, "federated.site_directory",
+          "a path with {site} in it");
+  require(config.data.format == "idx", "data.format", "\"idx\"");
+  require(config.data.normalization != "mean_std", "data.normalization",
+          "\"unit\" or \"none\" (the mean of all samples is known to nobody)");
 }
 
 }  // namespace
@@ -345,6 +378,7 @@ std::vector<std::pair<std::string, std::string>> contradictions(const RunConfig&
   check_schedule(config, unused, complaints);
   check_federated(config, unused, complaints);
   check_partition(config, unused, complaints);
+  check_data_mode(config, complaints);
   return complaints;
 }
 

@@ -157,6 +157,9 @@ struct FederatedSection {
   std::string partition_column = "client";
   std::int64_t generated_samples = 20;
   std::string data_mode = "shared";
+  bool audit = false;
+  std::int64_t sites = 0;
+  std::string site_directory = "site-{site}";
   double update_bound = 16.0;
   std::int64_t ring_bits = 64;
   std::int64_t evaluate_every_rounds = 1;

@@ -81,6 +81,18 @@ void FederatedReporter::on_private_round(std::int64_t round, const worker::Priva
   ledger_->on_privacy(round, privacy, initial_model_);
 }
 
+void FederatedReporter::on_audit(std::int64_t round, std::span<const worker::AuditEntry> entries) {
+  if (metrics_ == nullptr) {
+    return;
+  }
+  if (audit_ == nullptr) {
+    audit_ = std::make_unique<MetricsLog>(directory_.audit(), 1);
+  }
+  for (const worker::AuditEntry& entry : entries) {
+    audit_->on_audit(round, entry);
+  }
+}
+
 void FederatedReporter::on_checkpoint(const std::filesystem::path& directory, std::int64_t round,
                                       double seconds) {
   checkpoint_seconds_ += seconds;

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -34,6 +35,7 @@ class FederatedReporter : public worker::FederatedObserver {
   // Throws DataError (exit code 6) when the test loss is no number: on every rank at the same
   // round.
   void on_round(const worker::RoundReport& report) override;
+  void on_audit(std::int64_t round, std::span<const worker::AuditEntry> entries) override;
   void on_checkpoint(const std::filesystem::path& directory, std::int64_t round,
                      double seconds) override;
   // Appends to the ledger of a private run; root only.
@@ -56,6 +58,7 @@ class FederatedReporter : public worker::FederatedObserver {
   std::unique_ptr<Progress> progress_;   // root only
   std::unique_ptr<MetricsLog> metrics_;  // root only
   std::unique_ptr<MetricsLog> ledger_;   // root of a private run, from its first round on
+  std::unique_ptr<MetricsLog> audit_;    // root of an audited run, from its first round on
 };
 
 }  // namespace superstep::cluster

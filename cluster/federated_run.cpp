@@ -1,6 +1,7 @@
 #include "cluster/federated_run.h"
 
 #include <cstdio>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -25,7 +26,11 @@ bool is_stopped(worker::StopReason reason) {
   return reason == worker::StopReason::kSignal || reason == worker::StopReason::kWallTime;
 }
 
+// Of what every process reads. Checkpoints know the clients that lie at sites.
 std::string fingerprint_of(const FederatedSetup& setup) {
+  if (setup.clients == nullptr) {
+    return setup.run.data.fingerprint;
+  }
   std::string text =
       fmt::format("{}; clients: {}", setup.run.data.fingerprint, setup.clients->fingerprint());
   if (setup.held_out) {
@@ -71,7 +76,8 @@ int FederatedRun::execute() {
 }
 
 void FederatedRun::explain_on_rank(bsp::World& world) const {
-  require_same_clients(world);
+  require_same_run(world, setup_.run, environment_.mpi_library());
+  const std::shared_ptr<const worker::ClientData> clients = agree_on_clients(world);
   if (!opening_.is_root_rank(world)) {
     return;
   }
@@ -79,11 +85,11 @@ void FederatedRun::explain_on_rank(bsp::World& world) const {
   worker::FederatedOptions checked = options;
   checked.client_store = "clients";
   const paramserver::ParameterLayout& layout = setup_.run.model.layout();
-  const paramserver::RingFormat ring = worker::check_federated(checked, *setup_.clients, layout);
+  const paramserver::RingFormat ring = worker::check_federated(checked, *clients, layout);
   fmt::print("world: {}\n", to_text(shape_of(world)));
-  fmt::print("clients: {} with {} samples, {} per round ({})\n",
-             grouped(setup_.clients->num_clients()), grouped(setup_.clients->total_samples()),
-             grouped(options.cohort.size), worker::name_of(options.cohort.sampling));
+  fmt::print("clients: {} with {} samples, {} per round ({})\n", grouped(clients->num_clients()),
+             grouped(clients->total_samples()), grouped(options.cohort.size),
+             worker::name_of(options.cohort.sampling));
   fmt::print("rounds: {} of {}\n", grouped(options.rounds),
              worker::name_of(options.algorithm.kind));
   fmt::print("sums: {} fraction bits in integers of {} bits, values up to {}\n", ring.fraction_bits,
@@ -98,9 +104,10 @@ void FederatedRun::explain_on_rank(bsp::World& world) const {
              setup_.run.model.summary());
 }
 
-void FederatedRun::require_same_clients(bsp::World& world) const {
-  require_same_run(world, setup_.run, environment_.mpi_library());
-  world.require_same("clients", setup_.clients->fingerprint());
+std::shared_ptr<const worker::ClientData> FederatedRun::agree_on_clients(bsp::World& world) const {
+  std::shared_ptr<const worker::ClientData> clients = clients_of_rank(world, setup_);
+  world.require_same("clients", clients->fingerprint());
+  return clients;
 }
 
 void FederatedRun::initialize(worker::FederatedTrainer& trainer) const {
@@ -118,15 +125,15 @@ std::string_view FederatedRun::initial_model() const {
   return setup_.run.config.train.warm_start.empty() ? "random" : "warm_start";
 }
 
-void FederatedRun::start_reports(const bsp::World& world, FederatedReporter& reporter) const {
+void FederatedRun::start_reports(const bsp::World& world, const worker::ClientData& clients,
+                                 FederatedReporter& reporter) const {
   reporter.speak({.style = ProgressStyle::kLines}, setup_.options.rounds,
                  setup_.run.config.train.log_every_supersteps,
                  opening_.directory().resume_command(launch_));
   reporter.set_initial_model(initial_model());
-  reporter.say(fmt::format("{}: {} parameters, {} clients, {}",
-                           opening_.directory().root().string(),
-                           setup_.run.model.layout().num_parameters(),
-                           setup_.clients->num_clients(), to_text(shape_of(world))));
+  reporter.say(fmt::format(
+      "{}: {} parameters, {} clients, {}", opening_.directory().root().string(),
+      setup_.run.model.layout().num_parameters(), clients.num_clients(), to_text(shape_of(world))));
   if (!opening_.checkpoint().empty()) {
     reporter.say(fmt::format("continuing from {}", opening_.checkpoint().string()));
   }
@@ -134,8 +141,13 @@ void FederatedRun::start_reports(const bsp::World& world, FederatedReporter& rep
 
 void FederatedRun::train_on_rank(bsp::World& world) {
   kernels::set_team_size(1);
-  require_same_clients(world);
+  require_same_run(world, setup_.run, environment_.mpi_library());
   const RunOpening::Decisions decisions = opening_.agree(world);
+  std::optional<worker::Audit> audit;
+  if (setup_.run.config.federated.audit) {
+    audit.emplace(world);
+  }
+  const std::shared_ptr<const worker::ClientData> clients = agree_on_clients(world);
   FederatedReporter reporter(decisions.directory);
   worker::FederatedOptions options = setup_.options;
   options.checkpoint.directory = decisions.directory.checkpoints();
@@ -146,25 +158,30 @@ void FederatedRun::train_on_rank(bsp::World& world) {
         opening_.is_root_rank(world) ? count_lines(decisions.directory.privacy()) : 0;
     options.privacy.executed_rounds = world.allreduce(lines, bsp::ReduceOp::kMax);
   }
+  options.audit = audit ? &*audit : nullptr;
   // What can fail for want of memory comes before the run exists on disk.
-  worker::FederatedTrainer trainer(world, setup_.run.model, setup_.clients, options, &reporter);
+  worker::FederatedTrainer trainer(world, setup_.run.model, clients, options, &reporter);
   if (decisions.checkpoint.empty()) {
     initialize(trainer);
   }
   if (opening_.is_root_rank(world)) {
     opening_.open(world, setup_.run.config, command_line_);
-    start_reports(world, reporter);
+    start_reports(world, *clients, reporter);
   }
   world.sync();
   if (!decisions.checkpoint.empty()) {
     trainer.restore(paramserver::CheckpointReader(decisions.checkpoint));
   }
-  report_outcome(world, trainer, trainer.fit(setup_.run.data.parts.test, setup_.held_out),
-                 reporter);
+  const worker::FederatedResult result = trainer.fit(setup_.run.data.parts.test, setup_.held_out);
+  if (audit) {
+    audit->stop();
+  }
+  report_outcome(world, trainer, *clients, result, reporter);
 }
 
 RunSummary FederatedRun::summary_of(const bsp::World& world,
                                     const worker::FederatedTrainer& trainer,
+                                    const worker::ClientData& clients,
                                     const worker::FederatedResult& result,
                                     const FederatedReporter& reporter) const {
   const worker::TrainingData& parts = setup_.run.data.parts;
@@ -174,7 +191,7 @@ RunSummary FederatedRun::summary_of(const bsp::World& world,
   summary.model = preset.empty() ? "layers" : preset;
   summary.num_parameters = setup_.run.model.layout().num_parameters();
   summary.data_fingerprint = fingerprint_of(setup_);
-  summary.train_samples = setup_.clients->total_samples();
+  summary.train_samples = clients.total_samples();
   summary.test_samples = parts.test ? parts.test->size() : 0;
   summary.world = shape_of(world);
   summary.resumed_from_superstep = opening_.resume_superstep();
@@ -185,7 +202,7 @@ RunSummary FederatedRun::summary_of(const bsp::World& world,
   summary.checkpoints_written = reporter.checkpoints_written();
   summary.federated =
       FederatedSummary{.algorithm = std::string(worker::name_of(setup_.options.algorithm.kind)),
-                       .clients = setup_.clients->num_clients(),
+                       .clients = clients.num_clients(),
                        .cohort = setup_.options.cohort.size,
                        .sampling = std::string(worker::name_of(setup_.options.cohort.sampling)),
                        .client_rounds = result.client_rounds,
@@ -204,6 +221,7 @@ RunSummary FederatedRun::summary_of(const bsp::World& world,
 }
 
 void FederatedRun::report_outcome(bsp::World& world, const worker::FederatedTrainer& trainer,
+                                  const worker::ClientData& clients,
                                   const worker::FederatedResult& result,
                                   FederatedReporter& reporter) {
   const paramserver::MemoryUse memory = gather_memory(world, trainer.memory_use());
@@ -213,8 +231,9 @@ void FederatedRun::report_outcome(bsp::World& world, const worker::FederatedTrai
   if (!opening_.is_root_rank(world)) {
     return;
   }
-  RunSummary summary = summary_of(world, trainer, result, reporter);
+  RunSummary summary = summary_of(world, trainer, clients, result, reporter);
   summary.memory = memory;
+  summary.checkpoint_copy_bytes = checkpoint_copy_bytes(setup_.run.config.checkpoint, memory);
   summary.rank_totals = std::move(totals);
   write_file_atomically(opening_.directory().summary(), summary_json(summary));
   set_stop_notice("");

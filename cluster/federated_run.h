@@ -3,6 +3,7 @@
 #pragma once
 
 #include <atomic>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -29,14 +30,17 @@ class FederatedRun {
  private:
   void explain_on_rank(bsp::World& world) const;  // --dry-run
   void train_on_rank(bsp::World& world);
-  void require_same_clients(bsp::World& world) const;
+  // Collective: the clients as this rank can read them, the same ones on every rank.
+  std::shared_ptr<const worker::ClientData> agree_on_clients(bsp::World& world) const;
   void initialize(worker::FederatedTrainer& trainer) const;
   std::string_view initial_model() const;  // as the ledger names it
-  void start_reports(const bsp::World& world, FederatedReporter& reporter) const;
+  void start_reports(const bsp::World& world, const worker::ClientData& clients,
+                     FederatedReporter& reporter) const;
   void report_outcome(bsp::World& world, const worker::FederatedTrainer& trainer,
-                      const worker::FederatedResult& result, FederatedReporter& reporter);
+                      const worker::ClientData& clients, const worker::FederatedResult& result,
+                      FederatedReporter& reporter);
   RunSummary summary_of(const bsp::World& world, const worker::FederatedTrainer& trainer,
-                        const worker::FederatedResult& result,
+                        const worker::ClientData& clients, const worker::FederatedResult& result,
                         const FederatedReporter& reporter) const;
 
   bsp::Environment& environment_;

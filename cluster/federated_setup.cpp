@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
 #include <string_view>
 #include <utility>
 
@@ -77,6 +78,17 @@ std::shared_ptr<const worker::ClientData> make_clients(const RunConfig& config,
   return worker::partitioned_clients(
       parts.train, worker::make_partition(parts.train->labels(), parts.train->num_classes(),
                                           partition_options(federated)));
+}
+
+worker::SiteOptions site_options(const RunSetup& run) {
+  const FederatedSection& federated = run.config.federated;
+  const std::filesystem::path directory =
+      std::filesystem::path(run.config.data.directory) / federated.site_directory;
+  return {.directory = directory.native(),
+          .num_sites = federated.sites,
+          .client_column = federated.partition_column,
+          .sample_shape = run.data.parts.test->sample_shape(),
+          .num_classes = run.data.parts.test->num_classes()};
 }
 
 worker::AlgorithmOptions algorithm_options(const FederatedSection& federated) {
@@ -180,6 +192,7 @@ worker::FederatedOptions federated_options(const RunSetup& run) {
   options.evaluation_batch = config.train.evaluation_batch;
   options.checkpoint.every_supersteps = config.checkpoint.every_supersteps;
   options.checkpoint.keep = checked_cast<int>(config.checkpoint.keep);
+  options.checkpoint.asynchronous = config.checkpoint.asynchronous;
   options.checkpoint.configuration = to_toml(config);
   options.wall_time_limit = std::chrono::seconds(config.train.wall_time_limit_seconds);
   return options;
@@ -197,6 +210,8 @@ FederatedSetup make_federated_setup(const ParsedConfig& parsed, Begin begin) {
   const RunConfig& config = setup.run.config;
   if (config.federated.partition == "generated") {
     use_generated(config, setup);
+  } else if (config.federated.partition == "sites") {
+    setup.sites = site_options(setup.run);
   } else {
     setup.clients = make_clients(config, setup.run.data.parts);
   }
@@ -206,10 +221,17 @@ FederatedSetup make_federated_setup(const ParsedConfig& parsed, Begin begin) {
         test, worker::read_partition(file, test->size(), config.federated.partition_column));
   }
   setup.options = federated_options(setup.run);
-  worker::FederatedOptions checked = setup.options;
-  checked.client_store = "clients";  // of the run directory that is made later
-  worker::check_federated(checked, *setup.clients, setup.run.model.layout());
+  if (setup.clients != nullptr) {
+    worker::FederatedOptions checked = setup.options;
+    checked.client_store = "clients";  // of the run directory that is made later
+    worker::check_federated(checked, *setup.clients, setup.run.model.layout());
+  }
   return setup;
+}
+
+std::shared_ptr<const worker::ClientData> clients_of_rank(bsp::World& world,
+                                                          const FederatedSetup& setup) {
+  return setup.sites ? worker::read_sites(world, *setup.sites) : setup.clients;
 }
 
 }  // namespace superstep::cluster

@@ -3,18 +3,22 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "cluster/config_reader.h"
 #include "cluster/setup.h"
 #include "worker/federated/client_data.h"
 #include "worker/federated/federated_trainer.h"
+#include "worker/federated/site_clients.h"
 
 namespace superstep::cluster {
 
 struct FederatedSetup {
   RunSetup run;
+  // Null where the data lie at sites: then every rank has clients of its own, from clients_of_rank.
   std::shared_ptr<const worker::ClientData> clients;
+  std::optional<worker::SiteOptions> sites;
   std::shared_ptr<const worker::ClientData> held_out;  // may be null
   worker::FederatedOptions options;                    // without directories
 };
@@ -22,5 +26,9 @@ struct FederatedSetup {
 // Throws as make_setup does, and InvalidArgument where partition, cohort, algorithm and ring do not
 // fit the data: everything that a first round could stumble over.
 FederatedSetup make_federated_setup(const ParsedConfig& parsed, Begin begin);
+
+// Collective. The clients as this rank can read them; with sites it reads its own now.
+std::shared_ptr<const worker::ClientData> clients_of_rank(bsp::World& world,
+                                                          const FederatedSetup& setup);
 
 }  // namespace superstep::cluster

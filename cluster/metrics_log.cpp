@@ -131,6 +131,13 @@ void MetricsLog::on_privacy(std::int64_t round, const worker::PrivacyRound& priv
       privacy.pld ? number(*privacy.pld) : "null"));
 }
 
+void MetricsLog::on_audit(std::int64_t round, const worker::AuditEntry& entry) {
+  write(fmt::format(
+      R"({{"superstep":{},"round":{},"rank":{},"type":"{}","way":"{}","count":{},"bytes":{}}})"
+      "\n",
+      round, round, entry.rank, entry.type, worker::name_of(entry.way), entry.count, entry.bytes));
+}
+
 void MetricsLog::on_round(const worker::RoundReport& report) {
   const bool news = report.test || report.clients || !report.rejected.empty() || !report.has_effect;
   if (report.round % every_ != 0 && !news) {
@@ -146,7 +153,8 @@ void MetricsLog::on_round(const worker::RoundReport& report) {
       R"("samples":{},)"
       R"("steps":{},"upload_bytes":{},"download_bytes":{},"train_loss":{},"train_accuracy":{},)"
       R"("client_learning_rate":{},)"
-      R"("client_seconds":{},"seconds":{{"total":{},"compute":{},"exchange":{},"sync_wait":{}}},)"
+      R"("client_seconds":{},"seconds":{{"total":{},"compute":{},"exchange":{},"sync_wait":{},)"
+      R"("checkpoint":{}}},)"
       R"("bytes_sent":{},"bytes_received":{}{}{}}})"
       "\n",
       report.round, report.round, report.cohort, rejected, report.has_effect, report.samples,
@@ -154,8 +162,9 @@ void MetricsLog::on_round(const worker::RoundReport& report) {
       number(report.train_accuracy), number(report.client_learning_rate),
       number(report.client_seconds), number(report.seconds), number(report.record.compute_seconds),
       number(report.record.exchange_seconds), number(report.record.sync_wait_seconds),
-      report.record.bytes_sent, report.record.bytes_received,
-      evaluation_fields("test", report.test), client_fields(report.clients)));
+      number(report.record.checkpoint_seconds), report.record.bytes_sent,
+      report.record.bytes_received, evaluation_fields("test", report.test),
+      client_fields(report.clients)));
 }
 
 void MetricsLog::on_epoch(const worker::EpochReport& report) {

@@ -35,6 +35,9 @@ class MetricsLog {
   // model is "random", or "warm_start", whose training no ledger covers.
   void on_privacy(std::int64_t round, const worker::PrivacyRound& privacy,
                   std::string_view initial_model);
+  // What left the ranks of an audited run, one line per rank, type and way. For a MetricsLog of its
+  // own file.
+  void on_audit(std::int64_t round, const worker::AuditEntry& entry);
   void on_round(const worker::RoundReport& report);
   void on_epoch(const worker::EpochReport& report);
   void on_checkpoint(const std::filesystem::path& directory, std::int64_t superstep,

@@ -66,6 +66,9 @@ class Preparer {
   Work operator()(const BenchArguments& arguments) const {
     return prepare_bench(environment_, arguments);
   }
+  Work operator()(const PartitionArguments& arguments) const {
+    return on_root([&] { return prepare_partition(arguments); });
+  }
   Work operator()(const PredictArguments& arguments) const {
     return on_root([&] { return prepare_predict(arguments); });
   }

@@ -35,6 +35,7 @@ class RunDirectory {
   std::filesystem::path provenance() const { return root_ / "provenance.json"; }
   std::filesystem::path metrics() const { return root_ / "metrics.jsonl"; }
   std::filesystem::path privacy() const { return root_ / "privacy.jsonl"; }
+  std::filesystem::path audit() const { return root_ / "audit.jsonl"; }
   std::filesystem::path checkpoints() const { return root_ / "checkpoints"; }
   std::filesystem::path summary() const { return root_ / "summary.json"; }
   std::filesystem::path launch_log() const { return root_ / "launch.jsonl"; }

@@ -193,7 +193,9 @@ void RunOpening::open(const bsp::World& world, const RunConfig& config,
   // The configuration makes the directory a run (RunDirectory::require_run): it comes last.
   write_file_atomically(directory_.config(), to_toml(config));
   // The ledger of a private run stays: rounds that are done again have drawn noise before.
-  truncate_metrics(directory_.metrics(), std::max<std::int64_t>(resume_superstep_, 0));
+  for (const std::filesystem::path& file : {directory_.metrics(), directory_.audit()}) {
+    truncate_metrics(file, std::max<std::int64_t>(resume_superstep_, 0));
+  }
 }
 
 }  // namespace superstep::cluster

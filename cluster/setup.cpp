@@ -50,11 +50,28 @@ std::int64_t bytes_in_memory(const worker::Dataset& dataset) {
   return dataset.size() * (dataset.sample_shape().num_elements() + 1);
 }
 
+// federated.data_mode = "shared": every process reads the samples of any client.
+worker::Storage storage_of(const FederatedSection& federated) {
+  return federated.rounds > 0 && federated.data_mode == "shared" ? worker::Storage::kNode
+                                                                 : worker::Storage::kProcess;
+}
+
+// Training data that lie at sites are read by the ranks that own them, later.
+LoadedData load_idx_test(const DataSection& data) {
+  const auto test = worker::idx_test_part(data.directory, checked_cast<int>(data.num_classes));
+  return {.parts = {.train = nullptr, .validation = nullptr, .test = test},
+          .fingerprint = fmt::format("test: {}", test->fingerprint()),
+          .bytes = bytes_in_memory(*test)};
+}
+
 LoadedData load_idx(const ParsedConfig& parsed) {
   const DataSection& data = parsed.config.data;
   require_path(parsed, "data.directory", data.directory, PathKind::kDirectory);
-  const worker::LabelledData labelled =
-      worker::idx_directory(data.directory, checked_cast<int>(data.num_classes));
+  if (parsed.config.federated.partition == "sites") {
+    return load_idx_test(data);
+  }
+  const worker::LabelledData labelled = worker::idx_directory(
+      data.directory, checked_cast<int>(data.num_classes), storage_of(parsed.config.federated));
   return {.parts = {.train = labelled.train, .validation = nullptr, .test = labelled.test},
           .fingerprint = fmt::format("train: {}; test: {}", labelled.train->fingerprint(),
                                      labelled.test->fingerprint()),
@@ -235,10 +252,12 @@ RunSetup make_setup(const ParsedConfig& parsed, Begin begin, Samples samples) {
     require_path(parsed, "train.warm_start", file, PathKind::kFile);
     setup.warm_start = to_text(hash_file(file));
   }
+  const worker::TrainingData& parts = setup.data.parts;
+  const worker::Dataset& dataset = parts.train != nullptr ? *parts.train : *parts.test;
   if (samples == Samples::kPresent) {
-    setup.normalization = normalization_of(setup.config, *setup.data.parts.train);
+    setup.normalization = normalization_of(setup.config, dataset);
   }
-  setup.model = build_model(parsed, setup.data.parts.train->sample_shape());
+  setup.model = build_model(parsed, dataset.sample_shape());
   return setup;
 }
 

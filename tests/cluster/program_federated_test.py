@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """superstep federated. How to run it: program_support.py."""
 
+import gzip
 import json
 import pathlib
 import re
@@ -62,12 +63,99 @@ class Federated(ProgramTest):
         self.assertIsNotNone(expected.hash())
         for flags, mpirun in ((["--lanes", "8"], ()), ([], [*MPIRUN, "-n", "2"]), ([], [*MPIRUN, "-n", "3"]),
                               ([], [*MPIRUN, "-n", "4"]), (["--lanes", "2"], [*MPIRUN, "-n", "2"]),
-                              (["--set", "federated.data_mode=strict"], [*MPIRUN, "-n", "2"]),
+                              (["--set", "checkpoint.asynchronous=false"], [*MPIRUN, "-n", "2"]),
                               (["--set", "bsp.ranks_per_node=1"], [*MPIRUN, "-n", "3"])):
             with self.subTest(flags=flags, mpirun=mpirun):
                 outcome = self.train(*flags, mpirun=mpirun)
                 self.assertEqual(outcome.code, 0, outcome.text)
                 self.assertEqual(outcome.hash(), expected.hash())
+
+    def test_sites_are_read_by_their_ranks_alone_with_the_bits_of_shared_data(self):
+        unit = ("--set", "data.normalization=unit")
+        expected = self.train(*unit)
+        self.assertEqual(expected.code, 0, expected.text)
+        sites = self.directory / "sites"
+        divided = self.run_program("partition", self.config, "--sites", 4, "--out", sites)
+        self.assertEqual(divided.code, 0, divided.text)
+        self.assertRegex(divided.stdout, r"13 clients with 150 samples at 4 sites, and 40 test samples")
+        self.expect_failure(self.run_program("partition", self.config, "--sites", 4, "--out", sites), 2,
+                            "not an empty directory")
+        config = self.write("strict.toml", FEDERATED_CONFIG.replace(
+            'format = "synthetic"\nnum_train = 150\nnum_test = 40\nsample_shape = [1, 6, 6]',
+            f'format = "idx"\ndirectory = "{sites}"\nnormalization = "unit"').replace(
+            'clients = 13\n', '').replace('partition = "dirichlet"',
+                                          'partition = "sites"\nsites = 4\ndata_mode = "strict"'))
+        strict = self.directory / "strict"
+        for mpirun in ((), [*MPIRUN, "-n", "3"]):
+            outcome = self.run_program("federated", config, "--out", f"{strict}{len(mpirun)}", mpirun=mpirun)
+            self.assertEqual(outcome.code, 0, outcome.text)
+            self.assertEqual(outcome.hash(), expected.hash())
+        # Two ranks, of which each has a directory with its own two sites alone.
+        own = [self.directory / f"rank{rank}" for rank in range(2)]
+        for rank, directory in enumerate(own):
+            directory.mkdir()
+            for file in sites.glob("t10k-*"):
+                shutil.copy(file, directory)
+            for site in (2 * rank, 2 * rank + 1):
+                (sites / f"site-{site}").rename(directory / f"site-{site}")
+        command = [config, "--out", self.directory / "isolated", "--set"]
+        first, second = ([*map(str, command), f"data.directory={directory}"] for directory in own)
+        outcome = self.run_program("federated", *first, ":", "-n", "1", program_support.PROGRAM, "federated", *second,
+                                   mpirun=[*MPIRUN, "-n", "1"])
+        self.assertEqual(outcome.code, 0, outcome.text)
+        self.assertEqual(outcome.hash(), expected.hash())
+        # Without the sites of the other the same command for both cannot work.
+        outcome = self.run_program("federated", *first[:2], self.directory / "none", *first[3:],
+                                   mpirun=[*MPIRUN, "-n", "2"])
+        self.expect_failure(outcome, 3, r"site-2.*no such directory")
+        self.assertFalse((self.directory / "none").exists())
+        # Other data at a site are noticed when the run goes on.
+        labels = own[1] / "site-3" / "train-labels-idx1-ubyte"
+        content = bytearray(labels.read_bytes())
+        content[-1] = (content[-1] + 1) % 3
+        labels.write_bytes(content)
+        resume = ["--resume", "--set", "federated.rounds=22"]
+        outcome = self.run_program("federated", *first, *resume, ":", "-n", "1", program_support.PROGRAM, "federated",
+                                   *second, *resume, mpirun=[*MPIRUN, "-n", "1"])
+        self.expect_failure(outcome, 3, r"the checkpoint is of other clients or data")
+
+    def test_packed_files_are_unpacked_once_for_the_processes_of_a_machine(self):
+        data = self.directory / "packed"
+        data.mkdir()
+        for name, content in program_support.idx_files(num=60).items():
+            (data / f"{name}.gz").write_bytes(gzip.compress(content))
+        config = self.write("packed.toml", program_support.IDX_CONFIG.replace("DIRECTORY", str(data)).replace(
+            "global_batch = 6\nmicrobatches = 2\n", "evaluation_batch = 16\n") +
+            "[federated]\nrounds = 3\nclients = 6\ncohort = 3\nlocal_batch = 4\n")
+        temporary = self.directory / "tmp"
+        temporary.mkdir()
+        hashes = set()
+        for mpirun in ((), [*MPIRUN, "-n", "2"], [*MPIRUN, "-n", "4"]):
+            outcome = self.run_program("federated", config, "--out", self.directory / f"packed-on-{len(mpirun)}-{mpirun[-1] if mpirun else 1}",
+                                       mpirun=mpirun, env={"TMPDIR": str(temporary)})
+            self.assertEqual(outcome.code, 0, outcome.text)
+            hashes.add(outcome.hash())
+            self.assertEqual(list(temporary.glob("superstep-data-*")), [])
+        self.assertEqual(len(hashes), 1)
+
+    def test_an_audited_run_writes_down_what_left_every_rank(self):
+        expected = self.train().hash()
+        out = self.directory / "audited"
+        audit = ["--set", "federated.audit=true", "--set", "federated.evaluate_clients_every_rounds=10"]
+        outcome = self.train(*audit, "--set", "federated.rounds=12", out=out, mpirun=[*MPIRUN, "-n", "2"])
+        self.assertEqual(outcome.code, 0, outcome.text)
+        outcome = self.train(*audit, "--resume", out=out, mpirun=[*MPIRUN, "-n", "3"])
+        self.assertEqual(outcome.code, 0, outcome.text)
+        self.assertEqual(outcome.hash(), expected)
+        lines = [json.loads(line) for line in (out / "audit.jsonl").read_text().splitlines()]
+        self.assertEqual({line["round"] for line in lines}, set(range(1, 21)))
+        self.assertEqual({line["rank"] for line in lines}, {0, 1, 2})
+        types = {line["type"] for line in lines}
+        self.assertLessEqual({"client_records", "update_sums", "published_parameters", "client_accuracies",
+                              "evaluation_sums", "checkpoint", "checkpoint_notes"}, types)
+        # A record of 12 numbers of 8 bytes for each of 5 clients and 2 ranks, to the other rank.
+        sent = [line["bytes"] for line in lines if line["type"] == "client_records" and line["round"] == 3]
+        self.assertEqual(sum(sent), (5 + 2) * 12 * 8)
 
     def test_goes_on_after_a_limit_with_the_same_bits_and_leaves_a_whole_record(self):
         for algorithm in ("fedadam", "scaffold"):
@@ -170,6 +258,9 @@ class Federated(ProgramTest):
             (["federated.partition=generated", "federated.min_client_samples=2"], 2, r"min_client_samples' = 2 has no effect"),
             (["check.bad_numbers=skip"], 2, r"'check\.bad_numbers' = \"skip\" has no effect with federated\.rounds > 0"),
             (["checkpoint.keep_best=false"], 2, r"'checkpoint\.keep_best' = false has no effect with federated\.rounds > 0"),
+            (["federated.data_mode=strict"], 2, r'federated\.partition \\?"sites\\?" or \\?"generated\\?", got'),
+            (["federated.partition=sites"], 2, r"needs 'federated\.sites' = 1 or more"),
+            (["federated.sites=2"], 2, r"'federated\.sites' = 2 has no effect with federated\.partition"),
             (["federated.privacy=dp_fedavg"], 2, r"accountants account for Poisson sampling"),
             (["federated.privacy=dp_fedavg", "federated.sampling=poisson"], 2, r"weighted by samples"),
             (["federated.privacy=dp_fedavg", "data.normalization=mean_std"], 2, r"computed from the data of all clients"),

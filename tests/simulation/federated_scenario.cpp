@@ -116,6 +116,7 @@ Problem run_federated_seed(std::uint64_t seed) {
   worker::FederatedOptions options = reference_options(kind);
   options.checkpoint.every_supersteps = 1 + static_cast<std::int64_t>(random.below(3));
   options.checkpoint.keep = 1 + static_cast<int>(random.below(3));
+  options.checkpoint.asynchronous = random.below(3) != 0;
   SupervisedRun run = make_federated_run(options);
   compare_with(reference, options.checkpoint.every_supersteps, run);
   Simulation simulation(seed);

@@ -15,7 +15,7 @@ namespace {
 
 constexpr int kMaxByteClasses = 256;
 
-void check_content(const ByteSamples& content, std::int64_t sample_elements) {
+void check_content(const SharedByteSamples& content, std::int64_t sample_elements) {
   constexpr auto kWhere = "ByteDataset";
   if (content.num_classes < 1 || content.num_classes > kMaxByteClasses) {
     throw InvalidArgument(kWhere, fmt::format("num_classes out of range: got {}, expected 1 to {}",
@@ -40,10 +40,10 @@ void check_content(const ByteSamples& content, std::int64_t sample_elements) {
   }
 }
 
-std::string make_fingerprint(const ByteSamples& content) {
+std::string make_fingerprint(const SharedByteSamples& content) {
   Hasher hasher;
-  hasher.update(std::as_bytes(std::span<const std::uint8_t>(content.samples)));
-  hasher.update(std::as_bytes(std::span<const std::uint8_t>(content.labels)));
+  hasher.update(std::as_bytes(content.samples.span()));
+  hasher.update(std::as_bytes(content.labels.span()));
   return fmt::format("{}: {} samples of {}, {} classes, {}", content.source, content.labels.size(),
                      content.sample_shape.to_string(), content.num_classes,
                      to_text(hasher.digest()));
@@ -63,6 +63,13 @@ void normalize(const std::uint8_t* raw, std::int64_t count, const Normalization&
 }  // namespace
 
 ByteDataset::ByteDataset(ByteSamples samples)
+    : ByteDataset(SharedByteSamples{.source = std::move(samples.source),
+                                    .sample_shape = std::move(samples.sample_shape),
+                                    .num_classes = samples.num_classes,
+                                    .samples = ByteArray(std::move(samples.samples)),
+                                    .labels = ByteArray(std::move(samples.labels))}) {}
+
+ByteDataset::ByteDataset(SharedByteSamples samples)
     : content_(std::move(samples)), sample_elements_(content_.sample_shape.num_elements()) {
   check_content(content_, sample_elements_);
   fingerprint_ = make_fingerprint(content_);

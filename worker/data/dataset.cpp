@@ -48,6 +48,10 @@ class Subset final : public Dataset {
     return dataset_->byte_histogram(begin_ + begin, begin_ + end);
   }
 
+  std::vector<std::span<const std::byte>> sample_memory() const override {
+    return dataset_->sample_memory();
+  }
+
   std::vector<std::int64_t> labels() const override {
     const std::vector<std::int64_t> all = dataset_->labels();
     return {all.begin() + begin_, all.begin() + end_};
@@ -125,22 +129,22 @@ kernels::Shape image_shape(const IdxArray& images) {
 }
 
 std::shared_ptr<const Dataset> read_part(const std::string& directory, const std::string& part,
-                                         int num_classes) {
+                                         int num_classes, Storage storage) {
   if (num_classes < 1 || num_classes > 256) {
     throw InvalidArgument("idx_directory",
                           fmt::format("num_classes: got {}, expected 1 to 256", num_classes));
   }
   IdxArray images =
-      read_idx(find_idx_file(directory, part + "-images-idx3-ubyte"), IdxContent::kImages);
+      read_idx(find_idx_file(directory, part + "-images-idx3-ubyte"), IdxContent::kImages, storage);
   IdxArray labels =
-      read_idx(find_idx_file(directory, part + "-labels-idx1-ubyte"), IdxContent::kLabels);
+      read_idx(find_idx_file(directory, part + "-labels-idx1-ubyte"), IdxContent::kLabels, storage);
   check_counts_match(images, labels);
   check_labels(labels, num_classes);
-  return std::make_shared<ByteDataset>(ByteSamples{.source = "idx " + part,
-                                                   .sample_shape = image_shape(images),
-                                                   .num_classes = num_classes,
-                                                   .samples = std::move(images.values),
-                                                   .labels = std::move(labels.values)});
+  return std::make_shared<ByteDataset>(SharedByteSamples{.source = "idx " + part,
+                                                         .sample_shape = image_shape(images),
+                                                         .num_classes = num_classes,
+                                                         .samples = std::move(images.values),
+                                                         .labels = std::move(labels.values)});
 }
 
 }  // namespace
@@ -185,13 +189,19 @@ Normalization mean_std_normalization(const Dataset& dataset) {
           .standard_deviation = static_cast<float>(std::sqrt(moments.variance))};
 }
 
-std::shared_ptr<const Dataset> idx_test_part(const std::string& directory, int num_classes) {
-  return read_part(directory, "t10k", num_classes);
+std::shared_ptr<const Dataset> idx_test_part(const std::string& directory, int num_classes,
+                                             Storage storage) {
+  return read_part(directory, "t10k", num_classes, storage);
 }
 
-LabelledData idx_directory(const std::string& directory, int num_classes) {
-  LabelledData data{.train = read_part(directory, "train", num_classes),
-                    .test = read_part(directory, "t10k", num_classes)};
+std::shared_ptr<const Dataset> idx_train_part(const std::string& directory, int num_classes,
+                                              Storage storage) {
+  return read_part(directory, "train", num_classes, storage);
+}
+
+LabelledData idx_directory(const std::string& directory, int num_classes, Storage storage) {
+  LabelledData data{.train = idx_train_part(directory, num_classes, storage),
+                    .test = idx_test_part(directory, num_classes, storage)};
   if (data.train->sample_shape() != data.test->sample_shape()) {
     throw DataError(
         "idx_directory", directory, -1,

@@ -10,6 +10,7 @@
 #pragma once
 
 #include <array>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -43,6 +44,15 @@ struct Normalization {
 // How often each byte value occurs.
 using ByteHistogram = std::array<std::int64_t, 256>;
 
+// Where samples are kept that were read from files. The bits are the same.
+enum class Storage : std::uint8_t {
+  kProcess,  // in memory of this process
+  // Once for all processes of the job on a machine: a plain file is mapped, and must not change
+  // while the program runs; a packed one is unpacked once (worker/data/node_bytes.h), where there
+  // is more than one process and space for it.
+  kNode,
+};
+
 class Dataset {
  public:
   virtual ~Dataset() = default;
@@ -57,6 +67,9 @@ class Dataset {
   // pass over the samples.
   virtual void read(std::span<const std::int64_t> indices, const Normalization& normalization,
                     std::span<float> out, std::span<std::int64_t> labels) const = 0;
+  // Where samples lie in memory, for those who see to it that they stay there. Empty: they are
+  // made when they are read.
+  virtual std::vector<std::span<const std::byte>> sample_memory() const { return {}; }
   // The label of every sample. Cost: O(size) for data in memory; the default reads every sample.
   virtual std::vector<std::int64_t> labels() const;
   // Of all values of the samples [begin, end); nullopt when samples are not bytes.
@@ -99,8 +112,12 @@ struct LabelledData {
   std::shared_ptr<const Dataset> train;
   std::shared_ptr<const Dataset> test;
 };
-LabelledData idx_directory(const std::string& directory, int num_classes = 10);
-// The test part alone: the training files need not be there.
-std::shared_ptr<const Dataset> idx_test_part(const std::string& directory, int num_classes = 10);
+LabelledData idx_directory(const std::string& directory, int num_classes = 10,
+                           Storage storage = Storage::kProcess);
+// One part alone: the files of the other need not be there.
+std::shared_ptr<const Dataset> idx_train_part(const std::string& directory, int num_classes = 10,
+                                              Storage storage = Storage::kProcess);
+std::shared_ptr<const Dataset> idx_test_part(const std::string& directory, int num_classes = 10,
+                                             Storage storage = Storage::kProcess);
 
 }  // namespace superstep::worker

@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "worker/data/byte_stream.h"
+#include "worker/data/node_bytes.h"
 
 namespace superstep::worker {
 
@@ -229,37 +230,81 @@ std::int64_t checked_payload_bytes(const ByteStream& stream, std::span<const std
   return *promised;
 }
 
-std::vector<std::uint8_t> read_values(ByteStream& stream, std::span<const std::int64_t> sizes) {
-  const auto promised = static_cast<std::size_t>(checked_payload_bytes(stream, sizes));
-  std::vector<std::uint8_t> values;
-  while (values.size() < promised) {
-    const std::size_t begin = values.size();
-    values.resize(std::min(promised, std::max(kFirstReadBytes, 2 * begin)));
-    const std::int64_t got =
-        stream.read(std::as_writable_bytes(std::span<std::uint8_t>(values).subspan(begin)));
-    if (begin + static_cast<std::size_t>(got) < values.size()) {
-      const std::int64_t all = static_cast<std::int64_t>(begin) + got;
-      fail(stream, stream.offset(),
-           fmt::format("truncated: got {} bytes of values, expected {} ({}){}", all, promised,
-                       fmt::join(sizes, " x "), little_endian_hint(sizes, all)));
-    }
-  }
+void require_end(ByteStream& stream, std::int64_t promised, std::span<const std::int64_t> sizes) {
   if (!stream.at_end()) {
     fail(stream, stream.offset(),
          fmt::format("trailing bytes: expected the end of the content after {} bytes of values "
                      "({})",
                      promised, fmt::join(sizes, " x ")));
   }
+}
+
+// Fills `out`; `before` bytes of values were read already.
+void read_piece(ByteStream& stream, std::span<std::uint8_t> out, std::int64_t before,
+                std::int64_t promised, std::span<const std::int64_t> sizes) {
+  const std::int64_t got = stream.read(std::as_writable_bytes(out));
+  if (got < static_cast<std::int64_t>(out.size())) {
+    const std::int64_t all = before + got;
+    fail(stream, stream.offset(),
+         fmt::format("truncated: got {} bytes of values, expected {} ({}){}", all, promised,
+                     fmt::join(sizes, " x "), little_endian_hint(sizes, all)));
+  }
+}
+
+std::vector<std::uint8_t> read_values(ByteStream& stream, std::span<const std::int64_t> sizes) {
+  const std::int64_t promised = checked_payload_bytes(stream, sizes);
+  std::vector<std::uint8_t> values;
+  while (values.size() < static_cast<std::size_t>(promised)) {
+    const std::size_t begin = values.size();
+    values.resize(
+        std::min(static_cast<std::size_t>(promised), std::max(kFirstReadBytes, 2 * begin)));
+    read_piece(stream, std::span<std::uint8_t>(values).subspan(begin),
+               static_cast<std::int64_t>(begin), promised, sizes);
+  }
+  require_end(stream, promised, sizes);
   return values;
+}
+
+void copy_values(ByteStream& stream, std::span<const std::int64_t> sizes, const ByteSink& write) {
+  const std::int64_t promised = checked_payload_bytes(stream, sizes);
+  std::vector<std::uint8_t> piece(kFirstReadBytes);
+  for (std::int64_t done = 0; done < promised;) {
+    const std::int64_t length = std::min(promised - done, static_cast<std::int64_t>(piece.size()));
+    const auto part = std::span<std::uint8_t>(piece).first(static_cast<std::size_t>(length));
+    read_piece(stream, part, done, promised, sizes);
+    write(part);
+    done += length;
+  }
+  require_end(stream, promised, sizes);
+}
+
+// nullopt: only this process needs them, or they cannot be shared.
+std::optional<ByteArray> values_of_node(const ByteStream& stream, IdxContent content,
+                                        std::span<const std::int64_t> sizes) {
+  if (!stream.is_gzip()) {
+    return ByteArray::map(stream.path(), stream.offset(), checked_payload_bytes(stream, sizes));
+  }
+  if (processes_of_node() == 1) {
+    return std::nullopt;
+  }
+  return bytes_of_node(stream.path(), [&](const ByteSink& write) {
+    ByteStream again(stream.path());
+    const int rank = read_magic(again, content);
+    copy_values(again, read_sizes(again, rank), write);
+  });
 }
 
 }  // namespace
 
-IdxArray read_idx(const std::filesystem::path& path, IdxContent content) {
+IdxArray read_idx(const std::filesystem::path& path, IdxContent content, Storage storage) {
   ByteStream stream(path);
   const int rank = read_magic(stream, content);
   IdxArray array{.path = path, .sizes = read_sizes(stream, rank), .values = {}};
-  array.values = read_values(stream, array.sizes);
+  std::optional<ByteArray> shared;
+  if (storage == Storage::kNode) {
+    shared = values_of_node(stream, content, array.sizes);
+  }
+  array.values = shared ? *std::move(shared) : ByteArray(read_values(stream, array.sizes));
   return array;
 }
 

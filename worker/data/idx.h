@@ -17,6 +17,9 @@
 #include <string>
 #include <vector>
 
+#include "worker/data/byte_array.h"
+#include "worker/data/dataset.h"
+
 namespace superstep::worker {
 
 enum class IdxContent : std::uint8_t {
@@ -27,7 +30,7 @@ enum class IdxContent : std::uint8_t {
 struct IdxArray {
   std::filesystem::path path;
   std::vector<std::int64_t> sizes;  // all at least 1
-  std::vector<std::uint8_t> values;
+  ByteArray values;
 
   std::int64_t num_items() const { return sizes.front(); }
   // Offset in the uncompressed content of value `index`.
@@ -36,7 +39,8 @@ struct IdxArray {
   }
 };
 
-IdxArray read_idx(const std::filesystem::path& path, IdxContent content);
+IdxArray read_idx(const std::filesystem::path& path, IdxContent content,
+                  Storage storage = Storage::kProcess);
 
 // The file `stem` of the directory, plain if it is there, else with ".gz". Throws DataError when
 // neither exists.

@@ -36,6 +36,10 @@ class PartitionedClients final : public ClientData {
                        to_text(index_.hash()));
   }
 
+  std::vector<std::span<const std::byte>> sample_memory() const override {
+    return dataset_->sample_memory();
+  }
+
   void read(std::int64_t client, std::span<const std::int64_t> positions,
             const Normalization& normalization, std::span<float> out,
             std::span<std::int64_t> labels, std::span<std::int64_t> ids) const override {

@@ -10,10 +10,12 @@
 // client for generated ones.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "kernels/shape.h"
 #include "worker/data/dataset.h"
@@ -31,6 +33,12 @@ class ClientData {
   virtual int num_classes() const = 0;
   // Identity of the data and of who has what.
   virtual std::string fingerprint() const = 0;
+  // The rank that trains and judges a client where clients do not move.
+  virtual int owner(std::int64_t client, int num_ranks) const {
+    return static_cast<int>(client % num_ranks);
+  }
+  // As Dataset::sample_memory(), of the samples that this rank can read.
+  virtual std::vector<std::span<const std::byte>> sample_memory() const { return {}; }
   // Samples `positions` (0 to num_samples - 1) of a client, normalised, with labels and ids that
   // are unique among all samples (keys of dropout).
   virtual void read(std::int64_t client, std::span<const std::int64_t> positions,

@@ -1,16 +1,56 @@
 #include "worker/federated/client_metrics.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <numeric>
+#include <utility>
 
-#include "worker/federated/placement.h"
+#include "base/as_size.h"
 
 namespace superstep::worker {
 
 namespace {
 
-constexpr std::int64_t kFields = 4;
+// Of `values` on every rank to rank 0, which has room for all of them behind its own.
+void collect(bsp::World& world, std::span<const std::int64_t> counts, std::vector<double>& values) {
+  std::vector<bsp::Outgoing> outgoing;
+  std::vector<bsp::Incoming> incoming;
+  if (world.rank() > 0) {
+    outgoing.push_back({0, std::as_bytes(std::span<const double>(values))});
+  } else {
+    std::size_t next = values.size();
+    values.resize(as_size(std::accumulate(counts.begin(), counts.end(), std::int64_t{0})));
+    for (int rank = 1; rank < world.size(); ++rank) {
+      const std::size_t count = as_size(counts[as_size(rank)]);
+      incoming.push_back(
+          {rank, std::as_writable_bytes(std::span<double>(values).subspan(next, count))});
+      next += count;
+    }
+  }
+  world.exchange(outgoing, incoming);
+}
+
+// As rank 0 has it.
+Distribution told_to_all(bsp::World& world, const Distribution& distribution) {
+  std::array<double, 8> fields = {static_cast<double>(distribution.count),
+                                  distribution.minimum,
+                                  distribution.p10,
+                                  distribution.median,
+                                  distribution.p90,
+                                  distribution.maximum,
+                                  distribution.mean,
+                                  distribution.variance};
+  world.broadcast(std::span<double>(fields), 0);
+  return {.count = static_cast<std::int64_t>(fields[0]),
+          .minimum = fields[1],
+          .p10 = fields[2],
+          .median = fields[3],
+          .p90 = fields[4],
+          .maximum = fields[5],
+          .mean = fields[6],
+          .variance = fields[7]};
+}
 
 double nearest_rank(const std::vector<double>& sorted, double part) {
   const auto rank = static_cast<std::size_t>(std::ceil(part * static_cast<double>(sorted.size())));
@@ -40,45 +80,25 @@ Distribution distribution_of(std::vector<double> values) {
   return result;
 }
 
-std::vector<ClientScore> score_clients(bsp::World& world, LocalTrainer& local,
-                                       std::span<const float> parameters,
-                                       std::span<const std::int64_t> clients) {
-  const std::vector<int> owners = place_by_owner(clients, world.size());
-  std::vector<std::int64_t> counts(static_cast<std::size_t>(world.size()), 0);
-  std::vector<double> mine;
-  for (std::size_t i = 0; i < clients.size(); ++i) {
-    counts[static_cast<std::size_t>(owners[i])] += kFields;
-    if (owners[i] == world.rank()) {
+Distribution accuracy_of_clients(bsp::World& world, LocalTrainer& local,
+                                 std::span<const float> parameters,
+                                 const ClientSelection& clients) {
+  const ClientData& data = local.clients();
+  std::vector<std::int64_t> counts(as_size(world.size()), 0);
+  for (std::int64_t i = 0; i < clients.size(); ++i) {
+    ++counts[as_size(data.owner(clients[i], world.size()))];
+  }
+  std::vector<double> values;
+  values.reserve(as_size(world.rank() == 0 ? clients.size() : counts[as_size(world.rank())]));
+  for (std::int64_t i = 0; i < clients.size(); ++i) {
+    if (data.owner(clients[i], world.size()) == world.rank()) {
       const LocalResult result = local.evaluate_at(parameters, clients[i]);
-      mine.insert(mine.end(), {static_cast<double>(clients[i]), static_cast<double>(result.samples),
-                               static_cast<double>(result.correct), result.loss_sum});
+      values.push_back(static_cast<double>(result.correct) / static_cast<double>(result.samples));
     }
   }
-  std::vector<double> all(clients.size() * static_cast<std::size_t>(kFields));
-  world.allgather(std::span<const double>(mine), std::span<double>(all), counts);
-  std::vector<std::int64_t> next(counts.size(), 0);  // where the next score of a rank begins
-  std::partial_sum(counts.begin(), counts.end() - 1, next.begin() + 1);
-  std::vector<ClientScore> scores;
-  scores.reserve(clients.size());
-  for (std::size_t i = 0; i < clients.size(); ++i) {
-    std::int64_t& first = next[static_cast<std::size_t>(owners[i])];
-    const double* fields = all.data() + first;
-    first += kFields;
-    scores.push_back({.client = static_cast<std::int64_t>(fields[0]),
-                      .samples = fields[1],
-                      .correct = fields[2],
-                      .loss_sum = fields[3]});
-  }
-  return scores;
-}
-
-std::vector<double> accuracies(std::span<const ClientScore> scores) {
-  std::vector<double> values;
-  values.reserve(scores.size());
-  for (const ClientScore& score : scores) {
-    values.push_back(score.correct / score.samples);
-  }
-  return values;
+  collect(world, counts, values);
+  return told_to_all(world,
+                     world.rank() == 0 ? distribution_of(std::move(values)) : Distribution());
 }
 
 }  // namespace superstep::worker

@@ -4,8 +4,8 @@
 // apart, since they answer different questions: every client, the last cohort (whose data the model
 // just saw), and held-out clients that never train.
 //
-//   std::vector<ClientScore> scores = score_clients(world, local, parameters, *clients, all);
-//   Distribution accuracy = distribution_of(accuracies(scores));
+//   Distribution accuracy =
+//       accuracy_of_clients(world, local, parameters, ClientSelection::all(num_clients));
 #pragma once
 
 #include <cstdint>
@@ -20,11 +20,24 @@
 
 namespace superstep::worker {
 
-struct ClientScore {
-  std::int64_t client = 0;
-  double samples = 0.0;
-  double correct = 0.0;
-  double loss_sum = 0.0;
+// Clients to judge: a list, or all of a population without the memory of a list.
+class ClientSelection {
+ public:
+  static ClientSelection all(std::int64_t num_clients) { return {num_clients, {}}; }
+  // The list must remain valid.
+  static ClientSelection of(std::span<const std::int64_t> clients) {
+    return {static_cast<std::int64_t>(clients.size()), clients};
+  }
+  std::int64_t size() const { return size_; }
+  std::int64_t operator[](std::int64_t i) const {
+    return listed_.empty() ? i : listed_[static_cast<std::size_t>(i)];
+  }
+
+ private:
+  ClientSelection(std::int64_t size, std::span<const std::int64_t> listed)
+      : size_(size), listed_(listed) {}
+  std::int64_t size_;
+  std::span<const std::int64_t> listed_;
 };
 
 // Over clients, each counting once. Percentiles by nearest rank: the smallest value that at least
@@ -47,11 +60,11 @@ struct ClientMetrics {
   std::optional<Distribution> accuracy_held_out;
 };
 
-// Collective: the scores of `clients` in their order, the same on every rank; a client
-// is judged by its owner (place_by_owner). Cost w + one allgather of 32 bytes per client.
-std::vector<ClientScore> score_clients(bsp::World& world, LocalTrainer& local,
-                                       std::span<const float> parameters,
-                                       std::span<const std::int64_t> clients);
-std::vector<double> accuracies(std::span<const ClientScore> scores);
+// Collective: the accuracy of `parameters` on the clients' own data, the same on every rank. A
+// client is judged by its owner (ClientData::owner). Cost w + g * 8 bytes per client to rank 0,
+// which has that much memory of them, the others their own part; nothing else grows with the
+// population.
+Distribution accuracy_of_clients(bsp::World& world, LocalTrainer& local,
+                                 std::span<const float> parameters, const ClientSelection& clients);
 
 }  // namespace superstep::worker

@@ -35,6 +35,28 @@ std::optional<std::int64_t> number_of(std::string_view text) {
   return whole ? std::optional(value) : std::nullopt;
 }
 
+// Files below `root`, and all their names.
+void make_durable(const fs::path& root, const std::set<fs::path>& written) {
+  std::set<fs::path> directories;
+  for (const fs::path& path : written) {
+    const internal::FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+    if (!file.is_open() || ::fsync(file.get()) != 0) {
+      internal::throw_write_error("ClientStore", path, "sync a client's state", errno);
+    }
+    directories.insert(path.parent_path());
+  }
+  for (const fs::path& directory : directories) {
+    fsync_directory(directory);
+  }
+  // The names above them as well: whoever made those may have died before they were durable.
+  if (!directories.empty()) {
+    const fs::path absolute = fs::absolute(root);
+    fsync_directory(absolute);
+    fsync_directory(absolute.parent_path());
+    fsync_directory(absolute.parent_path().parent_path());
+  }
+}
+
 }  // namespace
 
 ClientStore::ClientStore(fs::path root, std::int64_t num_elements, std::int64_t round)
@@ -95,27 +117,10 @@ void ClientStore::write(std::int64_t client, std::int64_t version, std::span<con
   unflushed_.insert(path);
 }
 
-void ClientStore::flush() {
-  std::set<fs::path> directories;
-  for (const fs::path& path : unflushed_) {
-    const internal::FileDescriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-    if (!file.is_open() || ::fsync(file.get()) != 0) {
-      internal::throw_write_error("ClientStore", path, "sync a client's state", errno);
-    }
-    directories.insert(path.parent_path());
-  }
-  for (const fs::path& directory : directories) {
-    fsync_directory(directory);
-  }
-  // The names above them as well: whoever made those may have died before they were durable.
-  if (!directories.empty()) {
-    const fs::path root = fs::absolute(root_);
-    fsync_directory(root);
-    fsync_directory(root.parent_path());
-    fsync_directory(root.parent_path().parent_path());
-  }
-  unflushed_.clear();
+// A checkpoint is about to ask for what was noted by now.
+ClientStore::Flush ClientStore::take_unflushed() {
   kept_up_to_ = std::max(kept_up_to_, newest_);
+  return [root = root_, written = std::exchange(unflushed_, {})] { make_durable(root, written); };
 }
 
 void ClientStore::note(std::int64_t client, std::int64_t version) {

@@ -17,6 +17,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <set>
@@ -39,9 +40,10 @@ class ClientStore {
   // Takes a write() of this rank back that was not noted; nothing on other ranks.
   void discard(std::int64_t client, std::int64_t version);
 
-  // Makes durable what this rank wrote since the last call: before a checkpoint is. What was noted
-  // by now stays.
-  void flush();
+  // Makes durable what this rank wrote since the last call, before a checkpoint is. The call may
+  // be made by another thread while this object reads and writes on. What was noted by now stays.
+  using Flush = std::function<void()>;
+  Flush take_unflushed();
   // Removes versions that no checkpoint of round `oldest_kept` or later can ask for, of clients
   // with client mod num_ranks == rank.
   void prune(std::int64_t oldest_kept, int rank, int num_ranks);

@@ -8,6 +8,8 @@
 #include <fmt/format.h>
 
 #include "base/check.h"
+#include "base/clock.h"
+#include "base/error.h"
 #include "base/version.h"
 #include "worker/federated/federated_state.h"
 
@@ -15,7 +17,7 @@ namespace superstep::worker {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
+constexpr const char* kClientsText = "clients";
 
 double number(const paramserver::Manifest& manifest, const std::string& name) {
   const auto found = manifest.numbers.find(name);
@@ -70,14 +72,14 @@ paramserver::Manifest FederatedTrainer::State::manifest() {
     manifest.numbers["privacy.clip"] = privacy->clip();
     manifest.numbers["privacy.rounds"] = static_cast<double>(privacy->executed_rounds());
   }
-  manifest.texts = {{"algorithm", std::string(name_of(options.algorithm.kind))}};
+  manifest.texts = {{"algorithm", std::string(name_of(options.algorithm.kind))},
+                    {kClientsText, clients->fingerprint()}};
   if (privacy && options.privacy.noise_source == NoiseSource::kSystem) {
     manifest.texts["privacy.sampling_key"] = fmt::format("{:016x}", sampling.seed);
   }
   for (const ClientStore* states : client_stores()) {
     manifest.texts["clients." + states->name()] = states->describe();
   }
-  manifest.parameters_hash = model.layout().parameters_hash(server.pull().buffer());
   return manifest;
 }
 
@@ -91,49 +93,117 @@ std::vector<ClientStore*> FederatedTrainer::State::client_stores() {
   return stores;
 }
 
-// Nothing happens without a checkpoint directory, or when this round is already saved.
-void FederatedTrainer::State::save() {
-  if (options.checkpoint.directory.empty() || saved_at == rounds_done) {
+bool FederatedTrainer::State::is_writing() const {
+  return writer.is_busy() ||
+         (state_flush.valid() &&
+          state_flush.wait_for(std::chrono::seconds(0)) == std::future_status::timeout);
+}
+
+// Nothing happens without a checkpoint directory; one that was begun after this round is not begun
+// again.
+void FederatedTrainer::State::save(SaveUntil until) {
+  if (options.checkpoint.directory.empty()) {
     return;
   }
+  if (saved_at != rounds_done) {
+    while (writer.is_in_work()) {
+      advance_save();
+    }
+    begin_save(until);
+  }
+  while (until == SaveUntil::kWritten && writer.is_in_work()) {
+    advance_save();
+  }
+}
+
+// States of clients are never overwritten, so the ones of this round stay as they are while the
+// next rounds write newer ones.
+void FederatedTrainer::State::begin_save(SaveUntil until) {
   const Clock::time_point start = Clock::now();
   world.set_phase("checkpoint");
+  std::vector<ClientStore::Flush> flushes;
   for (std::optional<ClientStore>* states : {&store, &errors}) {
     if (*states) {
-      (*states)->flush();
+      flushes.push_back((*states)->take_unflushed());
     }
   }
+  const bool here = until == SaveUntil::kWritten;
+  if (!flushes.empty()) {
+    state_flush = std::async(here ? std::launch::deferred : std::launch::async,
+                             [flushes = std::move(flushes)] {
+                               for (const ClientStore::Flush& flush : flushes) {
+                                 flush();
+                               }
+                             });
+  }
+  using Run = paramserver::CheckpointWriter::Run;
   const std::vector<paramserver::ArrayPart> parts = server.parts();
-  const paramserver::WrittenCheckpoint written =
-      paramserver::write_checkpoint(world, options.checkpoint.directory, manifest(), parts);
-  last_checkpoint = written.directory;
+  note_checkpoint(parts);
+  writer.begin(
+      here ? Run::kHere : Run::kInBackground, options.checkpoint.directory, manifest(), parts,
+      [directory = options.checkpoint.directory, keep = std::max(1, options.checkpoint.keep),
+       newest = rounds_done] { paramserver::prune_checkpoints(directory, keep, {}, newest); },
+      {}, {.layout = &model.layout(), .values = server.pull().buffer()});
   saved_at = rounds_done;
-  saved_state_hash = written.state_hash;
-  if (world.rank() == 0) {
-    paramserver::prune_checkpoints(options.checkpoint.directory,
-                                   std::max(1, options.checkpoint.keep), {});
+  world.set_phase("compute");
+  save_seconds = to_seconds(Clock::now() - start);
+  unrecorded_seconds += save_seconds;
+}
+
+// By a rank's first note the states of its clients are durable, and a checkpoint is sealed after
+// the notes of all ranks were compared.
+void FederatedTrainer::State::advance_save() {
+  const Clock::time_point start = Clock::now();
+  world.set_phase("checkpoint");
+  if (state_flush.valid()) {
+    state_flush.get();
   }
-  world.sync();  // before anybody looks which ones are left
-  if (store || errors) {
-    const auto kept = paramserver::list_checkpoints(options.checkpoint.directory);
-    SUPERSTEP_CHECK(!kept.empty(), "checkpoints after one was written");
-    const std::int64_t oldest =
-        paramserver::CheckpointReader(kept.front()).manifest().position.superstep;
-    for (std::optional<ClientStore>* states : {&store, &errors}) {
-      if (*states) {
-        (*states)->prune(oldest, world.rank(), world.size());
-      }
-    }
+  const std::optional<paramserver::WrittenCheckpoint> written = writer.advance();
+  if (written.has_value()) {
+    last_checkpoint = written->directory;
+    saved_state_hash = written->state_hash;
+    prune_client_states();
   }
   world.set_phase("compute");
-  if (observer != nullptr) {
-    observer->on_checkpoint(last_checkpoint, rounds_done,
-                            std::chrono::duration<double>(Clock::now() - start).count());
+  const double seconds = to_seconds(Clock::now() - start);
+  save_seconds += seconds;
+  unrecorded_seconds += seconds;
+  if (written.has_value() && observer != nullptr) {
+    observer->on_checkpoint(last_checkpoint, written->superstep, save_seconds);
+  }
+}
+
+// Which checkpoints are left is known: rank 0 deleted the others before the last notes.
+void FederatedTrainer::State::prune_client_states() {
+  if (!store && !errors) {
+    return;
+  }
+  const auto kept = paramserver::list_checkpoints(options.checkpoint.directory);
+  SUPERSTEP_CHECK(!kept.empty(), "checkpoints after one was written");
+  const std::int64_t oldest =
+      paramserver::CheckpointReader(kept.front()).manifest().position.superstep;
+  for (std::optional<ClientStore>* states : {&store, &errors}) {
+    if (*states) {
+      (*states)->prune(oldest, world.rank(), world.size());
+    }
+  }
+}
+
+// Clients whose data lie at sites are known to no file that is read before.
+void FederatedTrainer::State::require_same_clients(
+    const paramserver::CheckpointReader& reader) const {
+  const auto found = reader.manifest().texts.find(kClientsText);
+  if (found != reader.manifest().texts.end() && found->second != clients->fingerprint()) {
+    throw DataError("FederatedTrainer", reader.directory().string(), -1,
+                    fmt::format("the checkpoint is of other clients or data: got \"{}\", expected "
+                                "\"{}\"",
+                                clients->fingerprint(), found->second));
   }
 }
 
 void FederatedTrainer::State::restore(const paramserver::CheckpointReader& reader) {
   const paramserver::Manifest& manifest = reader.manifest();
+  require_same_clients(reader);
   server.restore(reader);
   rounds_done = manifest.position.superstep;
   best_accuracy = number(manifest, "best.accuracy");

@@ -122,7 +122,9 @@ CohortLosses FederatedTrainer::State::measure_losses(const RoundPlan& plan) {
       largest = std::isfinite(result.means[i]) ? std::max(largest, result.means[i]) : largest;
     }
   }
+  world.set_phase("measure losses");
   largest = world.allreduce(largest, bsp::ReduceOp::kMax);
+  world.set_phase("compute");
   if (options.algorithm.q > 0.0 && largest > 0.0) {
     result.exponent = std::ceil(options.algorithm.q * std::log2(largest));
   }

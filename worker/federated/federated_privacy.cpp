@@ -15,8 +15,10 @@ void FederatedTrainer::State::draw_secret_sampling() {
   if (options.privacy.noise_source != NoiseSource::kSystem) {
     return;
   }
+  world.set_phase("privacy");
   auto key = static_cast<std::int64_t>(paramserver::SystemBits().bits64());
   world.broadcast(std::span<std::int64_t>(&key, 1), 0);
+  world.set_phase("compute");
   sampling.seed = static_cast<std::uint64_t>(key);
 }
 
@@ -30,7 +32,9 @@ std::optional<double> FederatedTrainer::State::agreed_pld(std::int64_t further) 
       // Memory, say: the ledger has the other accountant's bound.
     }
   }
+  world.set_phase("privacy");
   world.broadcast(std::span<double>(&epsilon, 1), 0);
+  world.set_phase("compute");
   return std::isnan(epsilon) ? std::nullopt : std::optional(epsilon);
 }
 
@@ -59,8 +63,10 @@ void FederatedTrainer::State::adapt_clip(const std::vector<ClientRecord>& record
   for (const ClientRecord& record : records) {
     centered += record.is_within ? kHalfCount : -kHalfCount;  // a rejected norm is beyond
   }
+  world.set_phase("privacy");
   std::int64_t count_noise = world.rank() == 0 ? privacy->count_noise(rounds_done) : 0;
   world.broadcast(std::span<std::int64_t>(&count_noise, 1), 0);
+  world.set_phase("compute");
   privacy->adapt(centered + count_noise);
 }
 

@@ -5,6 +5,7 @@
 #include <array>
 #include <chrono>
 #include <cstdint>
+#include <future>
 #include <memory>
 #include <optional>
 #include <span>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "base/aligned.h"
+#include "paramserver/checkpoint_writer.h"
 #include "paramserver/federated_server.h"
 #include "worker/federated/client_store.h"
 #include "worker/federated/federated_trainer.h"
@@ -50,6 +52,9 @@ struct CohortLosses {
   double exponent = 0.0;      // all F^q are divided by 2^exponent, so that none is above 1
 };
 
+// What a save waits for.
+enum class SaveUntil : std::uint8_t { kBegun, kWritten };
+
 // Options with what the algorithm decides filled in: fedsgd is one step on the whole local set.
 FederatedOptions completed(FederatedOptions options);
 
@@ -63,6 +68,9 @@ struct FederatedTrainer::State {
   State(bsp::World& the_world, const Model& the_model,
         std::shared_ptr<const ClientData> the_clients, FederatedOptions the_options,
         FederatedObserver* the_observer);
+  State(const State&) = delete;
+  State& operator=(const State&) = delete;
+  ~State();
 
   // --- rounds (federated_trainer.cpp) ---
   RoundPlan plan_round() const;
@@ -75,6 +83,12 @@ struct FederatedTrainer::State {
   std::optional<StopReason> stop_reason() const;
   void evaluate_model(const Dataset& test);
   void evaluate_clients(LocalTrainer* held_out_trainer);
+
+  // --- what leaves this rank (federated_audit.cpp) ---
+  void watch_samples();
+  void note_round(const std::vector<ClientRecord>& mine) const;
+  void note_checkpoint(std::span<const paramserver::ArrayPart> parts) const;
+  void tell_audit() const;
 
   // --- clients (federated_client.cpp) ---
   ClientRecord train_client(const RoundPlan& plan, std::int64_t client);
@@ -119,10 +133,15 @@ struct FederatedTrainer::State {
 
   // --- checkpoints (federated_checkpoint.cpp) ---
   bool checkpoint_due() const;
-  void save();
+  bool is_writing() const;  // this rank, in the background
+  void save(SaveUntil until);
+  void begin_save(SaveUntil until);
+  void advance_save();
+  void prune_client_states();
   paramserver::Manifest manifest();
   std::array<std::pair<std::string, std::int64_t*>, 5> counters();
   std::vector<ClientStore*> client_stores();
+  void require_same_clients(const paramserver::CheckpointReader& reader) const;
   void restore(const paramserver::CheckpointReader& reader);
 
   bsp::World& world;
@@ -165,8 +184,12 @@ struct FederatedTrainer::State {
   std::int64_t upload_bytes = 0;
   std::int64_t download_bytes = 0;
   std::filesystem::path last_checkpoint;
-  std::int64_t saved_at = -1;
+  std::int64_t saved_at = -1;  // round of the last checkpoint that was begun
   Hash128 saved_state_hash;
+  paramserver::CheckpointWriter writer;
+  std::future<void> state_flush;    // of the clients' states that the checkpoint in work needs
+  double save_seconds = 0.0;        // of the checkpoint in work: what the rounds waited
+  double unrecorded_seconds = 0.0;  // of checkpoints, since the last record
   std::chrono::steady_clock::time_point started;
 };
 

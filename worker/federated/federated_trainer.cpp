@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <string>
 #include <utility>
 
@@ -19,6 +18,7 @@ namespace {
 
 constexpr std::uint32_t kSignalFlag = 1;
 constexpr std::uint32_t kWallTimeFlag = 2;
+constexpr std::uint32_t kWritingFlag = 4;  // a checkpoint, and this rank is not done with its part
 constexpr std::size_t kFields = 12;
 
 std::array<double, kFields> to_array(const ClientRecord& record) {
@@ -78,7 +78,8 @@ FederatedTrainer::State::State(bsp::World& the_world, const Model& the_model,
       server(world, model.layout(), server_options(options.algorithm)),
       local(model, clients, options.local),
       evaluation(model, server.pull().buffer(),
-                 {.seed = options.local.seed, .precision = options.local.precision}) {
+                 {.seed = options.local.seed, .precision = options.local.precision}),
+      writer(world) {
   const std::int64_t size = model.layout().size();
   if (options.privacy.kind != PrivacyKind::kNone) {
     privacy.emplace(privacy_engine(options, *clients, size, ring));
@@ -101,6 +102,7 @@ FederatedTrainer::State::State(bsp::World& the_world, const Model& the_model,
     shift = AlignedBuffer<float>(size);
     control_update = AlignedBuffer<float>(size);
   }
+  watch_samples();
 }
 
 FederatedTrainer::FederatedTrainer(bsp::World& world, const Model& model,
@@ -131,7 +133,7 @@ RoundPlan FederatedTrainer::State::plan_round() const {
   RoundPlan plan;
   plan.cohort = select_cohort(sampling, *clients, rounds_done);
   if (options.data_mode == DataMode::kStrict) {
-    plan.placement = place_by_owner(plan.cohort, world.size());
+    plan.placement = place_by_owner(plan.cohort, *clients, world.size());
   } else {
     std::vector<double> costs;
     costs.reserve(plan.cohort.size());
@@ -157,7 +159,7 @@ std::uint32_t FederatedTrainer::State::stop_flags() const {
   if (options.wall_time_limit.count() > 0 && Clock::now() - started >= options.wall_time_limit) {
     raised |= kWallTimeFlag;
   }
-  return raised;
+  return is_writing() ? raised | kWritingFlag : raised;
 }
 
 std::optional<StopReason> FederatedTrainer::State::stop_reason() const {
@@ -307,6 +309,7 @@ RoundReport FederatedTrainer::State::round() {
   report.cohort = static_cast<std::int64_t>(records.size());
   report.client_learning_rate = local.rate_of(rounds_done);
   learn_from(records, report);
+  note_round(mine);
   report.round = ++rounds_done;
   report.seconds = to_seconds(Clock::now() - start);
   report.record = {.superstep = static_cast<std::uint64_t>(rounds_done),
@@ -314,6 +317,7 @@ RoundReport FederatedTrainer::State::round() {
                    .compute_seconds = compute,
                    .exchange_seconds = server.last_times().exchange_seconds,
                    .sync_wait_seconds = server.last_times().sync_seconds,
+                   .checkpoint_seconds = std::exchange(unrecorded_seconds, 0.0),
                    .bytes_sent = world.traffic().bytes_sent - before.bytes_sent,
                    .bytes_received = world.traffic().bytes_received - before.bytes_received};
   return report;
@@ -334,22 +338,19 @@ void FederatedTrainer::State::evaluate_model(const Dataset& data) {
 
 // The last cohort is that of the round just done. Nothing here moves the model.
 void FederatedTrainer::State::evaluate_clients(LocalTrainer* held_out_trainer) {
-  const auto score = [&](LocalTrainer& trainer, const std::vector<std::int64_t>& who) {
-    return distribution_of(accuracies(score_clients(world, trainer, server.pull().buffer(), who)));
-  };
-  const auto everybody = [](const ClientData& data) {
-    std::vector<std::int64_t> who(static_cast<std::size_t>(data.num_clients()));
-    std::iota(who.begin(), who.end(), 0);
-    return who;
+  const auto score = [&](LocalTrainer& trainer, const ClientSelection& who) {
+    return accuracy_of_clients(world, trainer, server.pull().buffer(), who);
   };
   world.set_phase("evaluate clients");
   local.set_labels(Labels::kTrue);
   ClientMetrics metrics{
-      .accuracy_all = score(local, everybody(*clients)),
-      .accuracy_cohort = score(local, select_cohort(sampling, *clients, rounds_done - 1)),
+      .accuracy_all = score(local, ClientSelection::all(clients->num_clients())),
+      .accuracy_cohort =
+          score(local, ClientSelection::of(select_cohort(sampling, *clients, rounds_done - 1))),
       .accuracy_held_out = {}};
   if (held_out_trainer != nullptr) {
-    metrics.accuracy_held_out = score(*held_out_trainer, everybody(*held_out));
+    metrics.accuracy_held_out =
+        score(*held_out_trainer, ClientSelection::all(held_out->num_clients()));
   }
   client_metrics = metrics;
   world.set_phase("compute");
@@ -369,7 +370,7 @@ FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test
   }
   state.started = Clock::now();
   if (state.rounds_done == 0) {
-    state.save();  // finds out now whether checkpoints can be written
+    state.save(SaveUntil::kWritten);  // finds out now whether checkpoints can be written
   }
   if (state.privacy) {
     state.pld_at_end = state.agreed_pld(state.options.rounds - state.rounds_done);
@@ -387,19 +388,25 @@ FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test
       state.evaluate_clients(judge ? &*judge : nullptr);
       report.clients = state.client_metrics;
     }
+    state.tell_audit();
     if (state.observer != nullptr) {
       state.observer->on_round(report);
     }
     state.require_progress(report);
+    if (state.writer.is_in_work() && (state.flags & kWritingFlag) == 0) {
+      state.advance_save();
+    }
     const std::optional<StopReason> stop = state.stop_reason();
-    if (stop.has_value() || state.checkpoint_due()) {
-      state.save();
+    if (stop.has_value()) {
+      state.save(SaveUntil::kWritten);
+    } else if (state.checkpoint_due()) {
+      state.save(state.options.checkpoint.asynchronous ? SaveUntil::kBegun : SaveUntil::kWritten);
     }
     if (stop.has_value() && !last) {
       reason = *stop;
     }
   }
-  state.save();
+  state.save(SaveUntil::kWritten);
   if (reason == StopReason::kFinished && test != nullptr &&
       state.evaluated_at != state.rounds_done) {
     state.evaluate_model(*test);
@@ -410,6 +417,7 @@ FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test
   }
   const Hash128 hash = state.model.layout().parameters_hash(state.server.pull().buffer());
   state.world.require_same("parameters_hash at the end of training", to_text(hash));
+  state.tell_audit();
   return {.reason = reason,
           .test = state.test,
           .parameters_hash = hash,

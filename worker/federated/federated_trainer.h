@@ -34,6 +34,7 @@
 #include "worker/data/dataset.h"
 #include "worker/evaluator.h"
 #include "worker/federated/algorithm.h"
+#include "worker/federated/audit.h"
 #include "worker/federated/client_data.h"
 #include "worker/federated/client_metrics.h"
 #include "worker/federated/cohort.h"
@@ -66,6 +67,7 @@ struct FederatedOptions {
   CheckpointOptions checkpoint;        // every_supersteps counts rounds
   std::filesystem::path client_store;  // needed by algorithms with client state
   std::chrono::seconds wall_time_limit{0};
+  Audit* audit = nullptr;  // of this rank, to look at all that leaves it; outlives the trainer
 };
 
 enum class Rejection : std::uint8_t { kNone, kNotFinite, kOutOfRange };
@@ -104,6 +106,8 @@ class FederatedObserver {
   virtual void on_round(const RoundReport&) {}
   // Of a private run, before the round's noise is drawn; `round` counts from 1.
   virtual void on_private_round(std::int64_t /*round*/, const PrivacyRound&) {}
+  // With an audit, after every round and at the end: what left every rank since the last time.
+  virtual void on_audit(std::int64_t /*round*/, std::span<const AuditEntry>) {}
   virtual void on_checkpoint(const std::filesystem::path&, std::int64_t /*round*/,
                              double /*seconds*/) {}
 };

@@ -110,6 +110,10 @@ const SlotBatch& LocalTrainer::read(std::int64_t client, std::span<const std::in
   auto found = batches_.find(count);
   if (found == batches_.end()) {
     found = batches_.emplace(count, empty_batch(model_.sample_shape(), count)).first;
+    if (watch_) {
+      watch_(std::as_bytes(found->second.images.data<float>()));
+      watch_(std::as_bytes(found->second.labels.data<std::int64_t>()));
+    }
   }
   SlotBatch& batch = found->second;
   clients_->read(client, positions, options_.normalization, batch.images.mutable_data<float>(),

@@ -13,10 +13,13 @@
 // allocated. One thread at a time.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "base/aligned.h"
@@ -71,6 +74,10 @@ class LocalTrainer {
                     const LocalRule& rule);
   // From the next read of samples on.
   void set_labels(Labels labels) { labels_ = labels; }
+  const ClientData& clients() const { return *clients_; }
+  // Is given the memory that samples are read into, before the first ones are; may be empty.
+  using SampleWatch = std::function<void(std::span<const std::byte>)>;
+  void set_sample_watch(SampleWatch watch) { watch_ = std::move(watch); }
   // The model of the client that was trained last.
   std::span<const float> parameters() const { return parameters_.span(); }
   std::span<float> mutable_parameters() { return parameters_.span(); }
@@ -104,6 +111,7 @@ class LocalTrainer {
   AlignedBuffer<float> chunk_;  // made when a batch has more than kChunkSamples samples
   StepPrograms programs_;
   Labels labels_ = Labels::kTrue;
+  SampleWatch watch_;
   std::vector<std::int64_t> order_;
   std::map<std::int64_t, SlotBatch> batches_;  // by number of samples
 };

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/file.h"
+#include "base/hash.h"
 
 namespace superstep::worker {
 
@@ -53,6 +54,14 @@ class PartitionReader {
       index.add(samples);
     }
     return index;
+  }
+
+  std::vector<std::uint64_t> name_hashes() const {
+    std::vector<std::uint64_t> hashes(clients_.size());
+    for (const auto& [name, client] : numbers_) {
+      hashes[static_cast<std::size_t>(client)] = hash_text(name).low;
+    }
+    return hashes;
   }
 
  private:
@@ -135,6 +144,13 @@ ClientIndex read_partition(const std::filesystem::path& file, std::int64_t num_s
                            const std::string& client_column) {
   return parse_partition(read_text_file(file, kMaxPartitionBytes), file, num_samples,
                          client_column);
+}
+
+NamedPartition read_named_partition(const std::filesystem::path& file, std::int64_t num_samples,
+                                    const std::string& client_column) {
+  PartitionReader reader(file, num_samples);
+  reader.read(read_text_file(file, kMaxPartitionBytes), client_column);
+  return {.index = reader.finish(), .name_hashes = reader.name_hashes()};
 }
 
 ClientIndex parse_partition(std::string_view text, const std::filesystem::path& file,

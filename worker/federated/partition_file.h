@@ -14,6 +14,7 @@
 #include <filesystem>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "worker/federated/client_index.h"
 
@@ -21,6 +22,13 @@ namespace superstep::worker {
 
 ClientIndex read_partition(const std::filesystem::path& file, std::int64_t num_samples,
                            const std::string& client_column);
+
+struct NamedPartition {
+  ClientIndex index;
+  std::vector<std::uint64_t> name_hashes;  // by client: the low half of XXH3-128 of its name
+};
+NamedPartition read_named_partition(const std::filesystem::path& file, std::int64_t num_samples,
+                                    const std::string& client_column);
 
 // The same for its text; `file` is named in messages.
 ClientIndex parse_partition(std::string_view text, const std::filesystem::path& file,

@@ -51,11 +51,12 @@ std::vector<int> place_by_cost(std::span<const double> costs, int num_ranks) {
   return placement;
 }
 
-std::vector<int> place_by_owner(std::span<const std::int64_t> cohort, int num_ranks) {
+std::vector<int> place_by_owner(std::span<const std::int64_t> cohort, const ClientData& clients,
+                                int num_ranks) {
   std::vector<int> placement;
   placement.reserve(cohort.size());
   for (const std::int64_t client : cohort) {
-    placement.push_back(static_cast<int>(client % num_ranks));
+    placement.push_back(clients.owner(client, num_ranks));
   }
   return placement;
 }

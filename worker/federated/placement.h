@@ -1,7 +1,8 @@
 // Which rank trains which client of a cohort. It never changes results, so measured times may
 // decide.
 //
-//   strict   a client always belongs to rank (client mod p): its data never leave that rank
+//   strict   a client always belongs to its owner (ClientData::owner): its data never leave that
+//            rank
 //   shared   longest processing time first (Graham 1969) by predicted cost, every round anew
 #pragma once
 
@@ -9,6 +10,8 @@
 #include <span>
 #include <string_view>
 #include <vector>
+
+#include "worker/federated/client_data.h"
 
 namespace superstep::worker {
 
@@ -34,6 +37,7 @@ class ClientCost {
 
 // placement[i] is the rank of cohort[i]; costs[i] > 0. Ties go to the lower index and rank.
 std::vector<int> place_by_cost(std::span<const double> costs, int num_ranks);
-std::vector<int> place_by_owner(std::span<const std::int64_t> cohort, int num_ranks);
+std::vector<int> place_by_owner(std::span<const std::int64_t> cohort, const ClientData& clients,
+                                int num_ranks);
 
 }  // namespace superstep::worker

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -249,6 +250,54 @@ SUPERSTEP_WORLD_TEST(FederatedTrainer, RefusesToGoOnWithoutTheStatesOfItsClients
         << refusal;
     EXPECT_NE(refusal.find(options.client_store.string()), std::string::npos);
     world.sync();  // before the directory goes
+  }
+}
+
+// By round.
+std::map<std::int64_t, std::string> state_hashes_in(const std::filesystem::path& root) {
+  std::map<std::int64_t, std::string> hashes;
+  for (const std::filesystem::path& directory : paramserver::list_checkpoints(root)) {
+    const paramserver::CheckpointReader reader(directory);
+    reader.verify();
+    hashes[reader.manifest().position.superstep] = to_text(reader.manifest().state_hash);
+  }
+  return hashes;
+}
+
+SUPERSTEP_WORLD_TEST_ON_NODES(FederatedTrainer, CheckpointsBesideTheRoundsHoldWhatWaitingOnesHold) {
+  const Model model = small_model();
+  for (const Algorithm kind : {Algorithm::kFedAdam, Algorithm::kScaffold}) {
+    const WorldDirectory directory(world);
+    std::map<std::int64_t, std::string> waiting;
+    for (const bool asynchronous : {false, true}) {
+      const std::filesystem::path run = directory.path() / (asynchronous ? "beside" : "waiting");
+      FederatedOptions options = small_options();
+      options.rounds = 8;
+      options.algorithm.kind = kind;
+      options.client_store = run / "clients";
+      options.checkpoint = {.directory = run / "checkpoints",
+                            .every_supersteps = 2,
+                            .keep = 100,
+                            .asynchronous = asynchronous};
+      if (world.rank() == 0) {
+        std::filesystem::create_directories(run);
+      }
+      world.sync();
+      run_federated(world, model, small_clients(kUneven), options);
+      const std::map<std::int64_t, std::string> hashes =
+          state_hashes_in(options.checkpoint.directory);
+      EXPECT_EQ(hashes.size(), 5U) << name_of(kind);
+      if (asynchronous) {
+        EXPECT_EQ(hashes, waiting) << name_of(kind);
+        EXPECT_EQ(run_federated(world, model, small_clients(kUneven), options,
+                                options.checkpoint.directory / "step-00000004")
+                      .result.state_hash,
+                  parse_hash(waiting.at(8)))
+            << name_of(kind);
+      }
+      waiting = hashes;
+      world.sync();  // before the directory goes
+    }
   }
 }
 
