@@ -131,9 +131,10 @@ SUPERSTEP_WORLD_TEST(BoostedTrees, LearnWhatIsThere) {
   const Made made(world, 4000, "binary");
   const Table table = made.read(world);
   BoostedTreesOptions options = small_options(Objective::kBinaryLogistic);
-  options.rounds = 60;
+  options.rounds = 20;
+  options.limits.max_depth = 3;  // too shallow to learn noise by heart
   const TrainedTrees trained = train_boosted_trees(world, table, "label", options);
-  EXPECT_GT(evaluate(world, trained.model, table).accuracy, 0.9);
+  EXPECT_GT(evaluate(world, trained.model, table).accuracy, 0.75);
   const std::vector<FeatureImportance> importances = feature_importances(trained.model);
   for (std::size_t f = 0; f < 4; ++f) {
     EXPECT_GT(importances[f].gain, importances[4].gain) << f;  // 4: noise
