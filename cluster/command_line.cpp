@@ -14,14 +14,14 @@
 #include "base/text.h"
 #include "cluster/completion.h"
 #include "cluster/config_keys.h"
+#include "cluster/estimator_options.h"
 #include "cluster/libraries.h"
 #include "cluster/model_section.h"
+#include "cluster/shared_options.h"
 
 namespace superstep::cluster {
 
 namespace {
-
-constexpr int kMaxLanes = 1024;
 
 // What the parser fills in.
 struct Grammar {
@@ -37,24 +37,11 @@ struct Grammar {
   InspectArguments inspect;
   ExportArguments export_weights;
   LaunchArguments launch;
+  EstimatorArguments estimator;
   BenchArguments bench;
   std::string shell;
   bool markdown = false;
 };
-
-// A path: an empty one would silently mean the default.
-CLI::Option* add_path(CLI::App& app, const std::string& name, std::string& path,
-                      const std::string& help) {
-  return app.add_option(name, path, help)->check([](const std::string& given) {
-    return given.empty() ? std::string("got an empty path") : std::string();
-  });
-}
-
-void add_lanes(CLI::App& app, std::optional<int>& lanes) {
-  app.add_option("--lanes", lanes, "Ranks per process, as threads; overrides bsp.lanes")
-      ->check(CLI::Range(1, kMaxLanes))
-      ->type_name("N");
-}
 
 void add_checkpoint(CLI::App& app, std::string& checkpoint) {
   add_path(app, "--checkpoint", checkpoint,
@@ -251,7 +238,7 @@ void add_bench(CLI::App& program, BenchArguments& arguments) {
       ->check(CLI::IsMember({"float32", "bf16"}));
   app.add_option("--lanes", arguments.lanes, "Ranks per process, as threads")
       ->capture_default_str()
-      ->check(CLI::Range(1, kMaxLanes))
+      ->check(CLI::Range(1, kMostLanes))
       ->type_name("N");
   app.add_flag("--json", arguments.json, "Print one JSON object instead of text");
   app.add_flag("--profile", arguments.profile, "Time every op of the recorded step as well");
@@ -339,6 +326,9 @@ Command chosen_command(const Grammar& grammar) {
   if (name == "launch") {
     return grammar.launch;
   }
+  if (name == "estimator") {
+    return grammar.estimator;
+  }
   if (name == "bench") {
     return grammar.bench;
   }
@@ -367,6 +357,7 @@ Grammar::Grammar() {
   add_inspect(app, inspect);
   add_export(app, export_weights);
   add_launch(app, launch);
+  add_estimator(app, estimator);
   add_bench(app, bench);
   add_printing(app, *this);
 }

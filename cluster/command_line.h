@@ -8,6 +8,7 @@
 //   superstep predict RUN_DIR --input FILE --output FILE [--force]
 //   superstep inspect PATH
 //   superstep export RUN_DIR [--format npz] [--output FILE] [--force]
+//   superstep estimator train --kind boosted-trees --data FILE --label NAME [...]
 //   superstep bench [--model NAME] [--batch N] [--steps N]
 //   superstep models | keys | completion SHELL
 //   superstep launch [mpirun's options] -- train CONFIG.toml ...
@@ -94,14 +95,48 @@ struct BenchArguments {
   bool profile = false;
 };
 
+// superstep estimator train: a model of a table. The options of worker::BoostedTreesOptions keep
+// their defaults there; what was not given is absent here.
+struct EstimatorArguments {
+  std::string action;  // "train"
+  std::string kind;    // "boosted-trees"
+  std::string data;
+  std::string eval_data;             // empty: none
+  std::vector<std::string> columns;  // names, for files without a header
+  std::string schema;                // a file of names and kinds; empty: none
+  std::string delimiter = ",";       // one character, or "tab"
+  std::vector<std::string> missing;  // words for no value, beside the usual ones
+  std::string label;
+  std::string objective;  // empty: as the label is
+  std::string out;        // empty: nothing is written
+  std::string contributions;
+  std::optional<int> rounds;
+  std::optional<int> max_depth;
+  std::optional<double> learning_rate;
+  std::optional<double> lambda;
+  std::optional<double> gamma;
+  std::optional<double> min_child_weight;
+  std::optional<int> max_bin;
+  std::optional<int> max_cat_to_onehot;
+  std::optional<double> subsample;
+  std::optional<double> colsample;
+  std::optional<double> base_score;
+  std::optional<double> validation_fraction;
+  std::optional<int> early_stopping;
+  std::vector<std::string> monotone;  // "column=1" or "column=-1"
+  std::uint64_t seed = 1;
+  std::optional<int> lanes;
+};
+
 // Text that a command prints as it is: help, version, completion scripts, lists.
 struct PrintArguments {
   std::string text;
 };
 
-using Command = std::variant<TrainArguments, FederatedArguments, PartitionArguments,
-                             EvaluateArguments, PredictArguments, InspectArguments, ExportArguments,
-                             LaunchArguments, BenchArguments, PrintArguments>;
+using Command =
+    std::variant<TrainArguments, FederatedArguments, PartitionArguments, EvaluateArguments,
+                 PredictArguments, InspectArguments, ExportArguments, LaunchArguments,
+                 EstimatorArguments, BenchArguments, PrintArguments>;
 
 // Throws InvalidArgument with what is wrong and which help to ask for.
 Command parse_command_line(int argc, const char* const* argv);

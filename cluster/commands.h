@@ -27,6 +27,7 @@ Work prepare_evaluate(bsp::Environment& environment, const EvaluateArguments& ar
 // Without mpirun: it starts one.
 Work prepare_launch(const bsp::Environment& environment, const LaunchArguments& arguments,
                     const std::string& command_line);
+Work prepare_estimator(bsp::Environment& environment, const EstimatorArguments& arguments);
 Work prepare_bench(bsp::Environment& environment, const BenchArguments& arguments);
 // The following run in the root process alone.
 Work prepare_partition(const PartitionArguments& arguments);

@@ -63,6 +63,9 @@ class Preparer {
   Work operator()(const LaunchArguments& arguments) const {
     return prepare_launch(environment_, arguments, fmt::format("{}", fmt::join(command_, " ")));
   }
+  Work operator()(const EstimatorArguments& arguments) const {
+    return prepare_estimator(environment_, arguments);
+  }
   Work operator()(const BenchArguments& arguments) const {
     return prepare_bench(environment_, arguments);
   }

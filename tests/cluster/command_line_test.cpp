@@ -104,6 +104,28 @@ TEST(CommandLine, ReadsBench) {
   EXPECT_THAT(complaint({"bench", "--step", "3"}), HasSubstr("did you mean \"--steps\"?"));
 }
 
+TEST(CommandLine, ReadsEstimator) {
+  const auto estimator =
+      std::get<EstimatorArguments>(parse({"estimator", "train", "--kind",     "boosted-trees",
+                                          "--data",    "a.csv", "--label",    "y",
+                                          "--columns", "x,y",   "--monotone", "x=1",
+                                          "--missing", "none",  "--missing",  "-",
+                                          "--rounds",  "7",     "--gamma",    "0.5",
+                                          "--seed",    "9",     "--lanes",    "2"}));
+  EXPECT_EQ(estimator.data, "a.csv");
+  EXPECT_THAT(estimator.columns, ElementsAre("x", "y"));
+  EXPECT_THAT(estimator.monotone, ElementsAre("x=1"));
+  EXPECT_THAT(estimator.missing, ElementsAre("none", "-"));
+  EXPECT_EQ(estimator.rounds, 7);
+  EXPECT_EQ(estimator.gamma, 0.5);
+  EXPECT_EQ(estimator.max_depth, std::nullopt);
+  EXPECT_EQ(estimator.seed, 9U);
+  EXPECT_THAT(complaint({"estimator", "train", "--data", "a", "--label", "y"}),
+              HasSubstr("--kind is required"));
+  EXPECT_THAT(complaint({"estimator", "train", "--kind", "linear"}), HasSubstr("boosted-trees"));
+  EXPECT_THAT(complaint({"estimator", "predict", "--kind", "boosted-trees"}), HasSubstr("train"));
+}
+
 TEST(CommandLine, SaysWhatIsWrong) {
   EXPECT_THAT(complaint({}), HasSubstr("subcommand is required"));
   EXPECT_THAT(complaint({"trian"}), HasSubstr("did you mean \"train\"?"));
@@ -118,8 +140,8 @@ TEST(CommandLine, SaysWhatIsWrong) {
 
 TEST(CommandLine, HelpsWithEveryCommand) {
   EXPECT_THAT(printed({"--help"}), HasSubstr("Exit codes"));
-  for (const char* command : {"train", "evaluate", "predict", "inspect", "export", "bench",
-                              "models", "keys", "completion"}) {
+  for (const char* command : {"train", "evaluate", "predict", "inspect", "export", "estimator",
+                              "bench", "models", "keys", "completion"}) {
     EXPECT_THAT(printed({"--help"}), HasSubstr(command));
     EXPECT_THAT(printed({command, "--help"}),
                 HasSubstr("Usage: superstep " + std::string(command)));
