@@ -2,14 +2,13 @@
 
 #include <algorithm>
 #include <functional>
-#include <tuple>
+#include <numeric>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "base/checked_cast.h"
 #include "bsp/schedule_parts.h"
-#include "bsp/slot_tree.h"
 
 namespace superstep::bsp {
 
@@ -29,11 +28,24 @@ struct HalfMessage {
   friend bool operator==(const HalfMessage&, const HalfMessage&) = default;
 };
 
-void sort_messages(std::vector<HalfMessage>& messages) {
-  std::stable_sort(messages.begin(), messages.end(),
-                   [](const HalfMessage& a, const HalfMessage& b) {
-                     return std::tie(a.from, a.to) < std::tie(b.from, b.to);
-                   });
+// Stable, by two passes of counting: there are up to p^2 messages.
+template <typename Key>
+void sort_by(std::vector<HalfMessage>& messages, std::size_t num_ranks, Key&& key) {
+  std::vector<std::size_t> place(num_ranks + 1, 0);
+  for (const HalfMessage& message : messages) {
+    ++place[static_cast<std::size_t>(key(message)) + 1];
+  }
+  std::partial_sum(place.begin(), place.end(), place.begin());
+  std::vector<HalfMessage> sorted(messages.size());
+  for (const HalfMessage& message : messages) {
+    sorted[place[static_cast<std::size_t>(key(message))]++] = message;
+  }
+  messages = std::move(sorted);
+}
+
+void sort_messages(std::vector<HalfMessage>& messages, std::size_t num_ranks) {
+  sort_by(messages, num_ranks, [](const HalfMessage& message) { return message.to; });
+  sort_by(messages, num_ranks, [](const HalfMessage& message) { return message.from; });
 }
 
 void match_messages(std::span<const RankPlan> plans, std::size_t round, Complaints& wrong) {
@@ -56,8 +68,8 @@ void match_messages(std::span<const RankPlan> plans, std::size_t round, Complain
                       round, rank));
     }
   }
-  sort_messages(sent);
-  sort_messages(received);
+  sort_messages(sent, plans.size());
+  sort_messages(received, plans.size());
   const auto [send, receive] =
       std::mismatch(sent.begin(), sent.end(), received.begin(), received.end());
   if (send != sent.end() || receive != received.end()) {
@@ -109,18 +121,49 @@ void let_run(std::span<const RankPlan> plans, Complaints& wrong) {
 using Symbols = std::vector<std::vector<TreeSum>>;
 
 TreeSum symbol(std::int64_t element, int begin, int end) {
-  return {checked_cast<std::int32_t>(element), checked_cast<std::int16_t>(begin),
-          checked_cast<std::int16_t>(end)};
+  return {static_cast<std::int32_t>(element), static_cast<std::int16_t>(begin),
+          static_cast<std::int16_t>(end)};
 }
 
-// The three proofs: of memory, of progress, and of the result. `input(rank)` gives the symbols that
-// a rank's address space starts with, from an offset on; `expect(buffers)` says what of the result
-// is wrong.
+// What a rank's address space starts with: its own elements, from an offset on.
 struct Input {
   std::int64_t offset = 0;
-  std::vector<TreeSum> symbols;
+  std::int64_t first_element = 0;
+  std::int64_t count = 0;
+
+  TreeSum at(std::int64_t i, int rank) const { return symbol(first_element + i, rank, rank + 1); }
 };
 
+Symbols buffers_for(const Schedule& schedule, std::span<const Input> inputs) {
+  checked_cast<std::int16_t>(schedule.num_ranks, "number of ranks of a proof");
+  Symbols buffers;
+  for (std::size_t r = 0; r < inputs.size(); ++r) {
+    const Input& input = inputs[r];
+    checked_cast<std::int32_t>(input.first_element + input.count, "number of elements of a proof");
+    buffers.emplace_back(static_cast<std::size_t>(schedule.extents[r]));
+    for (std::int64_t i = 0; i < input.count; ++i) {
+      buffers[r][static_cast<std::size_t>(input.offset + i)] = input.at(i, static_cast<int>(r));
+    }
+  }
+  return buffers;
+}
+
+void expect_inputs_kept(const Symbols& buffers, std::span<const Input> inputs, Complaints& wrong) {
+  for (std::size_t r = 0; r < inputs.size(); ++r) {
+    const Input& input = inputs[r];
+    bool is_kept = true;
+    for (std::int64_t i = 0; i < input.count; ++i) {
+      is_kept &= buffers[r][static_cast<std::size_t>(input.offset + i)] ==
+                 input.at(i, static_cast<int>(r));
+    }
+    if (!is_kept) {
+      wrong.push_back(fmt::format("the input of rank {} was written", r));
+    }
+  }
+}
+
+// The three proofs: of memory, of progress, and of the result. `expect(buffers)` says what of the
+// result is wrong.
 Complaints prove_all(const Schedule& schedule, std::span<const int> node_of_rank,
                      const std::function<Input(int rank)>& input,
                      const std::function<void(const Symbols&, Complaints&)>& expect) {
@@ -130,36 +173,18 @@ Complaints prove_all(const Schedule& schedule, std::span<const int> node_of_rank
   }
   Complaints wrong = prove(schedule, node_of_rank, [&](int rank) {
     const Input& mine = inputs[static_cast<std::size_t>(rank)];
-    const auto size = static_cast<std::int64_t>(mine.symbols.size());
-    return std::vector<std::pair<std::int64_t, std::int64_t>>{{mine.offset, mine.offset + size}};
+    return std::vector<std::pair<std::int64_t, std::int64_t>>{
+        {mine.offset, mine.offset + mine.count}};
   });
   if (!wrong.empty()) {
     return wrong;  // not to be simulated
   }
   wrong = prove_progress(internal::plans_of_ranks(schedule));
-  Symbols buffers(inputs.size());
-  for (std::size_t i = 0; i < inputs.size(); ++i) {
-    buffers[i].resize(static_cast<std::size_t>(schedule.extents[i]));
-    std::copy(inputs[i].symbols.begin(), inputs[i].symbols.end(),
-              buffers[i].begin() + inputs[i].offset);
-  }
+  Symbols buffers = buffers_for(schedule, inputs);
   simulate(schedule, buffers);
   expect(buffers, wrong);
-  for (std::size_t i = 0; i < inputs.size() && inputs[i].offset == 0; ++i) {
-    if (!std::equal(inputs[i].symbols.begin(), inputs[i].symbols.end(), buffers[i].begin())) {
-      wrong.push_back(fmt::format("the input of rank {} was written", i));
-    }
-  }
+  expect_inputs_kept(buffers, inputs, wrong);
   return wrong;
-}
-
-std::vector<TreeSum> own_elements(int rank, std::int64_t first, std::int64_t count) {
-  std::vector<TreeSum> symbols;
-  symbols.reserve(static_cast<std::size_t>(count));
-  for (std::int64_t i = 0; i < count; ++i) {
-    symbols.push_back(symbol(first + i, rank, rank + 1));
-  }
-  return symbols;
 }
 
 void expect_symbol(const Symbols& buffers, int rank, std::int64_t offset, const TreeSum& expected,
@@ -188,15 +213,6 @@ void expect_concatenation(const Symbols& buffers, int rank, std::int64_t base,
 
 }  // namespace
 
-TreeSum operator+(const TreeSum& left, const TreeSum& right) {
-  const bool adjacent = left.element == right.element && left.end == right.begin &&
-                        left.begin < left.end && right.begin < right.end;
-  if (!adjacent || split_point({left.begin, right.end}) != left.end) {
-    return {};
-  }
-  return {left.element, left.begin, right.end};
-}
-
 Complaints prove_progress(std::span<const RankPlan> plans) {
   Complaints wrong;
   for (std::size_t i = 0; i < plans.size(); ++i) {
@@ -219,8 +235,8 @@ Complaints prove_allreduce(const AllreducePlan& plan, std::span<const int> node_
   const int num_ranks = plan.schedule.num_ranks;
   return prove_all(
       plan.schedule, node_of_rank,
-      [&](int rank) {
-        return Input{0, own_elements(rank, 0, n)};
+      [&](int /*rank*/) {
+        return Input{0, 0, n};
       },
       [&](const Symbols& buffers, Complaints& wrong) {
         for (int rank = 0; rank < num_ranks; ++rank) {
@@ -237,8 +253,8 @@ Complaints prove_reduce_scatter(const ReduceScatterPlan& plan, std::span<const i
   const std::vector<std::int64_t> offsets = internal::offsets_of(counts);
   return prove_all(
       plan.schedule, node_of_rank,
-      [&](int rank) {
-        return Input{0, own_elements(rank, 0, offsets.back())};
+      [&](int /*rank*/) {
+        return Input{0, 0, offsets.back()};
       },
       [&](const Symbols& buffers, Complaints& wrong) {
         for (int rank = 0; rank < num_ranks; ++rank) {
@@ -258,7 +274,7 @@ Complaints prove_allgather(const Schedule& schedule, std::span<const int> node_o
       schedule, node_of_rank,
       [&](int rank) {
         const auto r = static_cast<std::size_t>(rank);
-        return Input{offsets[r], own_elements(rank, offsets[r], counts[r])};
+        return Input{offsets[r], offsets[r], counts[r]};
       },
       [&](const Symbols& buffers, Complaints& wrong) {
         for (int rank = 0; rank < schedule.num_ranks; ++rank) {
@@ -274,7 +290,7 @@ Complaints prove_gather(const Schedule& schedule, std::span<const int> node_of_r
       schedule, node_of_rank,
       [&](int rank) {
         const auto r = static_cast<std::size_t>(rank);
-        return Input{0, own_elements(rank, offsets[r], counts[r])};
+        return Input{0, offsets[r], counts[r]};
       },
       [&](const Symbols& buffers, Complaints& wrong) {
         expect_concatenation(buffers, root, counts[static_cast<std::size_t>(root)], counts, wrong);
@@ -286,7 +302,7 @@ Complaints prove_broadcast(const Schedule& schedule, std::span<const int> node_o
   return prove_all(
       schedule, node_of_rank,
       [&](int rank) {
-        return Input{0, own_elements(rank, 0, rank == root ? n : 0)};
+        return Input{0, 0, rank == root ? n : 0};
       },
       [&](const Symbols& buffers, Complaints& wrong) {
         for (int rank = 0; rank < schedule.num_ranks; ++rank) {

@@ -18,6 +18,7 @@
 
 #include "bsp/execute.h"
 #include "bsp/schedule.h"
+#include "bsp/slot_tree.h"
 
 namespace superstep::bsp {
 
@@ -31,7 +32,15 @@ struct TreeSum {
 
   friend bool operator==(const TreeSum&, const TreeSum&) = default;
 };
-TreeSum operator+(const TreeSum& left, const TreeSum& right);
+inline TreeSum operator+(const TreeSum& left, const TreeSum& right) {
+  const int length = right.end - left.begin;
+  const bool adjacent = left.element == right.element && left.end == right.begin &&
+                        left.begin < left.end && right.begin < right.end;
+  if (!adjacent || split_point({0, length}) != left.end - left.begin) {
+    return {};
+  }
+  return {left.element, left.begin, right.end};
+}
 void simulate(const Schedule& schedule, std::span<std::vector<TreeSum>> buffers);
 
 // Ranks execute their rounds in order; in a round a rank posts all receives and sends and goes on

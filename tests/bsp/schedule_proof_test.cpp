@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <numeric>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <gmock/gmock.h>
@@ -119,12 +120,14 @@ TEST(ScheduleProof, RecursiveDoublingAllreduceHoldsForEveryP) {
 
 TEST(ScheduleProof, DirectAndShardedAllreduceHoldForEveryPThatTakesThem) {
   for (int p = 1; p <= kMostDirectRanks; ++p) {
-    for (const AllreduceAlgorithm algorithm :
-         {AllreduceAlgorithm::kDirect, AllreduceAlgorithm::kShards}) {
-      for (const std::int64_t n : {std::int64_t{1}, std::int64_t{p} * 64 + 5}) {
-        const AllreducePlan plan = allreduce_schedule(algorithm, p, n);
-        ASSERT_THAT(prove_allreduce(plan, lonely_nodes(p), n), IsEmpty()) << "p " << p;
-      }
+    // Shards are of 64 elements at least.
+    for (const auto& [algorithm, n] :
+         {std::pair(AllreduceAlgorithm::kDirect, std::int64_t{1}),
+          std::pair(AllreduceAlgorithm::kDirect, std::int64_t{5}),
+          std::pair(AllreduceAlgorithm::kShards, std::int64_t{1}),
+          std::pair(AllreduceAlgorithm::kShards, std::int64_t{p} * 64 + 5)}) {
+      const AllreducePlan plan = allreduce_schedule(algorithm, p, n);
+      ASSERT_THAT(prove_allreduce(plan, lonely_nodes(p), n), IsEmpty()) << "p " << p;
     }
   }
 }
