@@ -12,11 +12,11 @@ namespace superstep::bsp::internal {
 
 namespace {
 
-constexpr std::array<std::string_view, 17> kKindNames = {
-    "none",      "sync",         "broadcast", "allreduce",        "reduce_scatter",
-    "allgather", "gather",       "alltoallv", "allgather_string", "exchange",
-    "execute",   "require_same", "split",     "SharedArray",      "Var",
-    "Coarray",   "Queue"};
+constexpr std::array<std::string_view, 20> kKindNames = {
+    "none",      "sync",         "broadcast",  "allreduce",        "reduce_scatter",
+    "allgather", "gather",       "alltoallv",  "allgather_string", "exchange",
+    "execute",   "require_same", "split",      "SharedArray",      "Var",
+    "Coarray",   "Queue",        "Aggregator", "CombiningQueue",   "MessageChecks"};
 constexpr std::array<std::string_view, 11> kTypeNames = {"bool",   "int8",    "uint8",  "int16",
                                                          "uint16", "int32",   "uint32", "int64",
                                                          "uint64", "float32", "float64"};
@@ -78,8 +78,7 @@ std::string describe(const CallRecord& record) {
   if (record.detail != 0) {
     add(fmt::format("arguments #{:04x}", record.detail >> 48));
   }
-  return fmt::format("{}({}) at {}:{}", name_of(record.kind), arguments,
-                     path_in_project(record.site.file), record.site.line);
+  return fmt::format("{}({}) at {}", name_of(record.kind), arguments, describe_site(record.site));
 }
 
 std::uint64_t hash_counts(std::span<const std::int64_t> counts) {

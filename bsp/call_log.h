@@ -34,7 +34,11 @@ enum class CallKind : std::uint8_t {
   kVar,
   kCoarray,
   kQueue,
+  kAggregator,
+  kCombiningQueue,
+  kMessageChecks,
 };
+inline constexpr CallKind kLastCallKind = CallKind::kMessageChecks;
 std::string_view name_of(CallKind kind);
 
 inline constexpr std::uint8_t kNoAttribute = 255;

@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/checked_cast.h"
 #include "base/error.h"
+#include "bsp/message_checker.h"
 #include "bsp/reduce.h"
 #include "bsp/schedule.h"
 #include "bsp/world_state.h"
@@ -124,8 +125,15 @@ void World::allreduce_bytes(std::span<const std::byte> in, std::span<std::byte> 
     state.node_allreduce->run(state, in, out, type, op);
     return;
   }
+  const AllreduceAlgorithm flat = allreduce_algorithm(size(), n);
+  // Few elements take fewer rounds when nodes are ignored.
+  const bool over_levels =
+      num_nodes() > 1 && num_nodes() < size() &&
+      (flat == AllreduceAlgorithm::kShards || flat == AllreduceAlgorithm::kHalvingDoubling);
   const auto& plan = plan_for(state, {CallKind::kAllreduce, 0, {n}}, [&] {
-    AllreducePlan compiled = allreduce_schedule(size(), n);
+    AllreducePlan compiled =
+        over_levels ? hierarchical_allreduce_schedule(state.team->topology().node_of, n)
+                    : allreduce_schedule(flat, size(), n);
     SUPERSTEP_CHECK(compiled.result_offset == n, "out follows in");
     return std::pair(std::move(compiled.schedule), compiled.result_offset);
   });
@@ -244,6 +252,7 @@ void World::alltoallv_bytes(std::span<const std::byte> in,
     in = in.subspan(send_bytes);
     out = out.subspan(receive_bytes);
   }
+  internal::check_counts(kWhere, state, outgoing, incoming, site);
   state.exchange(outgoing, incoming);
 }
 

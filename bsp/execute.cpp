@@ -15,14 +15,22 @@ namespace internal {
 
 namespace {
 
-void add_transfer(RankRound& round, const Transfer& transfer, int rank) {
-  if (transfer.from.rank == rank && transfer.to.rank == rank) {
+void add_sent(RankRound& round, const Transfer& transfer) {
+  if (transfer.from.rank == transfer.to.rank) {
     round.copies.push_back(transfer);
-  } else if (transfer.from.rank == rank) {
+  } else {
     round.sends.push_back({transfer.to.rank, transfer.from.offset, transfer.count});
-  } else if (transfer.to.rank == rank) {
+  }
+}
+
+void add_received(RankRound& round, const Transfer& transfer) {
+  if (transfer.from.rank != transfer.to.rank) {
     round.receives.push_back({transfer.from.rank, transfer.to.offset, transfer.count});
   }
+}
+
+bool is_remote(const Combine& combine) {
+  return combine.left.rank != combine.target.rank || combine.right.rank != combine.target.rank;
 }
 
 // A rank's elements: its pieces, or address spaces by rank.
@@ -68,18 +76,51 @@ RankPlan plan_of_rank(const Schedule& schedule, int rank) {
   for (const Round& round : schedule.rounds) {
     RankRound& mine = plan.rounds.emplace_back();
     for (const Transfer& transfer : round.transfers) {
-      add_transfer(mine, transfer, rank);
+      if (transfer.from.rank == rank) {
+        add_sent(mine, transfer);
+      }
+      if (transfer.to.rank == rank) {
+        add_received(mine, transfer);
+      }
       mine.exchanges |= transfer.from.rank != transfer.to.rank;
     }
     for (const Combine& combine : round.combines) {
-      const int owner = combine.target.rank;
-      mine.remote_combines |= combine.left.rank != owner || combine.right.rank != owner;
-      if (owner == rank) {
+      mine.remote_combines |= is_remote(combine);
+      if (combine.target.rank == rank) {
         mine.combines.push_back(combine);
       }
     }
   }
   return plan;
+}
+
+std::vector<RankPlan> plans_of_ranks(const Schedule& schedule) {
+  std::vector<RankPlan> plans;
+  for (const std::int64_t extent : schedule.extents) {
+    plans.push_back({.extent = extent, .rounds = {}});
+    plans.back().rounds.resize(schedule.rounds.size());
+  }
+  for (std::size_t i = 0; i < schedule.rounds.size(); ++i) {
+    const auto of = [&](int rank) -> RankRound& {
+      return plans[static_cast<std::size_t>(rank)].rounds[i];
+    };
+    bool exchanges = false;
+    bool remote_combines = false;
+    for (const Transfer& transfer : schedule.rounds[i].transfers) {
+      add_sent(of(transfer.from.rank), transfer);
+      add_received(of(transfer.to.rank), transfer);
+      exchanges |= transfer.from.rank != transfer.to.rank;
+    }
+    for (const Combine& combine : schedule.rounds[i].combines) {
+      of(combine.target.rank).combines.push_back(combine);
+      remote_combines |= is_remote(combine);
+    }
+    for (RankPlan& plan : plans) {
+      plan.rounds[i].exchanges = exchanges;
+      plan.rounds[i].remote_combines = remote_combines;
+    }
+  }
+  return plans;
 }
 
 void execute_bytes(World& world, const Schedule& schedule,

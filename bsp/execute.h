@@ -41,6 +41,7 @@ struct RankPlan {
   std::vector<RankRound> rounds;
 };
 RankPlan plan_of_rank(const Schedule& schedule, int rank);
+std::vector<RankPlan> plans_of_ranks(const Schedule& schedule);  // of all, in one pass
 
 // The memory behind a rank's elements, in pieces so that a caller's arrays need not be copied
 // together: elements [begin, begin + count) lie at `data`. No access crosses pieces.

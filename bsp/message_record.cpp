@@ -19,6 +19,10 @@ namespace {
 
 }  // namespace
 
+bool carries_bytes(MessageKind kind) {
+  return kind == MessageKind::kPut || kind == MessageKind::kSend || kind == MessageKind::kOrigin;
+}
+
 void append_message(std::vector<std::byte>& stream, const MessageRecord& record,
                     std::span<const std::byte> bytes) {
   const auto header = std::as_bytes(std::span(&record, 1));
@@ -36,12 +40,12 @@ bool MessageReader::next() {
   }
   std::memcpy(&record_, rest_.data(), sizeof record_);
   rest_ = rest_.subspan(sizeof record_);
-  if (record_.kind > MessageKind::kSend || record_.offset_bytes < 0 || record_.num_bytes < 0) {
+  if (record_.kind > MessageKind::kOrigin || record_.offset_bytes < 0 || record_.num_bytes < 0) {
     throw_bad_message(source_, fmt::format("no record: got kind {}, offset {}, length {}",
                                            static_cast<std::uint32_t>(record_.kind),
                                            record_.offset_bytes, record_.num_bytes));
   }
-  const std::int64_t follow = record_.kind == MessageKind::kGet ? 0 : record_.num_bytes;
+  const std::int64_t follow = carries_bytes(record_.kind) ? record_.num_bytes : 0;
   if (std::cmp_greater(follow, rest_.size())) {
     throw_bad_message(source_, fmt::format("cut short: got {} bytes of a message, expected {}",
                                            rest_.size(), follow));

@@ -1,6 +1,8 @@
 // The stream of puts, gets and sends from one rank to another: records, each followed by its bytes.
 //
-//       0   u32   kind: 0 put, 1 get (no bytes follow), 2 send
+//       0   u32   kind: 0 put, 1 get (no bytes follow), 2 send, 3 unbuffered put and 4 unbuffered
+//                 get (no bytes follow; theirs travel outside of the stream), 5 the call site of
+//                 the put before it, when checks are on: text
 //       4   u32   number of the object
 //       8   i64   offset in the object's memory, in bytes
 //      16   i64   length, in bytes
@@ -19,7 +21,11 @@
 
 namespace superstep::bsp::internal {
 
-enum class MessageKind : std::uint32_t { kPut, kGet, kSend };
+enum class MessageKind : std::uint32_t { kPut, kGet, kSend, kDirectPut, kDirectGet, kOrigin };
+
+// What crosses besides the bytes of puts, sends and gets: a record per message and, in a superstep
+// with messages, the length of the stream to every other rank.
+inline constexpr std::int64_t kStreamLengthBytes = 8;
 
 struct MessageRecord {
   MessageKind kind = MessageKind::kPut;
@@ -27,8 +33,12 @@ struct MessageRecord {
   std::int64_t offset_bytes = 0;
   std::int64_t num_bytes = 0;
 };
+inline constexpr std::int64_t kRecordBytes = sizeof(MessageRecord);
 
-// `bytes` are record.num_bytes long; none for a get.
+// Do the message's bytes follow its record?
+bool carries_bytes(MessageKind kind);
+
+// `bytes` are record.num_bytes long; none unless carries_bytes().
 void append_message(std::vector<std::byte>& stream, const MessageRecord& record,
                     std::span<const std::byte> bytes);
 

@@ -61,7 +61,11 @@ NodeAllreduce::NodeAllreduce(World& world)
     : rank_(world.rank()),
       size_(world.size()),
       chunk_bytes_(chunk_bytes_for(world.size())),
-      staging_(world, chunk_bytes_ * (2 * world.size() + 2)) {}
+      staging_(world, staging_bytes(world.size())) {}
+
+std::int64_t NodeAllreduce::staging_bytes(int num_ranks) {
+  return chunk_bytes_for(num_ranks) * (2 * num_ranks + 2);
+}
 
 // Parts start on whole cache lines, so that owners do not write the same line.
 NodeAllreduce::Range NodeAllreduce::part_of(int rank, std::int64_t chunk_length) const {

@@ -27,6 +27,9 @@ class NodeAllreduce {
   // Collective over a world of several ranks on one node.
   explicit NodeAllreduce(World& world);
 
+  // Memory of a node of so many ranks.
+  static std::int64_t staging_bytes(int num_ranks);
+
   // Collective. in and out have equal sizes and may be the same.
   void run(World::State& state, std::span<const std::byte> in, std::span<std::byte> out,
            DataType type, ReduceOp op);

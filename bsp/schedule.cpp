@@ -1,13 +1,19 @@
 #include "bsp/schedule.h"
 
 #include <algorithm>
-#include <numeric>
+#include <utility>
 
 #include "base/check.h"
+#include "bsp/schedule_parts.h"
+#include "bsp/tree_schedules.h"
 
 namespace superstep::bsp {
 
 namespace {
+
+using internal::combine_tree;
+using internal::empty_schedule;
+using internal::offsets_of;
 
 // Shards start on whole cache lines for every element type up to 8 bytes, so that owners do not
 // write the same line.
@@ -17,34 +23,9 @@ constexpr std::int64_t kShardGranule = 64;
 // sending everything to everybody.
 constexpr std::int64_t kDirectAllreduceElements = 8192;
 
-std::vector<std::int64_t> offsets_of(std::span<const std::int64_t> counts) {
-  std::vector<std::int64_t> offsets(counts.size() + 1, 0);
-  std::partial_sum(counts.begin(), counts.end(), offsets.begin() + 1);
-  return offsets;
-}
-
-Schedule empty_schedule(int num_ranks, std::int64_t extent) {
-  SUPERSTEP_CHECK(num_ranks > 0, "a schedule needs ranks", num_ranks);
-  return {.num_ranks = num_ranks,
-          .extents = std::vector<std::int64_t>(static_cast<std::size_t>(num_ranks), extent),
-          .rounds = {}};
-}
-
-// The combines that reduce pieces[range] of one rank in tree order into `target`; pieces other than
-// the owner's own (`own`, never written) are scratch. Returns where the sum is.
-Location combine_tree(SlotRange range, std::span<const Location> pieces, int own,
-                      const Location* target, std::int64_t count, std::vector<Combine>& combines) {
-  if (range.length() == 1) {
-    return pieces[static_cast<std::size_t>(range.begin)];
-  }
-  const int middle = split_point(range);
-  const Location left = combine_tree({range.begin, middle}, pieces, own, nullptr, count, combines);
-  const Location right = combine_tree({middle, range.end}, pieces, own, nullptr, count, combines);
-  const bool left_is_own = middle == range.begin + 1 && range.begin == own;
-  const Location result = target != nullptr ? *target : (left_is_own ? right : left);
-  combines.push_back({.target = result, .left = left, .right = right, .count = count});
-  return result;
-}
+// Up to this many ranks, everybody sends to everybody in one round. With more of them a rank would
+// start that many messages at once, which costs more than ceil(log2 p) rounds do.
+constexpr int kMostDirectRanks = 64;
 
 // Rank `owner` reduces the pieces of all ranks that lie at pieces[rank] of its address space.
 void reduce_pieces(int owner, std::span<const Location> pieces, Location target, std::int64_t count,
@@ -138,24 +119,27 @@ AllreducePlan sharded_allreduce(int num_ranks, std::int64_t n) {
 
 }  // namespace
 
-std::int64_t Schedule::elements_sent(int rank) const {
-  std::int64_t sum = 0;
-  for (const Round& round : rounds) {
+std::vector<RankTraffic> traffic_of(const Schedule& schedule) {
+  std::vector<RankTraffic> traffic(static_cast<std::size_t>(schedule.num_ranks));
+  for (const Round& round : schedule.rounds) {
     for (const Transfer& transfer : round.transfers) {
-      sum += transfer.from.rank == rank && transfer.to.rank != rank ? transfer.count : 0;
+      if (transfer.from.rank != transfer.to.rank) {
+        RankTraffic& sender = traffic[static_cast<std::size_t>(transfer.from.rank)];
+        sender.elements_sent += transfer.count;
+        ++sender.messages_sent;
+        traffic[static_cast<std::size_t>(transfer.to.rank)].elements_received += transfer.count;
+      }
     }
   }
-  return sum;
+  return traffic;
+}
+
+std::int64_t Schedule::elements_sent(int rank) const {
+  return traffic_of(*this)[static_cast<std::size_t>(rank)].elements_sent;
 }
 
 std::int64_t Schedule::elements_received(int rank) const {
-  std::int64_t sum = 0;
-  for (const Round& round : rounds) {
-    for (const Transfer& transfer : round.transfers) {
-      sum += transfer.to.rank == rank && transfer.from.rank != rank ? transfer.count : 0;
-    }
-  }
-  return sum;
+  return traffic_of(*this)[static_cast<std::size_t>(rank)].elements_received;
 }
 
 Schedule broadcast_schedule(int num_ranks, int root, std::int64_t n) {
@@ -174,6 +158,9 @@ Schedule broadcast_schedule(int num_ranks, int root, std::int64_t n) {
 }
 
 Schedule allgather_schedule(std::span<const std::int64_t> counts) {
+  if (std::cmp_greater(counts.size(), kMostDirectRanks)) {
+    return internal::doubling_allgather(counts);
+  }
   Schedule schedule = empty_schedule(static_cast<int>(counts.size()), offsets_of(counts).back());
   Round round;
   share_pieces(counts, 0, round);
@@ -199,6 +186,9 @@ Schedule gather_schedule(std::span<const std::int64_t> counts, int root) {
 
 ReduceScatterPlan reduce_scatter_schedule(std::span<const std::int64_t> counts) {
   const auto num_ranks = static_cast<int>(counts.size());
+  if (num_ranks > kMostDirectRanks) {
+    return internal::halving_reduce_scatter(counts);
+  }
   const std::vector<std::int64_t> offsets = offsets_of(counts);
   const std::int64_t n = offsets.back();
   ReduceScatterPlan plan{.schedule = empty_schedule(num_ranks, n), .result_offsets = {}};
@@ -215,11 +205,34 @@ ReduceScatterPlan reduce_scatter_schedule(std::span<const std::int64_t> counts) 
   return plan;
 }
 
-AllreducePlan allreduce_schedule(int num_ranks, std::int64_t n) {
-  if (num_ranks == 1 || (num_ranks - 1) * n <= kDirectAllreduceElements) {
+AllreduceAlgorithm allreduce_algorithm(int num_ranks, std::int64_t n) {
+  const bool is_short = num_ranks == 1 || (num_ranks - 1) * n <= kDirectAllreduceElements;
+  if (num_ranks > kMostDirectRanks) {
+    return is_short ? AllreduceAlgorithm::kRecursiveDoubling : AllreduceAlgorithm::kHalvingDoubling;
+  }
+  return is_short ? AllreduceAlgorithm::kDirect : AllreduceAlgorithm::kShards;
+}
+
+AllreducePlan allreduce_schedule(AllreduceAlgorithm algorithm, int num_ranks, std::int64_t n) {
+  SUPERSTEP_CHECK(num_ranks > 0 && n >= 0, "no allreduce", num_ranks, n);
+  if (num_ranks == 1) {
     return direct_allreduce(num_ranks, n);
   }
-  return sharded_allreduce(num_ranks, n);
+  switch (algorithm) {
+    case AllreduceAlgorithm::kDirect:
+      return direct_allreduce(num_ranks, n);
+    case AllreduceAlgorithm::kShards:
+      return sharded_allreduce(num_ranks, n);
+    case AllreduceAlgorithm::kRecursiveDoubling:
+      return internal::doubling_allreduce(num_ranks, n);
+    case AllreduceAlgorithm::kHalvingDoubling:
+      break;
+  }
+  return internal::halving_doubling_allreduce(num_ranks, n);
+}
+
+AllreducePlan allreduce_schedule(int num_ranks, std::int64_t n) {
+  return allreduce_schedule(allreduce_algorithm(num_ranks, n), num_ranks, n);
 }
 
 }  // namespace superstep::bsp

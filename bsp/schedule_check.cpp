@@ -1,7 +1,7 @@
 // Schedules without a machine: the prover and the in-process simulation.
 #include <algorithm>
 #include <cstdint>
-#include <map>
+#include <iterator>
 #include <string>
 #include <utility>
 #include <vector>
@@ -10,40 +10,55 @@
 
 #include "base/check.h"
 #include "bsp/schedule.h"
+#include "bsp/schedule_proof.h"
 
 namespace superstep::bsp {
 
 namespace {
 
-// Disjoint half-open intervals of elements, merged where they touch.
+// Disjoint half-open intervals of elements in ascending order, merged where they touch.
 class Intervals {
  public:
   void add(std::int64_t begin, std::int64_t end) {
     if (begin >= end) {
       return;
     }
-    auto next = ends_.upper_bound(begin);
-    if (next != ends_.begin() && std::prev(next)->second >= begin) {
-      --next;
-      begin = next->first;
+    if (intervals_.empty() || intervals_.back().end < begin) {
+      intervals_.push_back({begin, end});
+      return;
     }
-    while (next != ends_.end() && next->first <= end) {
-      end = std::max(end, next->second);
-      next = ends_.erase(next);
+    const auto first = first_ending_from(begin);
+    const auto last = std::partition_point(
+        first, intervals_.end(), [&](const Interval& other) { return other.begin <= end; });
+    if (first == last) {
+      intervals_.insert(first, {begin, end});
+      return;
     }
-    ends_[begin] = end;
+    first->begin = std::min(first->begin, begin);
+    first->end = std::max(std::prev(last)->end, end);
+    intervals_.erase(first + 1, last);
   }
-  bool contains(std::int64_t begin, std::int64_t end) const {
-    const auto next = ends_.upper_bound(begin);
-    return begin >= end || (next != ends_.begin() && std::prev(next)->second >= end);
+  bool contains(std::int64_t begin, std::int64_t end) {
+    const auto found = first_ending_from(end);
+    return begin >= end || (found != intervals_.end() && found->begin <= begin);
   }
-  bool overlaps(std::int64_t begin, std::int64_t end) const {
-    const auto next = ends_.lower_bound(end);
-    return begin < end && next != ends_.begin() && std::prev(next)->second > begin;
+  bool overlaps(std::int64_t begin, std::int64_t end) {
+    const auto found = first_ending_from(begin + 1);
+    return begin < end && found != intervals_.end() && found->begin < end;
   }
 
  private:
-  std::map<std::int64_t, std::int64_t> ends_;  // by begin
+  struct Interval {
+    std::int64_t begin = 0;
+    std::int64_t end = 0;
+  };
+
+  std::vector<Interval>::iterator first_ending_from(std::int64_t place) {
+    return std::partition_point(intervals_.begin(), intervals_.end(),
+                                [&](const Interval& other) { return other.end < place; });
+  }
+
+  std::vector<Interval> intervals_;
 };
 
 using ByRank = std::vector<Intervals>;
@@ -189,13 +204,16 @@ void simulate_as(const Schedule& schedule, std::span<std::vector<T>> buffers) {
   const auto at = [&](const Location& location) {
     return buffers[static_cast<std::size_t>(location.rank)].data() + location.offset;
   };
+  std::vector<T> in_flight;
   for (const Round& round : schedule.rounds) {
-    std::vector<std::vector<T>> in_flight;
+    in_flight.clear();
     for (const Transfer& transfer : round.transfers) {
-      in_flight.emplace_back(at(transfer.from), at(transfer.from) + transfer.count);
+      in_flight.insert(in_flight.end(), at(transfer.from), at(transfer.from) + transfer.count);
     }
-    for (std::size_t i = 0; i < in_flight.size(); ++i) {
-      std::copy(in_flight[i].begin(), in_flight[i].end(), at(round.transfers[i].to));
+    auto arriving = in_flight.cbegin();
+    for (const Transfer& transfer : round.transfers) {
+      std::copy_n(arriving, transfer.count, at(transfer.to));
+      arriving += transfer.count;
     }
     for (const Combine& combine : round.combines) {
       T* target = at(combine.target);
@@ -221,6 +239,9 @@ void simulate(const Schedule& schedule, std::span<std::vector<double>> buffers) 
   simulate_as(schedule, buffers);
 }
 void simulate(const Schedule& schedule, std::span<std::vector<float>> buffers) {
+  simulate_as(schedule, buffers);
+}
+void simulate(const Schedule& schedule, std::span<std::vector<TreeSum>> buffers) {
   simulate_as(schedule, buffers);
 }
 

@@ -2,6 +2,8 @@
 
 #include <cstddef>
 
+#include <fmt/format.h>
+
 namespace superstep::bsp {
 
 namespace {
@@ -22,6 +24,10 @@ std::string_view path_in_project(std::string_view path) {
   constexpr std::string_view kRoot =
       kThisFile.substr(0, kThisFile.size() - std::string_view("bsp/source_path.cpp").size());
   return path.starts_with(kRoot) ? path.substr(kRoot.size()) : last_components(path);
+}
+
+std::string describe_site(const CallSite& site) {
+  return fmt::format("{}:{}", path_in_project(site.file), site.line);
 }
 
 }  // namespace superstep::bsp

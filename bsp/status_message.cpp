@@ -57,7 +57,7 @@ std::optional<StatusOfRank> from_json(const Json& entry, int num_ranks) {
   status.visible = true;
   const auto rank = static_cast<int>(reader.integer(0, num_ranks - 1));
   status.state = static_cast<RankState>(reader.integer(1, static_cast<int>(RankState::kFinished)));
-  status.kind = static_cast<CallKind>(reader.integer(2, static_cast<int>(CallKind::kQueue)));
+  status.kind = static_cast<CallKind>(reader.integer(2, static_cast<int>(kLastCallKind)));
   status.context =
       static_cast<std::uint32_t>(reader.integer(3, std::numeric_limits<std::uint32_t>::max()));
   status.calls = static_cast<std::uint64_t>(reader.integer(4, kAny));

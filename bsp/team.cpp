@@ -17,7 +17,15 @@ namespace {
 
 // The words of Team::synchronise, maxima over processes. Hashes agree when the maximum of h equals
 // the minimum, which is the complement of the maximum of ~h.
-enum Word : std::size_t { kHash, kHashComplement, kPutsOrSends, kGets, kNumWords };
+enum Word : std::size_t {
+  kHash,
+  kHashComplement,
+  kPutsOrSends,
+  kDirectPuts,
+  kGets,
+  kActive,
+  kNumWords
+};
 
 [[noreturn]] void throw_disagreement(const std::string& text) {
   throw CallMismatch("World::sync", text);
@@ -85,13 +93,18 @@ void Team::synchronise_processes(Patience& patience) {
     words[kHash] = std::max(words[kHash], slot.hash);
     words[kHashComplement] = std::max(words[kHashComplement], ~slot.hash);
     words[kPutsOrSends] |= slot.pending.puts_or_sends ? 1U : 0U;
+    words[kDirectPuts] |= slot.pending.direct_puts ? 1U : 0U;
     words[kGets] |= slot.pending.gets ? 1U : 0U;
+    words[kActive] |= slot.pending.active ? 1U : 0U;
   }
   transport_->synchronise(words, patience);
   if (words[kHash] != ~words[kHashComplement]) {
     disagreement_ = diagnose_all(patience);
   }
-  agreed_ = {.puts_or_sends = words[kPutsOrSends] != 0, .gets = words[kGets] != 0};
+  agreed_ = {.puts_or_sends = words[kPutsOrSends] != 0,
+             .direct_puts = words[kDirectPuts] != 0,
+             .gets = words[kGets] != 0,
+             .active = words[kActive] != 0};
 }
 
 std::string Team::diagnose_all(Patience& patience) {

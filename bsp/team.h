@@ -24,7 +24,9 @@ namespace superstep::bsp::internal {
 // What a rank brings to a meeting of all ranks, and what comes out: the union over ranks.
 struct PendingMessages {
   bool puts_or_sends = false;
+  bool direct_puts = false;
   bool gets = false;
+  bool active = false;  // sent something or did not vote to halt
 };
 
 class Team {

@@ -19,7 +19,7 @@
 namespace superstep::bsp::internal {
 
 // Grows when processes of an older build would misunderstand each other.
-inline constexpr int kWireVersion = 2;
+inline constexpr int kWireVersion = 3;
 
 // Ranks are named in errors only. Messages between two processes match in the order they are
 // listed.

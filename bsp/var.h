@@ -42,23 +42,24 @@ class Var {
   const T& operator*() const { return value_; }
 
   // The value of `rank`; throws InvalidArgument for a rank that does not exist.
-  Remote operator()(int rank) {
+  Remote operator()(int rank, CallSite site = CallSite::here()) {
     object_.require_range("Var", rank, 0, 1);
-    return Remote(*this, rank);
+    return Remote(*this, rank, site);
   }
 
   class Remote {
    public:
     void operator=(const T& value) {  // NOLINT(misc-unconventional-assign-operator): a message
-      var_.object_.put(rank_, 0, std::as_bytes(std::span(&value, 1)));
+      var_.object_.put(rank_, 0, std::as_bytes(std::span(&value, 1)), site_);
     }
     Future<T> get() const { return Future<T>(var_.object_.get(rank_, 0, 1)); }
 
    private:
     friend class Var;
-    Remote(Var& var, int rank) : var_(var), rank_(rank) {}
+    Remote(Var& var, int rank, CallSite site) : var_(var), rank_(rank), site_(site) {}
     Var& var_;
     int rank_;
+    CallSite site_;
   };
 
  private:

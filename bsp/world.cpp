@@ -10,6 +10,7 @@
 #include "base/checked_cast.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "bsp/message_checker.h"
 #include "bsp/outgoing_observer.h"
 #include "bsp/stack_dump.h"
 #include "bsp/transport.h"
@@ -70,6 +71,12 @@ std::string World::host_of(int rank) const {
 std::uint64_t World::superstep() const {
   return state_->superstep;
 }
+void World::vote_to_halt() {
+  state_->votes_to_halt = true;
+}
+bool World::all_halted() const {
+  return state_->all_halted;
+}
 void World::set_phase(const char* phase) {
   state_->rank_context->status.set_phase(phase);
   state_->rank_context->phase = phase;
@@ -92,14 +99,21 @@ void World::sync(CallSite site) {
   State& state = *state_;
   const CollectiveCall call(state, {.kind = CallKind::kSync, .site = site});
   const Stopwatch watch;
-  const internal::PendingMessages agreed = state.synchronise(state.messages.pending());
+  internal::PendingMessages mine = state.messages.begin_sync();
+  mine.active |= !state.votes_to_halt;
+  const internal::PendingMessages agreed = state.synchronise(mine);
   state.traffic.sync_wait += watch.elapsed();
   state.messages.deliver(state, agreed);
+  state.votes_to_halt = false;
+  state.all_halted = !agreed.active;
   state.log.clear();
   ++state.superstep;
   ++state.traffic.num_syncs;
   if (state.is_root_world) {
     state.rank_context->status.set_superstep(state.superstep);
+  }
+  if (state.messages.checker() != nullptr) {
+    state.messages.checker()->report(state.rank);
   }
 }
 
@@ -120,6 +134,7 @@ void World::exchange(std::span<const Outgoing> outgoing, std::span<const Incomin
     require_rank(message.from);
   }
   const CollectiveCall call(state, {.kind = CallKind::kExchange, .site = site});
+  internal::check_counts("World::exchange", state, outgoing, incoming, site);
   state.exchange(outgoing, incoming);
 }
 

@@ -108,6 +108,12 @@ class World {
   // messages).
   void sync(CallSite site = CallSite::here());
   std::uint64_t superstep() const;  // number of completed sync() calls
+  // This rank has nothing more to do unless others send it something. Holds for the superstep that
+  // the next sync() ends: a rank that wants to stay halted votes in each.
+  void vote_to_halt();
+  // Did every rank vote in the superstep before the last sync(), and no rank put or send? The same
+  // on all ranks.
+  bool all_halted() const;
   // What this rank is doing, for reports about ranks that do not arrive. `phase` must be a literal.
   void set_phase(const char* phase);
   void set_deadline(std::chrono::milliseconds deadline);
@@ -122,8 +128,9 @@ class World {
   }
   // out[i] = op over ranks of in[i]; in and out may be the same span. For n bytes: on one node
   // through shared memory (bsp/node_allreduce.h), 2 n read and n written per rank, one meeting per
-  // chunk and one more. Over nodes reduce_scatter + allgather, 2 ((p - 1) / p g*n + l); a few
-  // elements go to every rank at once, (p - 1) g*n + l.
+  // chunk and one more. Over N nodes of one rank reduce_scatter + allgather, 2 ((p - 1) / p g*n +
+  // l), of several ranks over the sharing levels, 2 (N - 1)/N n between nodes per node and 4 l; a
+  // few elements go to every rank at once, (p - 1) g*n + l (docs/collectives.md).
   template <Element T>
   void allreduce(std::span<const T> in, std::span<T> out, ReduceOp op,
                  CallSite site = CallSite::here()) {

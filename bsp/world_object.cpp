@@ -6,6 +6,7 @@
 #include <fmt/format.h>
 
 #include "base/error.h"
+#include "bsp/source_path.h"
 #include "bsp/world_state.h"
 
 namespace superstep::bsp::internal {
@@ -16,7 +17,8 @@ namespace {
 constexpr std::size_t kMessageAlignment = alignof(std::max_align_t);
 
 CallKind call_kind(ObjectKind kind) {
-  constexpr std::array<CallKind, 3> kKinds = {CallKind::kVar, CallKind::kCoarray, CallKind::kQueue};
+  constexpr std::array kKinds = {CallKind::kVar, CallKind::kCoarray, CallKind::kQueue,
+                                 CallKind::kAggregator, CallKind::kCombiningQueue};
   return kKinds[static_cast<std::size_t>(kind)];
 }
 
@@ -24,10 +26,13 @@ CallKind call_kind(ObjectKind kind) {
 
 class WorldObject::Part final : public MessageTarget {
  public:
-  Part(World::State& state, std::span<std::byte> memory, std::size_t element_bytes)
+  Part(World::State& state, const CallRecord& made_by, std::span<std::byte> memory,
+       std::size_t element_bytes, SyncHooks hooks)
       : state_(state),
+        made_by_(made_by),
         memory_(memory),
         element_bytes_(element_bytes),
+        hooks_(std::move(hooks)),
         sizes_(state.allgather_raw(memory.size() / element_bytes)),
         id_(state.messages.add(*this)) {}
   Part(const Part&) = delete;
@@ -54,6 +59,21 @@ class WorldObject::Part final : public MessageTarget {
     }
   }
 
+  void before_sync() override {
+    if (hooks_.before) {
+      hooks_.before();
+    }
+  }
+  void after_sync() override {
+    if (hooks_.after) {
+      hooks_.after();
+    }
+  }
+  std::string describe() const override {
+    return fmt::format("{} made at {}", name_of(made_by_.kind), describe_site(made_by_.site));
+  }
+  std::int64_t element_bytes() const override { return static_cast<std::int64_t>(element_bytes_); }
+
   MessageStore& store() { return state_.messages; }
   std::uint32_t id() const { return id_; }
   std::int64_t bytes_of(std::int64_t count) const {
@@ -73,8 +93,10 @@ class WorldObject::Part final : public MessageTarget {
   };
 
   World::State& state_;
+  CallRecord made_by_;
   std::span<std::byte> memory_;
   std::size_t element_bytes_;
+  SyncHooks hooks_;
   std::vector<std::uint64_t> sizes_;  // elements, by rank
   std::uint32_t id_;
   std::vector<Message> messages_;
@@ -83,17 +105,23 @@ class WorldObject::Part final : public MessageTarget {
 };
 
 WorldObject::WorldObject(World& world, ObjectKind kind, std::span<std::byte> memory,
-                         std::size_t element_bytes, CallSite site) {
+                         std::size_t element_bytes, CallSite site, SyncHooks hooks) {
   World::State& state = WorldAccess::state(world);
-  const CollectiveCall call(state,
-                            {.kind = call_kind(kind), .detail = element_bytes << 48, .site = site});
-  part_ = std::make_unique<Part>(state, memory, element_bytes);
+  const CallRecord record{.kind = call_kind(kind), .detail = element_bytes << 48, .site = site};
+  const CollectiveCall call(state, record);
+  part_ = std::make_unique<Part>(state, record, memory, element_bytes, std::move(hooks));
 }
 
 WorldObject::~WorldObject() = default;
 
-void WorldObject::put(int rank, std::int64_t offset, std::span<const std::byte> bytes) {
-  part_->store().put(rank, part_->id(), part_->bytes_of(offset), bytes);
+void WorldObject::put(int rank, std::int64_t offset, std::span<const std::byte> bytes,
+                      CallSite site) {
+  part_->store().put(rank, part_->id(), part_->bytes_of(offset), bytes, site);
+}
+
+void WorldObject::put_direct(int rank, std::int64_t offset, std::span<const std::byte> bytes,
+                             CallSite site) {
+  part_->store().put_direct(rank, part_->id(), part_->bytes_of(offset), bytes, site);
 }
 
 std::shared_ptr<const GetAnswer> WorldObject::get(int rank, std::int64_t offset,
@@ -101,8 +129,20 @@ std::shared_ptr<const GetAnswer> WorldObject::get(int rank, std::int64_t offset,
   return part_->store().get(rank, part_->id(), part_->bytes_of(offset), part_->bytes_of(count));
 }
 
+void WorldObject::get_direct(int rank, std::int64_t offset, std::span<std::byte> into) {
+  part_->store().get_direct(rank, part_->id(), part_->bytes_of(offset), into);
+}
+
 void WorldObject::send(int rank, std::span<const std::byte> bytes) {
-  part_->store().send(rank, part_->id(), bytes);
+  part_->store().send(rank, part_->id(), bytes, Activity::kActive);
+}
+
+void WorldObject::send_in_background(int rank, std::span<const std::byte> bytes) {
+  part_->store().send(rank, part_->id(), bytes, Activity::kBackground);
+}
+
+int WorldObject::num_ranks() const {
+  return part_->num_ranks();
 }
 
 std::span<const ReceivedMessage> WorldObject::received() const {

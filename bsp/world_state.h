@@ -57,6 +57,8 @@ struct World::State {
   internal::CallLog log;
   TrafficCounters traffic;
   internal::MessageStore messages;
+  bool votes_to_halt = false;
+  bool all_halted = false;
   std::array<std::vector<int>, 3> ranks_at;  // by Level
 
   // A few compiled collectives and the memory they work in, reused.

@@ -73,8 +73,8 @@ TEST(MessageReader, RefusesEveryTruncation) {
 
 TEST(MessageReader, RefusesWhatIsNoRecord) {
   constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
-  EXPECT_THAT(refusal(stream_of({.kind = static_cast<MessageKind>(3)}, 0)),
-              HasSubstr("got kind 3, offset 0, length 0"));
+  EXPECT_THAT(refusal(stream_of({.kind = static_cast<MessageKind>(6)}, 0)),
+              HasSubstr("got kind 6, offset 0, length 0"));
   EXPECT_THAT(refusal(stream_of({.num_bytes = -1}, 0)), HasSubstr("length -1"));
   EXPECT_THAT(refusal(stream_of({.offset_bytes = -8}, 0)), HasSubstr("offset -8"));
   EXPECT_THAT(refusal(stream_of({.num_bytes = kMost}, 0)), HasSubstr("got 0 bytes of a message"));

@@ -101,6 +101,59 @@ SUPERSTEP_WORLD_TEST(Coarray, RefusesElementsOutOfRange) {
   world.sync();
 }
 
+// A ring: every rank's block goes to the next one, straight between the two memories.
+SUPERSTEP_WORLD_TEST_ON_NODES(Coarray, MovesUnbufferedPutsAndGets) {
+  for (const std::int64_t n : {std::int64_t{1}, std::int64_t{world.size()}, std::int64_t{10'000}}) {
+    Coarray<double> array(world, 2 * n);
+    std::vector<double> block(static_cast<std::size_t>(n), world.rank() + 0.5);
+    std::vector<double> fetched(block.size(), -1.0);
+    const int previous = (world.rank() + world.size() - 1) % world.size();
+    array.local()[0] = 100.0 + world.rank();
+    array(world.next_rank())[{n, 2 * n}].put_unbuffered(block);
+    array(previous)[{0, n}].get_into(fetched);
+    const auto buffered = array(previous)[0].get();
+    world.sync();
+    for (std::int64_t i = n; i < 2 * n; ++i) {
+      ASSERT_EQ(array.local()[static_cast<std::size_t>(i)], previous + 0.5);
+    }
+    EXPECT_EQ(fetched.front(), 100.0 + previous);
+    EXPECT_EQ(buffered.value(), 100.0 + previous);
+    EXPECT_EQ(fetched.back(), n == 1 ? 100.0 + previous : 0.0);
+  }
+}
+
+// hpget reads before anything is written; buffered puts are written over unbuffered ones.
+SUPERSTEP_WORLD_TEST_ON_NODES(Coarray, OrdersUnbufferedPutsBeforeBufferedOnesAndGetsBeforeBoth) {
+  Coarray<int> array(world, 2);
+  array.local()[0] = 7;
+  const std::vector<int> zeros = {-1, -2};
+  std::vector<int> before(2, -9);
+  array(world.next_rank())[0] = 30;
+  array(world.next_rank())[{0, 2}].put_unbuffered(zeros);
+  array(world.next_rank())[{0, 2}].get_into(before);
+  world.sync();
+  EXPECT_EQ(array.local()[0], 30);
+  EXPECT_EQ(array.local()[1], -2);
+  EXPECT_EQ(before[0], 7);
+  EXPECT_EQ(before[1], 0);
+}
+
+SUPERSTEP_WORLD_TEST(Coarray, MovesUnbufferedPutsOfOneRankOnly) {
+  Coarray<int> array(world, world.size());
+  const std::vector<int> mine = {41};
+  if (world.rank() == world.size() - 1) {
+    for (int to = 0; to < world.size(); ++to) {
+      array(to)[{to, to + 1}].put_unbuffered(mine);
+    }
+  }
+  world.sync();
+  EXPECT_EQ(array.local()[static_cast<std::size_t>(world.rank())], 41);
+  std::vector<int> two(2);
+  EXPECT_THROW((array(0)[{0, 1}].put_unbuffered(two)), InvalidArgument);
+  EXPECT_THROW((array(0)[{0, 1}].get_into(two)), InvalidArgument);
+  world.sync();
+}
+
 SUPERSTEP_WORLD_TEST_ON_NODES(Queue, DeliversByRankAndInTheOrderSent) {
   Queue<std::int32_t> queue(world);
   for (int to = 0; to < world.size(); ++to) {
