@@ -107,11 +107,11 @@ class RingMultiply {
 
   // A quarter of the rows with one block: operations, and the call that does them.
   double sample_operations() const {
-    return 2.0 * static_cast<double>((my_rows() + 3) / 4 * rows_.count(world_.rank()) * n_);
+    const std::int64_t products = sample_rows() * rows_.count(world_.rank()) * n_;
+    return 2.0 * static_cast<double>(products);
   }
   void run_sample() {
-    multiply_add((my_rows() + 3) / 4, rows_.count(world_.rank()), n_, a_.data(), current(0),
-                 c_.data());
+    multiply_add(sample_rows(), rows_.count(world_.rank()), n_, a_.data(), current(0), c_.data());
   }
 
   std::int64_t my_rows() const { return rows_.count(world_.rank()); }
@@ -119,6 +119,7 @@ class RingMultiply {
   std::span<const double> c() const { return c_; }
 
  private:
+  std::int64_t sample_rows() const { return (my_rows() + 3) / 4; }
   double* current(int step) { return blocks_.local().data() + step % 2 * block_size_; }
 
   void send_on(int step, int block) {
