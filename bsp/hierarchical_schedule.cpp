@@ -6,6 +6,7 @@
 //   3. owners send their results to one worker per node
 //   4. within nodes, workers send their parts to everyone
 #include <map>
+#include <numeric>
 #include <utility>
 #include <vector>
 
@@ -34,10 +35,8 @@ std::vector<NodeRanks> nodes_of(std::span<const int> node_of_rank) {
     ++nodes.back().size;
   }
   for (NodeRanks& node : nodes) {
-    std::vector<int> ranks;
-    for (int i = 0; i < node.size; ++i) {
-      ranks.push_back(node.first + i);
-    }
+    std::vector<int> ranks(static_cast<std::size_t>(node.size));
+    std::iota(ranks.begin(), ranks.end(), node.first);
     node.subtrees = maximal_subtrees(num_ranks, ranks);
   }
   return nodes;
@@ -127,7 +126,8 @@ class HierarchicalPlanner {
     Pieces pieces;
     for (const NodeRanks& node : nodes_) {
       const int worker = worker_of(node, owner);
-      const auto& sums = sums_of_[static_cast<std::size_t>(node.first + worker)];
+      const int worker_rank = node.first + worker;
+      const auto& sums = sums_of_[static_cast<std::size_t>(worker_rank)];
       for (std::size_t i = 0; i < sums.size(); ++i) {
         Location sum{sums[i].rank, sums[i].offset + begin - part_begin(node, worker)};
         const bool is_whole = node.subtrees[i].length() == num_ranks_;

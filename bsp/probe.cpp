@@ -35,6 +35,7 @@ ProbeSample sample_of(World& world, const std::function<void()>& call,
   const double once = std::max(seconds_per_call(world, call, 2), 1e-9);
   const long calls = std::clamp(std::lround(options.seconds_per_sample / once), 1L, 10'000L);
   std::vector<double> times;
+  times.reserve(static_cast<std::size_t>(options.rounds));
   for (int round = 0; round < options.rounds; ++round) {
     times.push_back(seconds_per_call(world, call, calls));
   }
@@ -177,6 +178,7 @@ MachineProfile probe(World& world, const ProbeOptions& options) {
 
 double slowest_seconds(World& world, const std::function<void()>& work, int rounds) {
   std::vector<double> times;
+  times.reserve(static_cast<std::size_t>(rounds));
   for (int round = 0; round < rounds; ++round) {
     times.push_back(seconds_per_call(world, work, 1));
   }

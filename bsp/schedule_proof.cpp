@@ -168,6 +168,7 @@ Complaints prove_all(const Schedule& schedule, std::span<const int> node_of_rank
                      const std::function<Input(int rank)>& input,
                      const std::function<void(const Symbols&, Complaints&)>& expect) {
   std::vector<Input> inputs;
+  inputs.reserve(static_cast<std::size_t>(schedule.num_ranks));
   for (int rank = 0; rank < schedule.num_ranks; ++rank) {
     inputs.push_back(input(rank));
   }

@@ -218,6 +218,7 @@ Traffic traffic_of(World& world, const PageRank& pagerank) {
   const auto me = static_cast<std::size_t>(world.rank());
   const auto combined = pagerank.combined(pagerank.num_local());
   std::vector<std::int64_t> to;
+  to.reserve(combined.size());
   for (const auto& list : combined) {
     to.push_back(static_cast<std::int64_t>(list.size()));
   }
