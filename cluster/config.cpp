@@ -70,11 +70,21 @@ void check_model(const ModelSection& model, Complaints& complaints) {
 }
 
 void check_data(const DataSection& data, UnusedKeys& unused, Complaints& complaints) {
-  if (data.format == "idx") {
+  const std::string because = fmt::format("data.format = \"{}\"", data.format);
+  if (data.format != "text") {
+    unused.require_default("data.window", because);
+  } else if (data.normalization != "none") {
+    complaints.emplace_back("data.normalization",
+                            fmt::format("'data.normalization' = \"{}\": texts are numbers of "
+                                        "characters, expected \"none\"",
+                                        data.normalization));
+  }
+  if (data.format != "synthetic") {
     if (data.directory.empty()) {
-      complaints.emplace_back("data.directory",
-                              "'data.directory' is missing: data.format \"idx\" "
-                              "needs the directory with the IDX files");
+      complaints.emplace_back(
+          "data.directory",
+          fmt::format("'data.directory' is missing: data.format \"{}\" needs the directory with {}",
+                      data.format, data.format == "idx" ? "the IDX files" : "roles.jsonl"));
     }
     for (const char* key :
          {"data.num_train", "data.num_test", "data.sample_shape", "data.noise", "data.seed"}) {

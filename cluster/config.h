@@ -38,6 +38,7 @@ struct DataSection {
   std::vector<std::int64_t> sample_shape = {3, 32, 32};
   double noise = 0.5;
   std::int64_t seed = 1;
+  std::int64_t window = 32;
 
   friend bool operator==(const DataSection&, const DataSection&) = default;
 };

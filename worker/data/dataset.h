@@ -43,6 +43,12 @@ struct Normalization {
 // How often each byte value occurs.
 using ByteHistogram = std::array<std::int64_t, 256>;
 
+// Whose samples are whose, for sources that know: client g has the samples [cuts[g], cuts[g + 1]).
+struct SampleGroups {
+  std::vector<std::int64_t> cuts;
+  std::vector<std::string> names;
+};
+
 class Dataset {
  public:
   virtual ~Dataset() = default;
@@ -59,6 +65,8 @@ class Dataset {
                     std::span<float> out, std::span<std::int64_t> labels) const = 0;
   // The label of every sample. Cost: O(size) for data in memory; the default reads every sample.
   virtual std::vector<std::int64_t> labels() const;
+  // nullptr when the source does not say. Valid as long as the dataset.
+  virtual const SampleGroups* groups() const { return nullptr; }
   // Of all values of the samples [begin, end); nullopt when samples are not bytes.
   virtual std::optional<ByteHistogram> byte_histogram(std::int64_t begin, std::int64_t end) const;
 };
