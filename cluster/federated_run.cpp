@@ -10,6 +10,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/text.h"
+#include "cluster/client_reports.h"
 #include "cluster/handshake.h"
 #include "cluster/stop_signals.h"
 #include "cluster/world_shape.h"
@@ -80,6 +81,9 @@ void FederatedRun::explain_on_rank(bsp::World& world) const {
              grouped(options.cohort.size), worker::name_of(options.cohort.sampling));
   fmt::print("rounds: {} of {}\n", grouped(options.rounds),
              worker::name_of(options.algorithm.kind));
+  if (options.personalization.kind != worker::PersonalizationKind::kNone) {
+    fmt::print("personal models: {}\n", worker::name_of(options.personalization.kind));
+  }
   fmt::print("sums: {} fraction bits in integers of {} bits, values up to {}\n", ring.fraction_bits,
              ring.bits, ring.value_bound);
   fmt::print("model: {} parameters\n{}", grouped(setup_.run.model.layout().num_parameters()),
@@ -137,7 +141,8 @@ void FederatedRun::train_on_rank(bsp::World& world) {
   if (!decisions.checkpoint.empty()) {
     trainer.restore(paramserver::CheckpointReader(decisions.checkpoint));
   }
-  report_outcome(world, trainer, trainer.fit(setup_.run.data.parts.test, setup_.held_out),
+  report_outcome(world, trainer,
+                 trainer.fit(setup_.run.data.parts.test, setup_.held_out, setup_.client_tests),
                  reporter);
 }
 
@@ -171,6 +176,8 @@ RunSummary FederatedRun::summary_of(const bsp::World& world,
       .upload_bytes = result.upload_bytes,
       .best_accuracy = result.best_accuracy,
       .best_round = result.best_round,
+      .personalization = std::string(worker::name_of(setup_.options.personalization.kind)),
+      .clients_judged = result.clients,
       .privacy = result.privacy,
       .noise_source = std::string(worker::name_of(setup_.options.privacy.noise_source)),
       .ring_bits = trainer.ring().bits,
@@ -192,6 +199,10 @@ void FederatedRun::report_outcome(bsp::World& world, const worker::FederatedTrai
   summary.memory = memory;
   summary.rank_totals = std::move(totals);
   write_file_atomically(opening_.directory().summary(), summary_json(summary));
+  if (result.clients) {
+    write_file_atomically(opening_.directory().client_table(),
+                          client_table(*result.clients, *setup_.clients));
+  }
   set_stop_notice("");
   if (is_stopped(result.reason)) {
     reporter.say(fmt::format("stopped ({}) after round {}; checkpoint {}\nto continue:\n  {}",

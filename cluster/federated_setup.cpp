@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <array>
+#include <numeric>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -11,6 +13,8 @@
 #include "base/checked_cast.h"
 #include "base/error.h"
 #include "kernels/precision.h"
+#include "worker/federated/client_division.h"
+#include "worker/federated/feature_noise.h"
 #include "worker/federated/partition.h"
 #include "worker/federated/partition_file.h"
 
@@ -66,6 +70,26 @@ void use_generated(const RunConfig& config, FederatedSetup& setup) {
   setup.run.normalization = worker::Normalization::none();
 }
 
+// The clients that the data themselves name: of texts, their authors.
+std::shared_ptr<const worker::ClientData> natural_clients(
+    const std::shared_ptr<const worker::Dataset>& dataset) {
+  const worker::SampleGroups* groups = dataset->groups();
+  if (groups == nullptr) {
+    throw InvalidArgument("configuration",
+                          "'federated.partition' = \"natural\": these data do not say whose "
+                          "samples are whose, expected data.format = \"text\" (for IDX files give "
+                          "a partition \"file\")");
+  }
+  worker::ClientIndex index(dataset->size());
+  for (std::size_t client = 0; client < groups->names.size(); ++client) {
+    std::vector<std::uint32_t> samples(
+        static_cast<std::size_t>(groups->cuts[client + 1] - groups->cuts[client]));
+    std::iota(samples.begin(), samples.end(), checked_cast<std::uint32_t>(groups->cuts[client]));
+    index.add(samples, groups->names[client]);
+  }
+  return worker::partitioned_clients(dataset, std::move(index));
+}
+
 std::shared_ptr<const worker::ClientData> make_clients(const RunConfig& config,
                                                        const worker::TrainingData& parts) {
   const FederatedSection& federated = config.federated;
@@ -77,6 +101,51 @@ std::shared_ptr<const worker::ClientData> make_clients(const RunConfig& config,
   return worker::partitioned_clients(
       parts.train, worker::make_partition(parts.train->labels(), parts.train->num_classes(),
                                           partition_options(federated)));
+}
+
+// Noise first: a client's samples look alike, whether it trains on them or keeps them.
+void add_noise_and_divide(const FederatedSection& federated, FederatedSetup& setup) {
+  const auto seed = static_cast<std::uint64_t>(federated.partition_seed);
+  if (federated.feature_noise > 0.0) {
+    setup.clients =
+        worker::noisy_clients(setup.clients, {.deviation = federated.feature_noise, .seed = seed});
+  }
+  if (federated.client_test_fraction > 0.0) {
+    const worker::DividedClients parts = worker::divide_clients(
+        setup.clients,
+        {.test_fraction = federated.client_test_fraction,
+         .split = by_name(std::array{worker::ClientSplit::kRandom, worker::ClientSplit::kLast},
+                          federated.client_test_split),
+         .seed = seed});
+    setup.clients = parts.train;
+    setup.client_tests = parts.test;
+  }
+}
+
+// "dense2, batch_norm1".
+std::vector<std::string> names_in(std::string_view text) {
+  std::vector<std::string> names;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find(','), text.size());
+    std::string_view name = text.substr(0, end);
+    const std::size_t first = std::min(name.find_first_not_of(' '), name.size());
+    name = name.substr(first, name.find_last_not_of(' ') + 1 - first);
+    names.emplace_back(name);
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return names;
+}
+
+worker::PersonalizationOptions personalization_options(const FederatedSection& federated) {
+  using worker::PersonalizationKind;
+  return {.kind = by_name(std::array{PersonalizationKind::kNone, PersonalizationKind::kDitto,
+                                     PersonalizationKind::kFedPer, PersonalizationKind::kFineTune},
+                          federated.personalization),
+          .lambda = federated.ditto_lambda,
+          .epochs = federated.personal_epochs,
+          .learning_rate = federated.personal_learning_rate,
+          .layers = federated.personal_layers,
+          .layer_names = names_in(federated.personal_layer_names)};
 }
 
 worker::AlgorithmOptions algorithm_options(const FederatedSection& federated) {
@@ -169,6 +238,7 @@ worker::FederatedOptions federated_options(const RunSetup& run) {
   options.compression = compression_options(federated);
   options.robust = robust_options(federated);
   options.attack = attack_options(federated);
+  options.personalization = personalization_options(federated);
   options.data_mode = by_name(std::array{worker::DataMode::kShared, worker::DataMode::kStrict},
                               federated.data_mode);
   options.update_bound = federated.update_bound;
@@ -195,9 +265,13 @@ FederatedSetup make_federated_setup(const ParsedConfig& parsed, Begin begin) {
   const RunConfig& config = setup.run.config;
   if (config.federated.partition == "generated") {
     use_generated(config, setup);
+  } else if (config.federated.partition == "natural") {
+    setup.clients = natural_clients(setup.run.data.parts.train);
+    setup.client_tests = natural_clients(setup.run.data.parts.test);
   } else {
     setup.clients = make_clients(config, setup.run.data.parts);
   }
+  add_noise_and_divide(config.federated, setup);
   if (const std::string& file = config.federated.test_partition_file; !file.empty()) {
     const std::shared_ptr<const worker::Dataset>& test = setup.run.data.parts.test;
     setup.held_out = worker::partitioned_clients(
@@ -207,6 +281,7 @@ FederatedSetup make_federated_setup(const ParsedConfig& parsed, Begin begin) {
   worker::FederatedOptions checked = setup.options;
   checked.client_store = "clients";  // of the run directory that is made later
   worker::check_federated(checked, *setup.clients);
+  worker::shared_entries(setup.run.model.layout(), setup.options.personalization);
   return setup;
 }
 

@@ -14,9 +14,10 @@ namespace superstep::cluster {
 
 struct FederatedSetup {
   RunSetup run;
-  std::shared_ptr<const worker::ClientData> clients;
-  std::shared_ptr<const worker::ClientData> held_out;  // may be null
-  worker::FederatedOptions options;                    // without directories
+  std::shared_ptr<const worker::ClientData> clients;       // what they train on
+  std::shared_ptr<const worker::ClientData> client_tests;  // what they keep; may be null
+  std::shared_ptr<const worker::ClientData> held_out;      // may be null
+  worker::FederatedOptions options;                        // without directories
 };
 
 // Throws as make_setup does, and InvalidArgument where partition, cohort, algorithm and ring do not

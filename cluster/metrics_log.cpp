@@ -12,6 +12,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/json_integer.h"
+#include "cluster/client_reports.h"
 
 namespace superstep::cluster {
 
@@ -31,21 +32,13 @@ std::string evaluation_fields(std::string_view part,
                      number(result->accuracy));
 }
 
-std::string distribution_object(const worker::Distribution& over) {
-  return fmt::format(
-      R"({{"clients":{},"min":{},"p10":{},"median":{},"p90":{},"max":{},"mean":{},"variance":{}}})",
-      over.count, number(over.minimum), number(over.p10), number(over.median), number(over.p90),
-      number(over.maximum), number(over.mean), number(over.variance));
-}
-
-std::string client_fields(const std::optional<worker::ClientMetrics>& clients) {
-  if (!clients) {
+// `,"client_accuracy":{...},...` where clients were judged.
+std::string client_fields(const worker::RoundReport& report) {
+  if (!report.clients) {
     return {};
   }
-  return fmt::format(
-      R"(,"client_accuracy":{{"all":{},"cohort":{},"held_out":{}}})",
-      distribution_object(clients->accuracy_all), distribution_object(clients->accuracy_cohort),
-      clients->accuracy_held_out ? distribution_object(*clients->accuracy_held_out) : "null");
+  const std::string object = client_metrics_json(report.clients).dump();
+  return "," + object.substr(1, object.size() - 2);
 }
 
 }  // namespace
@@ -121,7 +114,8 @@ void MetricsLog::on_privacy(std::int64_t round, const worker::PrivacyRound& priv
 }
 
 void MetricsLog::on_round(const worker::RoundReport& report) {
-  if (report.round % every_ != 0 && !report.test && !report.clients && report.rejected.empty()) {
+  const bool is_quiet = report.rejected.empty() && report.diverged.empty();
+  if (report.round % every_ != 0 && !report.test && !report.clients && is_quiet) {
     return;
   }
   std::string rejected;
@@ -130,18 +124,19 @@ void MetricsLog::on_round(const worker::RoundReport& report) {
                             client.client, worker::name_of(client.reason));
   }
   write(fmt::format(
-      R"({{"type":"round","superstep":{},"round":{},"cohort":{},"rejected":[{}],"samples":{},)"
+      R"({{"type":"round","superstep":{},"round":{},"cohort":{},"rejected":[{}],)"
+      R"("diverged_personal_models":[{}],"samples":{},)"
       R"("steps":{},"upload_bytes":{},"train_loss":{},"train_accuracy":{},"client_learning_rate":{},)"
       R"("client_seconds":{},"seconds":{{"total":{},"compute":{},"exchange":{},"sync_wait":{}}},)"
       R"("bytes_sent":{},"bytes_received":{}{}{}}})"
       "\n",
-      report.round, report.round, report.cohort, rejected, report.samples, report.steps,
-      report.upload_bytes, number(report.train_loss), number(report.train_accuracy),
-      number(report.client_learning_rate), number(report.client_seconds), number(report.seconds),
-      number(report.record.compute_seconds), number(report.record.exchange_seconds),
-      number(report.record.sync_wait_seconds), report.record.bytes_sent,
-      report.record.bytes_received, evaluation_fields("test", report.test),
-      client_fields(report.clients)));
+      report.round, report.round, report.cohort, rejected, fmt::join(report.diverged, ","),
+      report.samples, report.steps, report.upload_bytes, number(report.train_loss),
+      number(report.train_accuracy), number(report.client_learning_rate),
+      number(report.client_seconds), number(report.seconds), number(report.record.compute_seconds),
+      number(report.record.exchange_seconds), number(report.record.sync_wait_seconds),
+      report.record.bytes_sent, report.record.bytes_received,
+      evaluation_fields("test", report.test), client_fields(report)));
 }
 
 void MetricsLog::on_epoch(const worker::EpochReport& report) {

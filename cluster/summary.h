@@ -12,6 +12,7 @@
 #include "cluster/config.h"
 #include "cluster/world_shape.h"
 #include "paramserver/server.h"
+#include "worker/federated/client_metrics.h"
 #include "worker/federated/privacy/privacy.h"
 #include "worker/trainer.h"
 
@@ -55,6 +56,8 @@ struct FederatedSummary {
   std::int64_t upload_bytes = 0;   // of this start
   double best_accuracy = 0.0;
   std::int64_t best_round = -1;
+  std::string personalization = "none";
+  std::optional<worker::ClientMetrics> clients_judged;  // in the last evaluation of clients
   std::optional<worker::PrivacyRound> privacy;
   std::string noise_source;
   int ring_bits = 0;

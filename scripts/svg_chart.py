@@ -90,12 +90,17 @@ class Chart:
             self.parts.append(band(self.place(lower), self.place(upper), color))
 
     def svg(self):
+        """Names that do not fit into one row of the legend make the picture higher."""
         x, y = self.LEFT, self.HEIGHT - 10
         named = []
         for name, color, dashes in self.legend:
+            width = 44 + 6.6 * len(name)
+            if x > self.LEFT and x + width > self.WIDTH:
+                x, y = self.LEFT, y + 18
             named.append(line([(x, y - 4), (x + 22, y - 4)], color, 2.5, dashes=dashes))
             named.append(text(x + 28, y, name, "start", size=12))
-            x += 44 + 6.6 * len(name)
-        return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.WIDTH} {self.HEIGHT}" '
-                f'font-family="sans-serif"><rect width="{self.WIDTH}" height="{self.HEIGHT}" fill="white"/>'
+            x += width
+        height = y + 10
+        return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.WIDTH} {height}" '
+                f'font-family="sans-serif"><rect width="{self.WIDTH}" height="{height}" fill="white"/>'
                 + "\n".join(self.parts + named) + "</svg>\n")

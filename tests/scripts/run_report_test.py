@@ -203,6 +203,19 @@ class RunReport(TreeTest):
                                (bytes(range(32)), 0x46DD794E)):
             self.assertEqual(tensorboard_events.crc32c(data), expected)
 
+    def test_names_of_the_legend_stay_in_the_picture(self):
+        chart = svg_chart.Chart("title", (0, 1), (0, 1))
+        for _ in range(5):
+            chart.curve([(0, 0), (1, 1)], svg_chart.COLORS[0], "a name of thirty characters 30")
+        picture = xml.etree.ElementTree.fromstring(chart.svg())
+        width, height = (float(number) for number in picture.get("viewBox").split()[2:])
+        words = [part for part in picture if part.text and part.text.startswith("a name")]
+        self.assertEqual(len(words), 5)
+        for part in words:
+            self.assertLess(float(part.get("x")) + 6.6 * 30, width)
+            self.assertLess(float(part.get("y")), height)
+        self.assertEqual(len({(part.get("x"), part.get("y")) for part in words}), 5)
+
     def test_ticks_are_round_and_cover_the_range(self):
         for low, high in ((0, 60), (0.5, 0.97), (0.9, 0.9), (0, 3e-4), (0.31, 2.4), (0, 1234567), (-3, 0), (0, 0)):
             ticks = svg_chart.ticks(low, high)

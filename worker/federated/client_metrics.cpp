@@ -40,16 +40,15 @@ Distribution distribution_of(std::vector<double> values) {
   return result;
 }
 
-std::vector<ClientScore> score_clients(bsp::World& world, LocalTrainer& local,
-                                       std::span<const float> parameters,
-                                       std::span<const std::int64_t> clients) {
+std::vector<ClientScore> score_clients(bsp::World& world, std::span<const std::int64_t> clients,
+                                       const ClientJudge& judge) {
   const std::vector<int> owners = place_by_owner(clients, world.size());
   std::vector<std::int64_t> counts(static_cast<std::size_t>(world.size()), 0);
   std::vector<double> mine;
   for (std::size_t i = 0; i < clients.size(); ++i) {
     counts[static_cast<std::size_t>(owners[i])] += kFields;
     if (owners[i] == world.rank()) {
-      const LocalResult result = local.evaluate_at(parameters, clients[i]);
+      const LocalResult result = judge(clients[i]);
       mine.insert(mine.end(), {static_cast<double>(clients[i]), static_cast<double>(result.samples),
                                static_cast<double>(result.correct), result.loss_sum});
     }
@@ -76,7 +75,9 @@ std::vector<double> accuracies(std::span<const ClientScore> scores) {
   std::vector<double> values;
   values.reserve(scores.size());
   for (const ClientScore& score : scores) {
-    values.push_back(score.correct / score.samples);
+    if (score.samples > 0.0) {
+      values.push_back(score.correct / score.samples);
+    }
   }
   return values;
 }

@@ -1,4 +1,5 @@
-// The state of clients that have one (SCAFFOLD, FedDyn), on disk, of touched clients only.
+// The state of clients that have one (SCAFFOLD, FedDyn, personal models), on disk, of touched
+// clients only.
 //
 //   root/000123/123456.00000042       client 123456 after round 42: float32 and their XXH3-128
 //
@@ -29,6 +30,8 @@ class ClientStore {
   // The states that lie under `root` and are not newer than `round`.
   ClientStore(std::filesystem::path root, std::int64_t num_elements, std::int64_t round);
 
+  // Whether a version of the client is noted.
+  bool is_touched(std::int64_t client) const;
   // The newest version noted. Throws DataError when the file is missing, short or damaged.
   void read(std::int64_t client, std::span<float> state) const;
   void write(std::int64_t client, std::int64_t version, std::span<const float> state);

@@ -45,6 +45,19 @@ paramserver::Manifest FederatedTrainer::State::manifest() const {
   return manifest;
 }
 
+std::vector<ClientStore*> FederatedTrainer::State::client_stores() {
+  std::vector<ClientStore*> stores;
+  for (std::optional<ClientStore>* states : {&store, &errors}) {
+    if (*states) {
+      stores.push_back(&**states);
+    }
+  }
+  if (personal && personal->states() != nullptr) {
+    stores.push_back(personal->states());
+  }
+  return stores;
+}
+
 // Nothing happens without a checkpoint directory, or when this round is already saved.
 void FederatedTrainer::State::save() {
   if (options.checkpoint.directory.empty() || saved_at == rounds_done) {
@@ -52,10 +65,8 @@ void FederatedTrainer::State::save() {
   }
   const Clock::time_point start = Clock::now();
   world.set_phase("checkpoint");
-  for (std::optional<ClientStore>* states : {&store, &errors}) {
-    if (*states) {
-      (*states)->flush();
-    }
+  for (ClientStore* states : client_stores()) {
+    states->flush();
   }
   const std::vector<paramserver::ArrayPart> parts = server.parts();
   const paramserver::WrittenCheckpoint written =
@@ -68,15 +79,13 @@ void FederatedTrainer::State::save() {
                                    std::max(1, options.checkpoint.keep), {});
   }
   world.sync();  // before anybody looks which ones are left
-  if (store || errors) {
+  if (!client_stores().empty()) {
     const auto kept = paramserver::list_checkpoints(options.checkpoint.directory);
     SUPERSTEP_CHECK(!kept.empty(), "checkpoints after one was written");
     const std::int64_t oldest =
         paramserver::CheckpointReader(kept.front()).manifest().position.superstep;
-    for (std::optional<ClientStore>* states : {&store, &errors}) {
-      if (*states) {
-        (*states)->prune(oldest, world.rank(), world.size());
-      }
+    for (ClientStore* states : client_stores()) {
+      states->prune(oldest, world.rank(), world.size());
     }
   }
   world.set_phase("compute");
@@ -101,6 +110,9 @@ void FederatedTrainer::State::restore(const paramserver::CheckpointReader& reade
   }
   if (errors) {
     errors.emplace(options.client_store / "errors", model.layout().size(), rounds_done);
+  }
+  if (personal) {
+    personal->restore(rounds_done);
   }
   last_checkpoint = reader.directory();
   saved_at = rounds_done;

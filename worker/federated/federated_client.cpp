@@ -21,6 +21,14 @@ double squared_distance(std::span<const float> a, std::span<const float> b) {
   return sum;
 }
 
+std::int64_t num_trainable(std::span<const paramserver::LayoutEntry> entries) {
+  std::int64_t count = 0;
+  for (const paramserver::LayoutEntry& entry : entries) {
+    count += entry.role == paramserver::EntryRole::kTrainable ? entry.num_elements() : 0;
+  }
+  return count;
+}
+
 bool all_finite(std::span<const float> values) {
   return std::all_of(values.begin(), values.end(), [](float v) { return std::isfinite(v); });
 }
@@ -172,8 +180,8 @@ double FederatedTrainer::State::loss_before(std::int64_t client) {
   return 0.0;
 }
 
-// Compresses the update in local.parameters(), padding left out, and keeps what was lost where
-// error feedback is on. Returns the bytes on the wire.
+// Compresses the update in local.parameters(), padding and personal layers left out, and keeps what
+// was lost where error feedback is on. Returns the bytes on the wire.
 std::int64_t FederatedTrainer::State::compress_update(std::int64_t client) {
   const std::span<const float> global = server.pull().buffer();
   const std::span<const float> own = local.parameters();
@@ -182,7 +190,7 @@ std::int64_t FederatedTrainer::State::compress_update(std::int64_t client) {
     errors->read(client, update);
   }
   elements.clear();
-  for (const paramserver::LayoutEntry& entry : model.layout().entries()) {
+  for (const paramserver::LayoutEntry& entry : sent) {
     for (std::int64_t i = entry.offset; i < entry.offset + entry.num_elements(); ++i) {
       const auto at = static_cast<std::size_t>(i);
       elements.push_back((own[at] - global[at]) + (errors ? update[at] : 0.0F));
@@ -197,7 +205,7 @@ std::int64_t FederatedTrainer::State::compress_update(std::int64_t client) {
   const std::int64_t bytes = compress(options.compression, stream, elements);
   const auto scatter = [&](auto value) {
     std::size_t next = 0;
-    for (const paramserver::LayoutEntry& entry : model.layout().entries()) {
+    for (const paramserver::LayoutEntry& entry : sent) {
       for (std::int64_t i = entry.offset; i < entry.offset + entry.num_elements(); ++i, ++next) {
         update[static_cast<std::size_t>(i)] = value(next);
       }
@@ -238,25 +246,37 @@ void FederatedTrainer::State::contribute(std::int64_t client, ClientRecord& reco
   contribute_control(client, record, false);
 }
 
-ClientRecord FederatedTrainer::State::train_client(const RoundPlan& plan, std::int64_t client) {
-  const Clock::time_point start = Clock::now();
-  const double mean_loss = loss_before(client);
+// The client's model, in local.parameters(), and whether it can be used. Personal layers leave it
+// before anything of it is sent.
+LocalResult FederatedTrainer::State::train_locally(std::int64_t client, ClientRecord& record) {
+  const std::span<const float> global = server.pull().buffer();
   const LocalRule rule = rule_for(client);
   const bool attacks = is_attacker(options.attack, options.cohort.seed, client);
   local.set_labels(attacks && options.attack.kind == AttackKind::kLabelFlip ? Labels::kFlipped
                                                                             : Labels::kTrue);
-  const LocalResult result = local.train(server.pull().buffer(), client, rounds_done, rule);
+  const LocalResult result = local.train(personal ? personal->start_of(client, global) : global,
+                                         client, rounds_done, rule);
+  const bool layers_are_finite = !personal || personal->take_layers(local.parameters());
   if (attacks) {
     attack_alone(client);
   }
-  ClientRecord record{.client = client,
-                      .rejection = rejection(),
-                      .weight = weight_of(plan, client),
-                      .samples = result.samples,
-                      .correct = result.correct,
-                      .steps = result.steps,
-                      .loss_sum = result.loss_sum,
-                      .bytes = model.layout().num_parameters() * std::int64_t{sizeof(float)}};
+  if (personal) {
+    personal->return_layers(global, local.mutable_parameters());
+  }
+  record.rejection = layers_are_finite ? rejection() : Rejection::kNotFinite;
+  return result;
+}
+
+ClientRecord FederatedTrainer::State::train_client(const RoundPlan& plan, std::int64_t client) {
+  const Clock::time_point start = Clock::now();
+  const double mean_loss = loss_before(client);
+  ClientRecord record{.client = client, .weight = weight_of(plan, client)};
+  const LocalResult result = train_locally(client, record);
+  record.samples = result.samples;
+  record.correct = result.correct;
+  record.steps = result.steps;
+  record.loss_sum = result.loss_sum;
+  record.bytes = num_trainable(sent) * std::int64_t{sizeof(float)};
   record.denominator = base_weight(client);
   if (record.rejection == Rejection::kNone && privacy) {
     clip_update(client, record);
@@ -267,6 +287,10 @@ ClientRecord FederatedTrainer::State::train_client(const RoundPlan& plan, std::i
     } else {
       contribute(client, record);
     }
+  }
+  if (record.rejection == Rejection::kNone && personal) {
+    record.diverged =
+        personal->keep(client, rounds_done, server.pull().buffer()) == PersonalModels::Kept::kOld;
   }
   record.seconds = std::chrono::duration<double>(Clock::now() - start).count();
   return record;

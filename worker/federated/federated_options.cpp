@@ -116,6 +116,41 @@ void check_compression(const FederatedOptions& options) {
   }
 }
 
+void check_personalization(const FederatedOptions& options) {
+  const PersonalizationOptions& personalization = options.personalization;
+  validate(personalization);
+  const auto refuse = [&](const std::string& why) {
+    throw InvalidArgument("FederatedOptions", fmt::format("personalization ({}): {}",
+                                                          name_of(personalization.kind), why));
+  };
+  if (has_personal_state(personalization.kind) && options.client_store.empty()) {
+    refuse("clients keep their own models: expected a directory in client_store");
+  }
+  if (personalization.kind == PersonalizationKind::kFineTune &&
+      options.evaluate_clients_every_rounds == 0) {
+    refuse(
+        "clients train on in evaluations only: got evaluate_clients_every_rounds 0, expected "
+        "at least 1");
+  }
+  if (personalization.kind != PersonalizationKind::kFedPer) {
+    return;
+  }
+  if (options.privacy.kind != PrivacyKind::kNone) {
+    refuse("not with privacy: noise would be added to layers that no client sends");
+  }
+  switch (options.algorithm.kind) {
+    case Algorithm::kScaffold:
+    case Algorithm::kFedDyn:
+    case Algorithm::kQFedAvg:
+    case Algorithm::kMimeLite:
+      refuse(fmt::format("not with {}, which also looks at the published model as a whole",
+                         name_of(options.algorithm.kind)));
+      break;
+    default:
+      break;
+  }
+}
+
 // The most that the weights of a cohort can add up to.
 double most_weight(const FederatedOptions& options, const ClientData& clients) {
   const std::int64_t size = options.cohort.size;
@@ -175,6 +210,7 @@ paramserver::RingFormat check_federated(const FederatedOptions& given, const Cli
   check_privacy(options, clients);
   check_robust(options);
   check_compression(options);
+  check_personalization(options);
   if (options.rounds < 1) {
     throw InvalidArgument("FederatedOptions",
                           fmt::format("rounds: got {}, expected at least 1", options.rounds));

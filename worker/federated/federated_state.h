@@ -14,6 +14,7 @@
 #include "paramserver/federated_server.h"
 #include "worker/federated/client_store.h"
 #include "worker/federated/federated_trainer.h"
+#include "worker/federated/personal_models.h"
 #include "worker/step_programs.h"
 
 namespace superstep::worker {
@@ -32,6 +33,7 @@ struct ClientRecord {
   double seconds = 0.0;
   std::int64_t bytes = 0;   // of its update on the wire
   bool is_within = false;   // privacy: its norm is within the bound
+  bool diverged = false;    // personal model: not finite, the one before stays
   std::uint32_t flags = 0;  // of the rank, on its header record
 };
 
@@ -63,7 +65,13 @@ struct FederatedTrainer::State {
   std::uint32_t stop_flags() const;
   std::optional<StopReason> stop_reason() const;
   void evaluate_model(const Dataset& test);
-  void evaluate_clients(LocalTrainer* held_out_trainer);
+
+  // --- judging by client (federated_evaluation.cpp) ---
+  void judge_held_out(const std::shared_ptr<const ClientData>& data);
+  void judge_tests(const std::shared_ptr<const ClientData>& data);
+  void evaluate_clients();
+  ClientMetrics evaluate_on_own(const std::vector<std::int64_t>& cohort);
+  void evaluate_on_tests(const std::vector<std::int64_t>& cohort, ClientMetrics& metrics);
 
   // --- clients (federated_client.cpp) ---
   ClientRecord train_client(const RoundPlan& plan, std::int64_t client);
@@ -73,6 +81,7 @@ struct FederatedTrainer::State {
   Rejection rejection() const;
   void contribute(std::int64_t client, ClientRecord& record);
   std::int64_t compress_update(std::int64_t client);
+  LocalResult train_locally(std::int64_t client, ClientRecord& record);
   void clip_update(std::int64_t client, ClientRecord& record) const;
   void contribute_q(ClientRecord& record, double mean_loss);
   bool contribute_control(std::int64_t client, const ClientRecord& record, bool check_only);
@@ -88,6 +97,7 @@ struct FederatedTrainer::State {
 
   // --- checkpoints (federated_checkpoint.cpp) ---
   bool checkpoint_due() const;
+  std::vector<ClientStore*> client_stores();
   void save();
   paramserver::Manifest manifest() const;
   void restore(const paramserver::CheckpointReader& reader);
@@ -103,15 +113,20 @@ struct FederatedTrainer::State {
   StepPrograms evaluation;  // of the published model
   std::optional<PrivacyEngine> privacy;
   std::optional<ClientStore> store;
-  std::optional<ClientStore> errors;    // error feedback of compression
-  AlignedBuffer<float> client_state;    // of the client in work
-  AlignedBuffer<float> shift;           // of its steps
-  AlignedBuffer<float> control_update;  // for channel 1
-  AlignedBuffer<float> compressed;      // update of the client in work, decoded
-  std::vector<float> elements;          // the same without padding
+  std::optional<ClientStore> errors;  // error feedback of compression
+  std::optional<PersonalModels> personal;
+  std::vector<paramserver::LayoutEntry> sent;  // what updates consist of
+  AlignedBuffer<float> client_state;           // of the client in work
+  AlignedBuffer<float> shift;                  // of its steps
+  AlignedBuffer<float> control_update;         // for channel 1
+  AlignedBuffer<float> compressed;             // update of the client in work, decoded
+  std::vector<float> elements;                 // the same without padding
   ClientCost cost;
   std::optional<ClientMetrics> client_metrics;
   std::shared_ptr<const ClientData> held_out;
+  std::optional<LocalTrainer> held_out_judge;
+  std::shared_ptr<const ClientData> client_tests;  // what clients keep for tests
+  std::optional<LocalTrainer> test_judge;
   std::vector<std::vector<std::int64_t>> rows;  // robust rounds: updates of this rank's clients
   std::optional<PrivacyRound> last_privacy;
   std::int64_t rounds_done = 0;

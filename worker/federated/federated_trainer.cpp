@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
 #include <string>
 #include <utility>
 
@@ -19,7 +18,7 @@ namespace {
 
 constexpr std::uint32_t kSignalFlag = 1;
 constexpr std::uint32_t kWallTimeFlag = 2;
-constexpr std::size_t kFields = 12;
+constexpr std::size_t kFields = 13;
 
 std::array<double, kFields> to_array(const ClientRecord& record) {
   return {static_cast<double>(record.client),
@@ -33,6 +32,7 @@ std::array<double, kFields> to_array(const ClientRecord& record) {
           record.seconds,
           static_cast<double>(record.bytes),
           record.is_within ? 1.0 : 0.0,
+          record.diverged ? 1.0 : 0.0,
           static_cast<double>(record.flags)};
 }
 
@@ -48,7 +48,8 @@ ClientRecord from_array(std::span<const double> fields) {
           .seconds = fields[8],
           .bytes = static_cast<std::int64_t>(fields[9]),
           .is_within = fields[10] != 0.0,
-          .flags = static_cast<std::uint32_t>(fields[11])};
+          .diverged = fields[11] != 0.0,
+          .flags = static_cast<std::uint32_t>(fields[12])};
 }
 
 }  // namespace
@@ -77,7 +78,8 @@ FederatedTrainer::State::State(bsp::World& the_world, const Model& the_model,
       server(world, model.layout(), server_options(options.algorithm)),
       local(model, clients, options.local),
       evaluation(model, server.pull().buffer(),
-                 {.seed = options.local.seed, .precision = options.local.precision}) {
+                 {.seed = options.local.seed, .precision = options.local.precision}),
+      sent(shared_entries(model.layout(), options.personalization)) {
   const std::int64_t size = model.layout().size();
   if (options.privacy.kind != PrivacyKind::kNone) {
     privacy.emplace(options.privacy, options.cohort.size, clients->num_clients(),
@@ -86,6 +88,10 @@ FederatedTrainer::State::State(bsp::World& the_world, const Model& the_model,
   if (has_client_state(options.algorithm.kind)) {
     store.emplace(options.client_store / "states", size, 0);
     client_state = AlignedBuffer<float>(size);
+  }
+  if (options.personalization.kind != PersonalizationKind::kNone) {
+    personal.emplace(model, clients, options.local, options.personalization,
+                     options.client_store / "personal");
   }
   if (options.compression.kind != CompressionKind::kNone) {
     compressed = AlignedBuffer<float>(size);
@@ -243,6 +249,12 @@ void FederatedTrainer::State::learn_from(const std::vector<ClientRecord>& record
     if (errors) {
       errors->note(record.client, rounds_done + 1);
     }
+    if (personal) {
+      personal->note(record.client, rounds_done + 1);
+    }
+    if (record.diverged) {
+      report.diverged.push_back(record.client);
+    }
   }
   const auto samples = static_cast<double>(report.samples);
   report.train_loss = loss_sum / samples;
@@ -327,41 +339,16 @@ void FederatedTrainer::State::evaluate_model(const Dataset& data) {
   }
 }
 
-// The last cohort is that of the round just done. Nothing here moves the model.
-void FederatedTrainer::State::evaluate_clients(LocalTrainer* held_out_trainer) {
-  const auto score = [&](LocalTrainer& trainer, const std::vector<std::int64_t>& who) {
-    return distribution_of(accuracies(score_clients(world, trainer, server.pull().buffer(), who)));
-  };
-  const auto everybody = [](const ClientData& data) {
-    std::vector<std::int64_t> who(static_cast<std::size_t>(data.num_clients()));
-    std::iota(who.begin(), who.end(), 0);
-    return who;
-  };
-  world.set_phase("evaluate clients");
-  local.set_labels(Labels::kTrue);
-  ClientMetrics metrics{
-      .accuracy_all = score(local, everybody(*clients)),
-      .accuracy_cohort = score(local, select_cohort(options.cohort, *clients, rounds_done - 1)),
-      .accuracy_held_out = {}};
-  if (held_out_trainer != nullptr) {
-    metrics.accuracy_held_out = score(*held_out_trainer, everybody(*held_out));
-  }
-  client_metrics = metrics;
-  world.set_phase("compute");
-}
-
 RoundReport FederatedTrainer::run_round() {
   return state_->round();
 }
 
 FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test,
-                                      const std::shared_ptr<const ClientData>& held_out) {
+                                      const std::shared_ptr<const ClientData>& held_out,
+                                      const std::shared_ptr<const ClientData>& client_tests) {
   State& state = *state_;
-  std::optional<LocalTrainer> judge;
-  if (held_out != nullptr) {
-    state.held_out = held_out;
-    judge.emplace(state.model, held_out, state.options.local);
-  }
+  state.judge_held_out(held_out);
+  state.judge_tests(client_tests);
   state.started = Clock::now();
   if (state.rounds_done == 0) {
     state.save();  // finds out now whether checkpoints can be written
@@ -376,7 +363,7 @@ FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test
     }
     const std::int64_t every = state.options.evaluate_clients_every_rounds;
     if (every > 0 && (last || report.round % every == 0)) {
-      state.evaluate_clients(judge ? &*judge : nullptr);
+      state.evaluate_clients();
       report.clients = state.client_metrics;
     }
     if (state.privacy && last) {

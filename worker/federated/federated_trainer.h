@@ -12,8 +12,9 @@
 // Guarantees: the model after any round has the same bits for every number of ranks and threads and
 // every placement of clients, and after a resume on another number of ranks. An update that is not
 // finite, or outside the ring's bound, is rejected, counted and named. Memory: one model replica
-// and one row of sums per rank, nothing per client. Cost of a round: w of the largest rank + one
-// allgather of 80 bytes per client + 2 l.
+// and one row of sums per rank (replicas of the model more for personal models, for held-out
+// clients and for test samples of clients), nothing per client. Cost of a round: w of the largest
+// rank + one allgather of 104 bytes per client + 2 l.
 #pragma once
 
 #include <chrono>
@@ -39,6 +40,7 @@
 #include "worker/federated/cohort.h"
 #include "worker/federated/compression.h"
 #include "worker/federated/local_trainer.h"
+#include "worker/federated/personalization.h"
 #include "worker/federated/placement.h"
 #include "worker/federated/privacy/privacy.h"
 #include "worker/federated/robust.h"
@@ -56,6 +58,7 @@ struct FederatedOptions {
   RobustOptions robust;
   CompressionOptions compression;
   AttackOptions attack;
+  PersonalizationOptions personalization;
   DataMode data_mode = DataMode::kShared;
   double update_bound = 16.0;  // elements of updates beyond it are rejected
   int ring_bits = 64;
@@ -64,7 +67,7 @@ struct FederatedOptions {
   std::int64_t evaluation_batch = 1000;
   int evaluation_slots = 8;
   CheckpointOptions checkpoint;        // every_supersteps counts rounds
-  std::filesystem::path client_store;  // needed by algorithms with client state
+  std::filesystem::path client_store;  // needed where clients have state
   std::chrono::seconds wall_time_limit{0};
 };
 
@@ -80,7 +83,8 @@ struct RoundReport {
   std::int64_t round = 0;  // rounds done, this one included
   std::int64_t cohort = 0;
   std::vector<RejectedClient> rejected;
-  std::int64_t samples = 0;  // visits of samples by accepted clients
+  std::vector<std::int64_t> diverged;  // clients whose personal model was no longer finite
+  std::int64_t samples = 0;            // visits of samples by accepted clients
   std::int64_t steps = 0;
   std::int64_t upload_bytes = 0;  // updates of accepted clients, compressed
   double train_loss = 0.0;        // mean over those visits; NaN without any
@@ -134,9 +138,12 @@ class FederatedTrainer {
   void load_parameters(std::span<const float> buffer);
   void restore(const paramserver::CheckpointReader& reader);
   // Collective. `test` may be null; so may `held_out`, clients that never train and whose
-  // accuracies are reported beside those of the others.
+  // accuracies are reported beside those of the others, and `client_tests`, what the clients keep
+  // for tests (divide_clients). Personal models can be judged on nothing else: throws
+  // InvalidArgument when they are to be and it is null, or of another number of clients.
   FederatedResult fit(const std::shared_ptr<const Dataset>& test,
-                      const std::shared_ptr<const ClientData>& held_out = nullptr);
+                      const std::shared_ptr<const ClientData>& held_out = nullptr,
+                      const std::shared_ptr<const ClientData>& client_tests = nullptr);
   // Collective. One round, without evaluation or checkpoint.
   RoundReport run_round();
 
