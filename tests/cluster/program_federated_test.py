@@ -73,7 +73,7 @@ units = 6
 """
 
 
-class Federated(ProgramTest):
+class FederatedTest(ProgramTest):
     def setUp(self):
         super().setUp()
         self.config = self.write("federated.toml", FEDERATED_CONFIG)
@@ -83,6 +83,8 @@ class Federated(ProgramTest):
         out = out or self.directory / f"run{self.count}"
         return self.run_program("federated", self.config, "--out", out, *arguments, **options)
 
+
+class Federated(FederatedTest):
     def test_one_hash_for_processes_lanes_and_both(self):
         expected = self.train()
         self.assertEqual(expected.code, 0, expected.text)
@@ -113,77 +115,6 @@ class Federated(ProgramTest):
             self.assertEqual(summary["federated"]["client_rounds"], 55)
             self.assertEqual(self.run_program("evaluate", out).code, 0)
         self.expect_failure(self.train(*flags, out=out), 2, r"superstep federated .*config\.toml --out .* --resume")
-
-    def personal_flags(self, kind):
-        return ("--set", f"federated.personalization={kind}", "--set", "federated.client_test_fraction=0.3",
-                "--set", "federated.evaluate_clients_every_rounds=10", "--set", "federated.feature_noise=0.2",
-                *(("--set", "federated.personal_epochs=2") if kind != "fedper" else ()))
-
-    # The model of one dense layer has nothing left to average when that stays with the client.
-    TWO_LAYERS = '[[model.layers]]\nkind = "dense"\nunits = 4\n[[model.layers]]\nkind = "relu"\n'
-
-    def two_layers(self):
-        head, tail = FEDERATED_CONFIG.rsplit("[[model.layers]]", 1)
-        self.config = self.write("two.toml", head + self.TWO_LAYERS + "[[model.layers]]" + tail)
-
-    def personal_record(self, out):
-        """What a run says of its clients: the table, the distributions and the states they are made of."""
-        federated = json.loads((out / "summary.json").read_text())["federated"]
-        return ((out / "clients.tsv").read_text(), federated["client_test_accuracy"],
-                federated["personal_test_accuracy"], federated["own_models"])
-
-    def test_personal_models_have_one_record_for_processes_lanes_and_both(self):
-        self.two_layers()
-        plain = self.train("--set", "federated.feature_noise=0.2", "--set", "federated.client_test_fraction=0.3").hash()
-        for kind in ("ditto", "fedper", "fine_tune"):
-            flags = self.personal_flags(kind)
-            out = self.directory / f"{kind}-1"
-            expected = self.train(*flags, out=out)
-            self.assertEqual(expected.code, 0, expected.text)
-            self.assertEqual(expected.hash() == plain, kind != "fedper")
-            record = self.personal_record(out)
-            for number, (lanes, mpirun) in enumerate((([], ["-n", "2"]), ([], ["-n", "3"]), ([], ["-n", "4"]),
-                                                      (["--lanes", "8"], None), (["--lanes", "2"], ["-n", "2"]))):
-                with self.subTest(kind=kind, lanes=lanes, mpirun=mpirun):
-                    out = self.directory / f"{kind}-w{number}"
-                    outcome = self.train(*flags, *lanes, out=out, mpirun=[*MPIRUN, *mpirun] if mpirun else ())
-                    self.assertEqual(outcome.code, 0, outcome.text)
-                    self.assertEqual(outcome.hash(), expected.hash())
-                    self.assertEqual(self.personal_record(out), record)
-
-    def test_personal_models_go_on_after_a_limit_with_the_same_bits(self):
-        self.two_layers()
-        for kind in ("ditto", "fedper"):
-            flags = self.personal_flags(kind)
-            whole = self.directory / f"whole-{kind}"
-            expected = self.train(*flags, out=whole).hash()
-            out = self.directory / f"limited-{kind}"
-            first = self.train(*flags, "--set", "federated.rounds=9", "--lanes", "2", out=out)
-            self.assertEqual(first.code, 0, first.text)
-            again = self.train(*flags, "--resume", out=out, mpirun=[*MPIRUN, "-n", "3"])
-            self.assertEqual(again.code, 0, again.text)
-            self.assertEqual(again.hash(), expected)
-            self.assertEqual(self.personal_record(out), self.personal_record(whole))
-
-    def test_clients_are_named_and_counted_in_the_table(self):
-        lines = ["index\twho"] + [f"{i}\tclient {i % 13}" for i in range(150)]
-        self.write("who.tsv", "\n".join(lines) + "\n")
-        out = self.directory / "named"
-        outcome = self.train("--set", "federated.partition=file", "--set", "federated.partition_file=who.tsv",
-                             "--set", "federated.partition_column=who", "--set", "federated.client_test_fraction=0.2",
-                             "--set", "federated.evaluate_clients_every_rounds=20", out=out)
-        self.assertEqual(outcome.code, 0, outcome.text)
-        header, *rows = [line.split("\t") for line in (out / "clients.tsv").read_text().splitlines()]
-        table = [dict(zip(header, row)) for row in rows]
-        self.assertEqual([row["name"] for row in table], [f"client {i}" for i in range(13)])
-        self.assertEqual(sum(int(row["samples"]) + int(row["test_samples"]) for row in table), 150)
-        self.assertEqual(sum(int(row["in_cohort"]) for row in table), 5)
-        self.assertEqual({row["personal_test_accuracy"] for row in table}, {""})
-        last = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()
-                if '"type":"round"' in line][-1]
-        self.assertAlmostEqual(last["client_test_accuracy"]["all"]["mean"],
-                               sum(float(row["test_accuracy"]) for row in table) / 13)
-        self.assertIsNone(last["personal_test_accuracy"])
 
     def test_a_private_run_keeps_a_ledger(self):
         out = self.directory / "private"
@@ -248,6 +179,89 @@ class Federated(ProgramTest):
         self.assertIn(rejected[0]["reason"], ("not_finite", "out_of_range"))
         self.assertEqual(json.loads((out / "summary.json").read_text())["federated"]["rejected_updates"], 10)
 
+    def test_dry_run_explains_and_makes_nothing(self):
+        out = self.directory / "dry"
+        outcome = self.train("--dry-run", out=out)
+        self.assertEqual(outcome.code, 0, outcome.text)
+        self.assertRegex(outcome.stdout, r"clients: 13 with 150 samples, 5 per round \(fixed\)")
+        self.assertFalse(out.exists())
+
+
+class FederatedClients(FederatedTest):
+    def personal_flags(self, kind):
+        return ("--set", f"federated.personalization={kind}", "--set", "federated.client_test_fraction=0.3",
+                "--set", "federated.evaluate_clients_every_rounds=10", "--set", "federated.feature_noise=0.2",
+                *(("--set", "federated.personal_epochs=2") if kind != "fedper" else ()))
+
+    # The model of one dense layer has nothing left to average when that stays with the client.
+    TWO_LAYERS = '[[model.layers]]\nkind = "dense"\nunits = 4\n[[model.layers]]\nkind = "relu"\n'
+
+    def two_layers(self):
+        head, tail = FEDERATED_CONFIG.rsplit("[[model.layers]]", 1)
+        self.config = self.write("two.toml", head + self.TWO_LAYERS + "[[model.layers]]" + tail)
+
+    def personal_record(self, out):
+        """What a run says of its clients: the table, the distributions and the states they are made of."""
+        federated = json.loads((out / "summary.json").read_text())["federated"]
+        return ((out / "clients.tsv").read_text(), federated["client_test_accuracy"],
+                federated["personal_test_accuracy"], federated["own_models"])
+
+    def test_personal_models_have_one_record_for_processes_lanes_and_both(self):
+        self.two_layers()
+        plain = self.train("--set", "federated.feature_noise=0.2", "--set", "federated.client_test_fraction=0.3").hash()
+        for kind in ("ditto", "fedper", "fine_tune"):
+            flags = self.personal_flags(kind)
+            out = self.directory / f"{kind}-1"
+            expected = self.train(*flags, out=out)
+            self.assertEqual(expected.code, 0, expected.text)
+            self.assertEqual(expected.hash() == plain, kind != "fedper")
+            record = self.personal_record(out)
+            # Fine-tuning is the one without state: two worlds do.
+            worlds = [([], ["-n", "3"]), (["--lanes", "2"], ["-n", "2"])]
+            if kind != "fine_tune":
+                worlds += [([], ["-n", "2"]), ([], ["-n", "4"]), (["--lanes", "8"], None)]
+            for number, (lanes, mpirun) in enumerate(worlds):
+                with self.subTest(kind=kind, lanes=lanes, mpirun=mpirun):
+                    out = self.directory / f"{kind}-w{number}"
+                    outcome = self.train(*flags, *lanes, out=out, mpirun=[*MPIRUN, *mpirun] if mpirun else ())
+                    self.assertEqual(outcome.code, 0, outcome.text)
+                    self.assertEqual(outcome.hash(), expected.hash())
+                    self.assertEqual(self.personal_record(out), record)
+
+    def test_personal_models_go_on_after_a_limit_with_the_same_bits(self):
+        self.two_layers()
+        for kind in ("ditto", "fedper"):
+            flags = self.personal_flags(kind)
+            whole = self.directory / f"whole-{kind}"
+            expected = self.train(*flags, out=whole).hash()
+            out = self.directory / f"limited-{kind}"
+            first = self.train(*flags, "--set", "federated.rounds=9", "--lanes", "2", out=out)
+            self.assertEqual(first.code, 0, first.text)
+            again = self.train(*flags, "--resume", out=out, mpirun=[*MPIRUN, "-n", "3"])
+            self.assertEqual(again.code, 0, again.text)
+            self.assertEqual(again.hash(), expected)
+            self.assertEqual(self.personal_record(out), self.personal_record(whole))
+
+    def test_clients_are_named_and_counted_in_the_table(self):
+        lines = ["index\twho"] + [f"{i}\tclient {i % 13}" for i in range(150)]
+        self.write("who.tsv", "\n".join(lines) + "\n")
+        out = self.directory / "named"
+        outcome = self.train("--set", "federated.partition=file", "--set", "federated.partition_file=who.tsv",
+                             "--set", "federated.partition_column=who", "--set", "federated.client_test_fraction=0.2",
+                             "--set", "federated.evaluate_clients_every_rounds=20", out=out)
+        self.assertEqual(outcome.code, 0, outcome.text)
+        header, *rows = [line.split("\t") for line in (out / "clients.tsv").read_text().splitlines()]
+        table = [dict(zip(header, row)) for row in rows]
+        self.assertEqual([row["name"] for row in table], [f"client {i}" for i in range(13)])
+        self.assertEqual(sum(int(row["samples"]) + int(row["test_samples"]) for row in table), 150)
+        self.assertEqual(sum(int(row["in_cohort"]) for row in table), 5)
+        self.assertEqual({row["personal_test_accuracy"] for row in table}, {""})
+        last = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()
+                if '"type":"round"' in line][-1]
+        self.assertAlmostEqual(last["client_test_accuracy"]["all"]["mean"],
+                               sum(float(row["test_accuracy"]) for row in table) / 13)
+        self.assertIsNone(last["personal_test_accuracy"])
+
     def test_texts_are_divided_by_their_authors_and_in_time(self):
         texts = {"ANN": "abcab\n" * 10, "BEN": "dcba\n" * 7, "SHORT": "a", "CYN": "abdc\n" * 5}
         (self.directory / "texts").mkdir()
@@ -274,13 +288,6 @@ class Federated(ProgramTest):
             with self.subTest(value=value):
                 self.expect_failure(self.train("--set", value), code, pattern)
 
-    def test_dry_run_explains_and_makes_nothing(self):
-        out = self.directory / "dry"
-        outcome = self.train("--dry-run", out=out)
-        self.assertEqual(outcome.code, 0, outcome.text)
-        self.assertRegex(outcome.stdout, r"clients: 13 with 150 samples, 5 per round \(fixed\)")
-        self.assertFalse(out.exists())
-
 
 if __name__ == "__main__":
-    sys.exit(program_support.main(Federated))
+    sys.exit(program_support.main(Federated, FederatedClients))
