@@ -146,7 +146,7 @@ std::string_view name_of(ClientSplit split) {
   return split == ClientSplit::kRandom ? "random" : "last";
 }
 
-DividedClients divide_clients(std::shared_ptr<const ClientData> clients,
+DividedClients divide_clients(const std::shared_ptr<const ClientData>& clients,
                               const DivisionOptions& options) {
   require_field("divide_clients", options.test_fraction >= 0.0 && options.test_fraction < 1.0,
                 "test_fraction", options.test_fraction, "a number in [0, 1)");

@@ -37,7 +37,7 @@ struct DividedClients {
 };
 
 // Throws InvalidArgument unless 0 <= test_fraction < 1.
-DividedClients divide_clients(std::shared_ptr<const ClientData> clients,
+DividedClients divide_clients(const std::shared_ptr<const ClientData>& clients,
                               const DivisionOptions& options);
 
 }  // namespace superstep::worker

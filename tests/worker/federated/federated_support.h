@@ -57,11 +57,11 @@ struct FederatedOutcome {
   std::vector<float> parameters;
 };
 
-inline FederatedOutcome run_federated(bsp::World& world, const worker::Model& model,
-                                      std::shared_ptr<const worker::ClientData> clients,
-                                      const worker::FederatedOptions& options,
-                                      const std::filesystem::path& resume_from = {},
-                                      std::shared_ptr<const worker::ClientData> tests = nullptr) {
+inline FederatedOutcome run_federated(
+    bsp::World& world, const worker::Model& model,
+    std::shared_ptr<const worker::ClientData> clients, const worker::FederatedOptions& options,
+    const std::filesystem::path& resume_from = {},
+    const std::shared_ptr<const worker::ClientData>& tests = nullptr) {
   kernels::set_team_size(1);
   worker::FederatedTrainer trainer(world, model, std::move(clients), options);
   std::vector<float> parameters(static_cast<std::size_t>(model.layout().size()));

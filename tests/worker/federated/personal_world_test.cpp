@@ -124,7 +124,8 @@ SUPERSTEP_WORLD_TEST(PersonalModels, RefusesWhatCannotWorkBeforeTheFirstRound) {
   const DividedClients parts = divided_clients();
   const Model model = small_model();
   const auto refusal = [&](const FederatedOptions& options,
-                           std::shared_ptr<const ClientData> tests = nullptr) -> std::string {
+                           const std::shared_ptr<const ClientData>& tests =
+                               nullptr) -> std::string {
     try {
       FederatedTrainer trainer(world, model, parts.train, options);
       trainer.fit(nullptr, nullptr, tests);
