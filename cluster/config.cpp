@@ -70,15 +70,25 @@ void check_model(const ModelSection& model, Complaints& complaints) {
 }
 
 void check_data(const DataSection& data, UnusedKeys& unused, Complaints& complaints) {
-  if (data.format == "idx") {
+  const std::string because = fmt::format("data.format = \"{}\"", data.format);
+  if (data.format != "text") {
+    unused.require_default("data.window", because);
+  } else if (data.normalization != "none") {
+    complaints.emplace_back("data.normalization",
+                            fmt::format("'data.normalization' = \"{}\": texts are numbers of "
+                                        "characters, expected \"none\"",
+                                        data.normalization));
+  }
+  if (data.format != "synthetic") {
     if (data.directory.empty()) {
-      complaints.emplace_back("data.directory",
-                              "'data.directory' is missing: data.format \"idx\" "
-                              "needs the directory with the IDX files");
+      complaints.emplace_back(
+          "data.directory",
+          fmt::format("'data.directory' is missing: data.format \"{}\" needs the directory with {}",
+                      data.format, data.format == "idx" ? "the IDX files" : "roles.jsonl"));
     }
     for (const char* key :
          {"data.num_train", "data.num_test", "data.sample_shape", "data.noise", "data.seed"}) {
-      unused.require_default(key, "data.format = \"idx\"");
+      unused.require_default(key, because);
     }
     return;
   }
@@ -242,6 +252,37 @@ void check_algorithm(const FederatedSection& federated, UnusedKeys& unused) {
   only_with(used_if(algorithm != "fedsgd"), {"federated.local_epochs", "federated.local_batch"});
 }
 
+void check_personalization(const FederatedSection& federated, UnusedKeys& unused,
+                           Complaints& complaints) {
+  const std::string& kind = federated.personalization;
+  const std::string because = fmt::format("federated.personalization = \"{}\"", kind);
+  const bool trains = kind == "ditto" || kind == "fine_tune";
+  check_used(unused, used_if(kind == "ditto"), because, {"federated.ditto_lambda"});
+  check_used(unused, used_if(trains), because,
+             {"federated.personal_epochs", "federated.personal_learning_rate"});
+  check_used(unused, used_if(kind == "fedper"), because,
+             {"federated.personal_layers", "federated.personal_layer_names"});
+  if (!federated.personal_layer_names.empty()) {
+    unused.require_default("federated.personal_layers", "federated.personal_layer_names");
+  }
+  const bool has_natural_tests = federated.partition == "natural";
+  const bool has_tests = federated.client_test_fraction > 0.0 || has_natural_tests;
+  check_used(unused, used_if(federated.client_test_fraction > 0.0),
+             "federated.client_test_fraction = 0", {"federated.client_test_split"});
+  if (has_natural_tests) {
+    unused.require_default("federated.client_test_fraction",
+                           "federated.partition = \"natural\", which brings test samples of every "
+                           "client");
+  }
+  if (kind != "none" && federated.evaluate_clients_every_rounds > 0 && !has_tests) {
+    complaints.emplace_back("federated.client_test_fraction",
+                            fmt::format("'federated.client_test_fraction' = 0 leaves nothing to "
+                                        "judge clients' own models on: {} needs samples that "
+                                        "they did not train on",
+                                        because));
+  }
+}
+
 // Keys of the centralised loop say nothing about a federated run, and the other way round.
 void check_federated(const RunConfig& config, UnusedKeys& unused, Complaints& complaints) {
   const FederatedSection& federated = config.federated;
@@ -269,6 +310,7 @@ void check_federated(const RunConfig& config, UnusedKeys& unused, Complaints& co
   check_robust(federated, unused);
   check_compression(federated, unused);
   check_algorithm(federated, unused);
+  check_personalization(federated, unused, complaints);
 }
 
 void check_partition(const RunConfig& config, UnusedKeys& unused, Complaints& complaints) {
@@ -292,6 +334,18 @@ void check_partition(const RunConfig& config, UnusedKeys& unused, Complaints& co
   if (federated.evaluate_clients_every_rounds == 0) {
     unused.require_default("federated.test_partition_file",
                            "federated.evaluate_clients_every_rounds = 0");
+  }
+  if (partition == "natural") {
+    unused.require_default("federated.clients", "federated.partition = \"natural\"");
+    unused.require_default("federated.min_client_samples", "federated.partition = \"natural\"");
+  }
+  if (config.data.format == "text" && federated.feature_noise > 0.0) {
+    complaints.emplace_back(
+        "federated.feature_noise",
+        fmt::format("'federated.feature_noise' = {} with data.format = \"text\": "
+                    "texts are numbers of characters, noise on them means "
+                    "nothing",
+                    federated.feature_noise));
   }
   only_with("federated.generated_samples", partition == "generated");
   only_with("federated.clients", partition != "file");

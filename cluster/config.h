@@ -38,6 +38,7 @@ struct DataSection {
   std::vector<std::int64_t> sample_shape = {3, 32, 32};
   double noise = 0.5;
   std::int64_t seed = 1;
+  std::int64_t window = 32;
 
   friend bool operator==(const DataSection&, const DataSection&) = default;
 };
@@ -165,6 +166,15 @@ struct FederatedSection {
   std::int64_t evaluate_every_rounds = 1;
   std::int64_t evaluate_clients_every_rounds = 0;
   std::string test_partition_file;
+  double client_test_fraction = 0.0;
+  std::string client_test_split = "random";
+  double feature_noise = 0.0;
+  std::string personalization = "none";
+  double ditto_lambda = 0.1;
+  std::int64_t personal_epochs = 1;
+  double personal_learning_rate = 0.0;
+  std::int64_t personal_layers = 1;
+  std::string personal_layer_names;
   std::string robust = "none";
   double trim_fraction = 0.1;
   std::int64_t byzantine = 0;

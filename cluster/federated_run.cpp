@@ -11,6 +11,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/text.h"
+#include "cluster/client_reports.h"
 #include "cluster/handshake.h"
 #include "cluster/stop_signals.h"
 #include "cluster/world_shape.h"
@@ -28,11 +29,11 @@ bool is_stopped(worker::StopReason reason) {
 
 // Of what every process reads. Checkpoints know the clients that lie at sites.
 std::string fingerprint_of(const FederatedSetup& setup) {
-  if (setup.clients == nullptr) {
+  if (setup.clients.train == nullptr) {
     return setup.run.data.fingerprint;
   }
   std::string text =
-      fmt::format("{}; clients: {}", setup.run.data.fingerprint, setup.clients->fingerprint());
+      fmt::format("{}; clients: {}", setup.run.data.fingerprint, setup.clients.train->fingerprint());
   if (setup.held_out) {
     text += fmt::format("; held out: {}", setup.held_out->fingerprint());
   }
@@ -77,7 +78,7 @@ int FederatedRun::execute() {
 
 void FederatedRun::explain_on_rank(bsp::World& world) const {
   require_same_run(world, setup_.run, environment_.mpi_library());
-  const std::shared_ptr<const worker::ClientData> clients = agree_on_clients(world);
+  const std::shared_ptr<const worker::ClientData> clients = agree_on_clients(world).train;
   if (!opening_.is_root_rank(world)) {
     return;
   }
@@ -92,9 +93,12 @@ void FederatedRun::explain_on_rank(bsp::World& world) const {
              worker::name_of(options.cohort.sampling));
   fmt::print("rounds: {} of {}\n", grouped(options.rounds),
              worker::name_of(options.algorithm.kind));
+  if (options.personalization.kind != worker::PersonalizationKind::kNone) {
+    fmt::print("personal models: {}\n", worker::name_of(options.personalization.kind));
+  }
   fmt::print("sums: {} fraction bits in integers of {} bits, values up to {}\n", ring.fraction_bits,
              ring.bits, ring.value_bound);
-  if (const auto spent = worker::projected_privacy(checked, *setup_.clients, layout)) {
+  if (const auto spent = worker::projected_privacy(checked, *clients, layout)) {
     fmt::print(
         "privacy: epsilon {:.4g} (PLD), {:.4g} (RDP) at delta {} after {} rounds; noise {}\n",
         *spent->pld, spent->rdp.epsilon, spent->delta, grouped(options.rounds),
@@ -104,9 +108,9 @@ void FederatedRun::explain_on_rank(bsp::World& world) const {
              setup_.run.model.summary());
 }
 
-std::shared_ptr<const worker::ClientData> FederatedRun::agree_on_clients(bsp::World& world) const {
-  std::shared_ptr<const worker::ClientData> clients = clients_of_rank(world, setup_);
-  world.require_same("clients", clients->fingerprint());
+ClientParts FederatedRun::agree_on_clients(bsp::World& world) const {
+  ClientParts clients = clients_of_rank(world, setup_);
+  world.require_same("clients", clients.train->fingerprint());
   return clients;
 }
 
@@ -147,7 +151,7 @@ void FederatedRun::train_on_rank(bsp::World& world) {
   if (setup_.run.config.federated.audit) {
     audit.emplace(world);
   }
-  const std::shared_ptr<const worker::ClientData> clients = agree_on_clients(world);
+  const ClientParts clients = agree_on_clients(world);
   FederatedReporter reporter(decisions.directory);
   worker::FederatedOptions options = setup_.options;
   options.checkpoint.directory = decisions.directory.checkpoints();
@@ -160,23 +164,24 @@ void FederatedRun::train_on_rank(bsp::World& world) {
   }
   options.audit = audit ? &*audit : nullptr;
   // What can fail for want of memory comes before the run exists on disk.
-  worker::FederatedTrainer trainer(world, setup_.run.model, clients, options, &reporter);
+  worker::FederatedTrainer trainer(world, setup_.run.model, clients.train, options, &reporter);
   if (decisions.checkpoint.empty()) {
     initialize(trainer);
   }
   if (opening_.is_root_rank(world)) {
     opening_.open(world, setup_.run.config, command_line_);
-    start_reports(world, *clients, reporter);
+    start_reports(world, *clients.train, reporter);
   }
   world.sync();
   if (!decisions.checkpoint.empty()) {
     trainer.restore(paramserver::CheckpointReader(decisions.checkpoint));
   }
-  const worker::FederatedResult result = trainer.fit(setup_.run.data.parts.test, setup_.held_out);
+  const worker::FederatedResult result =
+      trainer.fit(setup_.run.data.parts.test, setup_.held_out, clients.tests);
   if (audit) {
     audit->stop();
   }
-  report_outcome(world, trainer, *clients, result, reporter);
+  report_outcome(world, trainer, clients, result, reporter);
 }
 
 RunSummary FederatedRun::summary_of(const bsp::World& world,
@@ -200,28 +205,30 @@ RunSummary FederatedRun::summary_of(const bsp::World& world,
   summary.wall_seconds = since_start_.seconds();
   summary.checkpoint_seconds = reporter.checkpoint_seconds();
   summary.checkpoints_written = reporter.checkpoints_written();
-  summary.federated =
-      FederatedSummary{.algorithm = std::string(worker::name_of(setup_.options.algorithm.kind)),
-                       .clients = clients.num_clients(),
-                       .cohort = setup_.options.cohort.size,
-                       .sampling = std::string(worker::name_of(setup_.options.cohort.sampling)),
-                       .client_rounds = result.client_rounds,
-                       .client_rounds_of_start = result.client_rounds_of_start,
-                       .rejected = result.rejected,
-                       .rounds_without_effect = result.rounds_without_effect,
-                       .upload_bytes = result.upload_bytes,
-                       .download_bytes = result.download_bytes,
-                       .best_accuracy = result.best_accuracy,
-                       .best_round = result.best_round,
-                       .privacy = result.privacy,
-                       .initial_model = std::string(initial_model()),
-                       .ring_bits = trainer.ring().bits,
-                       .fraction_bits = trainer.ring().fraction_bits};
+  summary.federated = FederatedSummary{
+      .algorithm = std::string(worker::name_of(setup_.options.algorithm.kind)),
+      .clients = clients.num_clients(),
+      .cohort = setup_.options.cohort.size,
+      .sampling = std::string(worker::name_of(setup_.options.cohort.sampling)),
+      .client_rounds = result.client_rounds,
+      .client_rounds_of_start = result.client_rounds_of_start,
+      .rejected = result.rejected,
+      .rounds_without_effect = result.rounds_without_effect,
+      .upload_bytes = result.upload_bytes,
+      .download_bytes = result.download_bytes,
+      .best_accuracy = result.best_accuracy,
+      .best_round = result.best_round,
+      .personalization = std::string(worker::name_of(setup_.options.personalization.kind)),
+      .clients_judged = result.clients,
+      .privacy = result.privacy,
+      .initial_model = std::string(initial_model()),
+      .ring_bits = trainer.ring().bits,
+      .fraction_bits = trainer.ring().fraction_bits};
   return summary;
 }
 
 void FederatedRun::report_outcome(bsp::World& world, const worker::FederatedTrainer& trainer,
-                                  const worker::ClientData& clients,
+                                  const ClientParts& clients,
                                   const worker::FederatedResult& result,
                                   FederatedReporter& reporter) {
   const paramserver::MemoryUse memory = gather_memory(world, trainer.memory_use());
@@ -231,11 +238,15 @@ void FederatedRun::report_outcome(bsp::World& world, const worker::FederatedTrai
   if (!opening_.is_root_rank(world)) {
     return;
   }
-  RunSummary summary = summary_of(world, trainer, clients, result, reporter);
+  RunSummary summary = summary_of(world, trainer, *clients.train, result, reporter);
   summary.memory = memory;
   summary.checkpoint_copy_bytes = checkpoint_copy_bytes(setup_.run.config.checkpoint, memory);
   summary.rank_totals = std::move(totals);
   write_file_atomically(opening_.directory().summary(), summary_json(summary));
+  if (result.clients) {
+    write_file_atomically(opening_.directory().client_table(),
+                          client_table(*result.clients->table, *clients.train, clients.tests.get()));
+  }
   set_stop_notice("");
   if (is_stopped(result.reason)) {
     reporter.say(fmt::format("stopped ({}) after round {}; checkpoint {}\nto continue:\n  {}",

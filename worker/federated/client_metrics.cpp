@@ -80,10 +80,9 @@ Distribution distribution_of(std::vector<double> values) {
   return result;
 }
 
-Distribution accuracy_of_clients(bsp::World& world, LocalTrainer& local,
-                                 std::span<const float> parameters,
-                                 const ClientSelection& clients) {
-  const ClientData& data = local.clients();
+std::vector<double> accuracies_of_clients(bsp::World& world, const ClientData& data,
+                                          const ClientSelection& clients,
+                                          const ClientJudge& judge) {
   std::vector<std::int64_t> counts(as_size(world.size()), 0);
   for (std::int64_t i = 0; i < clients.size(); ++i) {
     ++counts[as_size(data.owner(clients[i], world.size()))];
@@ -92,13 +91,29 @@ Distribution accuracy_of_clients(bsp::World& world, LocalTrainer& local,
   values.reserve(as_size(world.rank() == 0 ? clients.size() : counts[as_size(world.rank())]));
   for (std::int64_t i = 0; i < clients.size(); ++i) {
     if (data.owner(clients[i], world.size()) == world.rank()) {
-      const LocalResult result = local.evaluate_at(parameters, clients[i]);
+      const LocalResult result = judge(clients[i]);
       values.push_back(static_cast<double>(result.correct) / static_cast<double>(result.samples));
     }
   }
   collect(world, counts, values);
-  return told_to_all(world,
-                     world.rank() == 0 ? distribution_of(std::move(values)) : Distribution());
+  if (world.rank() != 0) {
+    return {};
+  }
+  std::vector<std::int64_t> next(counts.size(), 0);  // where the next value of a rank is
+  std::partial_sum(counts.begin(), counts.end() - 1, next.begin() + 1);
+  std::vector<double> in_order(as_size(clients.size()));
+  for (std::int64_t i = 0; i < clients.size(); ++i) {
+    std::int64_t& at = next[as_size(data.owner(clients[i], world.size()))];
+    in_order[as_size(i)] = values[as_size(at++)];
+  }
+  return in_order;
+}
+
+Distribution distribution_at_root(bsp::World& world, std::vector<double> values) {
+  values.erase(
+      std::remove_if(values.begin(), values.end(), [](double value) { return std::isnan(value); }),
+      values.end());
+  return told_to_all(world, distribution_of(std::move(values)));
 }
 
 }  // namespace superstep::worker

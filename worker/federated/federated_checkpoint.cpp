@@ -90,6 +90,9 @@ std::vector<ClientStore*> FederatedTrainer::State::client_stores() {
       stores.push_back(&**states);
     }
   }
+  if (personal && personal->states() != nullptr) {
+    stores.push_back(personal->states());
+  }
   return stores;
 }
 
@@ -122,10 +125,8 @@ void FederatedTrainer::State::begin_save(SaveUntil until) {
   const Clock::time_point start = Clock::now();
   world.set_phase("checkpoint");
   std::vector<ClientStore::Flush> flushes;
-  for (std::optional<ClientStore>* states : {&store, &errors}) {
-    if (*states) {
-      flushes.push_back((*states)->take_unflushed());
-    }
+  for (ClientStore* states : client_stores()) {
+    flushes.push_back(states->take_unflushed());
   }
   const bool here = until == SaveUntil::kWritten;
   if (!flushes.empty()) {
@@ -175,17 +176,15 @@ void FederatedTrainer::State::advance_save() {
 
 // Which checkpoints are left is known: rank 0 deleted the others before the last notes.
 void FederatedTrainer::State::prune_client_states() {
-  if (!store && !errors) {
+  if (client_stores().empty()) {
     return;
   }
   const auto kept = paramserver::list_checkpoints(options.checkpoint.directory);
   SUPERSTEP_CHECK(!kept.empty(), "checkpoints after one was written");
   const std::int64_t oldest =
       paramserver::CheckpointReader(kept.front()).manifest().position.superstep;
-  for (std::optional<ClientStore>* states : {&store, &errors}) {
-    if (*states) {
-      (*states)->prune(oldest, world.rank(), world.size());
-    }
+  for (ClientStore* states : client_stores()) {
+    states->prune(oldest, world.rank(), world.size());
   }
 }
 
@@ -226,6 +225,9 @@ void FederatedTrainer::State::restore(const paramserver::CheckpointReader& reade
   }
   if (errors) {
     errors.emplace(options.client_store / "errors", model.layout().size(), rounds_done);
+  }
+  if (personal) {
+    personal->restore(rounds_done);
   }
   for (const ClientStore* states : client_stores()) {
     const auto said = manifest.texts.find("clients." + states->name());

@@ -224,8 +224,8 @@ bool FederatedTrainer::State::choose_labels(std::int64_t client) {
   return attacks;
 }
 
-// Compresses the update in local.parameters(), padding left out; what was lost goes to `lost` where
-// error feedback is on. Returns the bytes on the wire.
+// Compresses the update in local.parameters(), padding and personal layers left out; what was lost
+// goes to `lost` where error feedback is on. Returns the bytes on the wire.
 std::int64_t FederatedTrainer::State::compress_update(std::int64_t client) {
   const std::span<const float> global = server.pull().buffer();
   const std::span<const float> own = local.parameters();
@@ -234,7 +234,7 @@ std::int64_t FederatedTrainer::State::compress_update(std::int64_t client) {
     errors->read(client, update);
   }
   elements.clear();
-  for (const paramserver::LayoutEntry& entry : model.layout().entries()) {
+  for (const paramserver::LayoutEntry& entry : sent) {
     for (std::int64_t i = entry.offset; i < entry.offset + entry.num_elements(); ++i) {
       const auto at = static_cast<std::size_t>(i);
       elements.push_back((own[at] - global[at]) + (errors ? update[at] : 0.0F));
@@ -249,7 +249,7 @@ std::int64_t FederatedTrainer::State::compress_update(std::int64_t client) {
   const std::int64_t bytes = compress(options.compression, stream, elements);
   const auto scatter = [&](std::span<float> to, auto value) {
     std::size_t next = 0;
-    for (const paramserver::LayoutEntry& entry : model.layout().entries()) {
+    for (const paramserver::LayoutEntry& entry : sent) {
       for (std::int64_t i = entry.offset; i < entry.offset + entry.num_elements(); ++i, ++next) {
         to[static_cast<std::size_t>(i)] = value(next);
       }
@@ -292,26 +292,38 @@ void FederatedTrainer::State::contribute(std::int64_t client, ClientRecord& reco
   contribute_control(client, record, false);
 }
 
+// The client's model, in local.parameters(), and whether it can be used. Personal layers leave it
+// before anything of it is sent.
+LocalResult FederatedTrainer::State::train_locally(std::int64_t client, bool attacks,
+                                                   ClientRecord& record) {
+  const std::span<const float> global = server.pull().buffer();
+  const LocalRule rule = rule_for(client);
+  const LocalResult result = local.train(personal ? personal->start_of(client, global) : global,
+                                         client, rounds_done, rule);
+  const bool layers_are_finite = !personal || personal->take_layers(local.parameters());
+  if (attacks) {
+    attack_alone(client);
+  }
+  if (personal) {
+    personal->return_layers(global, local.mutable_parameters());
+  }
+  record.rejection = layers_are_finite ? rejection() : Rejection::kNotFinite;
+  return result;
+}
+
 ClientRecord FederatedTrainer::State::train_client(const RoundPlan& plan, std::int64_t client) {
   const Clock::time_point start = Clock::now();
   const bool attacks = choose_labels(client);
   if (options.algorithm.kind == Algorithm::kMimeLite) {
     measure_gradient(client);
   }
-  const LocalRule rule = rule_for(client);
-  const LocalResult result = local.train(server.pull().buffer(), client, rounds_done, rule);
-  if (attacks) {
-    attack_alone(client);
-  }
-  ClientRecord record{.client = client,
-                      .rejection = rejection(),
-                      .weight = weight_of(plan, client),
-                      .samples = result.samples,
-                      .correct = result.correct,
-                      .steps = result.steps,
-                      .loss_sum = result.loss_sum,
-                      .bytes = elements_on_the_wire(model.layout()) * std::int64_t{sizeof(float)} +
-                               control_bytes()};
+  ClientRecord record{.client = client, .weight = weight_of(plan, client)};
+  const LocalResult result = train_locally(client, attacks, record);
+  record.samples = result.samples;
+  record.correct = result.correct;
+  record.steps = result.steps;
+  record.loss_sum = result.loss_sum;
+  record.bytes = elements_on_the_wire(sent) * std::int64_t{sizeof(float)} + control_bytes();
   record.denominator = base_weight(client);
   if (record.rejection == Rejection::kNone && privacy) {
     clip_update(client, record);
@@ -322,6 +334,10 @@ ClientRecord FederatedTrainer::State::train_client(const RoundPlan& plan, std::i
     } else {
       contribute(client, record);
     }
+  }
+  if (record.rejection == Rejection::kNone && personal) {
+    record.diverged =
+        personal->keep(client, rounds_done, server.pull().buffer()) == PersonalModels::Kept::kOld;
   }
   record.seconds = std::chrono::duration<double>(Clock::now() - start).count();
   return record;

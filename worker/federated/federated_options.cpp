@@ -133,13 +133,14 @@ void check_compression(const FederatedOptions& options) {
 }
 
 // Running means and variances are averaged as they are: what scales, rounds or adds to an update
-// makes variances negative.
+// makes variances negative. Personal ones are not averaged.
 void check_statistics(const FederatedOptions& options, const paramserver::ParameterLayout& layout) {
-  const auto statistic = std::find_if(layout.entries().begin(), layout.entries().end(),
-                                      [](const paramserver::LayoutEntry& entry) {
-                                        return entry.role == paramserver::EntryRole::kStatistic;
-                                      });
-  if (statistic == layout.entries().end()) {
+  const std::vector<paramserver::LayoutEntry> sent = shared_entries(layout, options.personalization);
+  const auto statistic =
+      std::find_if(sent.begin(), sent.end(), [](const paramserver::LayoutEntry& entry) {
+        return entry.role == paramserver::EntryRole::kStatistic;
+      });
+  if (statistic == sent.end()) {
     return;
   }
   const auto refuse = [&](std::string_view what) {
@@ -175,6 +176,41 @@ paramserver::RingDemand private_demand(const FederatedOptions& options, const Cl
               std::min(kMostRoundings, std::ceil(std::max(population, roundings)))),
           .value_bound = most_clip(options.privacy, options.update_bound),
           .bits = options.ring_bits};
+}
+
+void check_personalization(const FederatedOptions& options) {
+  const PersonalizationOptions& personalization = options.personalization;
+  validate(personalization);
+  const auto refuse = [&](const std::string& why) {
+    throw InvalidArgument("FederatedOptions", fmt::format("personalization ({}): {}",
+                                                          name_of(personalization.kind), why));
+  };
+  if (has_personal_state(personalization.kind) && options.client_store.empty()) {
+    refuse("clients keep their own models: expected a directory in client_store");
+  }
+  if (personalization.kind == PersonalizationKind::kFineTune &&
+      options.evaluate_clients_every_rounds == 0) {
+    refuse(
+        "clients train on in evaluations only: got evaluate_clients_every_rounds 0, expected "
+        "at least 1");
+  }
+  if (personalization.kind != PersonalizationKind::kFedPer) {
+    return;
+  }
+  if (options.privacy.kind != PrivacyKind::kNone) {
+    refuse("not with privacy: noise would be added to layers that no client sends");
+  }
+  switch (options.algorithm.kind) {
+    case Algorithm::kScaffold:
+    case Algorithm::kFedDyn:
+    case Algorithm::kQFedAvg:
+    case Algorithm::kMimeLite:
+      refuse(fmt::format("not with {}, which also looks at the published model as a whole",
+                         name_of(options.algorithm.kind)));
+      break;
+    default:
+      break;
+  }
 }
 
 // The most that the weights of a cohort can add up to.
@@ -220,9 +256,9 @@ double mean_weight(const FederatedOptions& options, const ClientData& clients) {
 
 }  // namespace
 
-std::int64_t elements_on_the_wire(const paramserver::ParameterLayout& layout) {
+std::int64_t elements_on_the_wire(std::span<const paramserver::LayoutEntry> sent) {
   std::int64_t sum = 0;
-  for (const paramserver::LayoutEntry& entry : layout.entries()) {
+  for (const paramserver::LayoutEntry& entry : sent) {
     sum += entry.num_elements();
   }
   return sum;
@@ -257,6 +293,7 @@ paramserver::RingFormat check_federated(const FederatedOptions& given, const Cli
   check_privacy(options, clients);
   check_robust(options);
   check_compression(options);
+  check_personalization(options);
   check_statistics(options, layout);
   if (options.cohort.sampling == Sampling::kWeighted &&
       effective_weighting(options.algorithm) == Weighting::kSamples) {
@@ -285,7 +322,7 @@ paramserver::RingFormat check_federated(const FederatedOptions& given, const Cli
        .num_clients = options.cohort.sampling == Sampling::kPoisson ? clients.num_clients()
                                                                     : options.cohort.size,
        .value_bound = options.update_bound *
-                      scale_of_decoding(options.compression, elements_on_the_wire(layout)),
+                      scale_of_decoding(options.compression, elements_on_the_wire(shared_entries(layout, options.personalization))),
        .bits = options.ring_bits});
 }
 

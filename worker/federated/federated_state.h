@@ -18,6 +18,7 @@
 #include "paramserver/federated_server.h"
 #include "worker/federated/client_store.h"
 #include "worker/federated/federated_trainer.h"
+#include "worker/federated/personal_models.h"
 #include "worker/step_programs.h"
 
 namespace superstep::worker {
@@ -36,6 +37,7 @@ struct ClientRecord {
   double seconds = 0.0;
   std::int64_t bytes = 0;   // of what it sends on the wire
   bool is_within = false;   // privacy: its norm is within the bound
+  bool diverged = false;    // personal model: not finite, the one before stays
   std::uint32_t flags = 0;  // of the rank, on its header record
 };
 
@@ -58,8 +60,8 @@ enum class SaveUntil : std::uint8_t { kBegun, kWritten };
 // Options with what the algorithm decides filled in: fedsgd is one step on the whole local set.
 FederatedOptions completed(FederatedOptions options);
 
-// Parameters and running statistics, without padding.
-std::int64_t elements_on_the_wire(const paramserver::ParameterLayout& layout);
+// Parameters and running statistics of these entries, without padding.
+std::int64_t elements_on_the_wire(std::span<const paramserver::LayoutEntry> sent);
 
 PrivacyEngine privacy_engine(const FederatedOptions& options, const ClientData& clients,
                              std::int64_t num_elements, const paramserver::RingFormat& ring);
@@ -82,11 +84,20 @@ struct FederatedTrainer::State {
   std::uint32_t stop_flags() const;
   std::optional<StopReason> stop_reason() const;
   void evaluate_model(const Dataset& test);
-  void evaluate_clients(LocalTrainer* held_out_trainer);
+
+  // --- judging by client (federated_evaluation.cpp) ---
+  void judge_held_out(const std::shared_ptr<const ClientData>& data);
+  void judge_tests(const std::shared_ptr<const ClientData>& data);
+  void evaluate_clients();
+  void evaluate_on_own(const std::vector<std::int64_t>& cohort, ClientMetrics& metrics,
+                       ClientTable& table);
+  void evaluate_on_tests(const std::vector<std::int64_t>& cohort, ClientMetrics& metrics,
+                         ClientTable& table);
 
   // --- what leaves this rank (federated_audit.cpp) ---
   void watch_samples();
-  void note_round(const std::vector<ClientRecord>& mine) const;
+  void watch_samples_of(const ClientData& data, LocalTrainer& reader) const;
+  void note_round(const std::vector<ClientRecord>& mine);
   void note_checkpoint(std::span<const paramserver::ArrayPart> parts) const;
   void tell_audit() const;
 
@@ -98,6 +109,7 @@ struct FederatedTrainer::State {
   Rejection rejection() const;
   void contribute(std::int64_t client, ClientRecord& record);
   std::int64_t compress_update(std::int64_t client);
+  LocalResult train_locally(std::int64_t client, bool attacks, ClientRecord& record);
   void clip_update(std::int64_t client, ClientRecord& record) const;
   bool choose_labels(std::int64_t client);
   CohortLosses measure_losses(const RoundPlan& plan);
@@ -156,17 +168,22 @@ struct FederatedTrainer::State {
   StepPrograms evaluation;  // of the published model
   std::optional<PrivacyEngine> privacy;
   std::optional<ClientStore> store;
-  std::optional<ClientStore> errors;    // error feedback of compression
-  AlignedBuffer<float> client_state;    // of the client in work
-  AlignedBuffer<float> shift;           // of its steps
-  AlignedBuffer<float> control_update;  // for channel 1
-  AlignedBuffer<float> compressed;      // update of the client in work, decoded
-  AlignedBuffer<float> lost;            // what its compression left out, with error feedback
-  std::vector<float> elements;          // the same without padding
+  std::optional<ClientStore> errors;  // error feedback of compression
+  std::optional<PersonalModels> personal;
+  std::vector<paramserver::LayoutEntry> sent;  // what updates consist of
+  AlignedBuffer<float> client_state;           // of the client in work
+  AlignedBuffer<float> shift;                  // of its steps
+  AlignedBuffer<float> control_update;         // for channel 1
+  AlignedBuffer<float> compressed;             // update of the client in work, decoded
+  AlignedBuffer<float> lost;    // what its compression left out, with error feedback
+  std::vector<float> elements;  // the same without padding
   CohortLosses losses;
   ClientCost cost;
   std::optional<ClientMetrics> client_metrics;
   std::shared_ptr<const ClientData> held_out;
+  std::optional<LocalTrainer> held_out_judge;
+  std::shared_ptr<const ClientData> client_tests;  // what clients keep for tests
+  std::optional<LocalTrainer> test_judge;
   std::vector<std::vector<std::int64_t>> rows;  // robust rounds: updates of this rank's clients
   std::optional<PrivacyRound> last_privacy;
   std::optional<double> pld_at_end;  // epsilon after the last round: no data decide it

@@ -19,7 +19,7 @@ namespace {
 constexpr std::uint32_t kSignalFlag = 1;
 constexpr std::uint32_t kWallTimeFlag = 2;
 constexpr std::uint32_t kWritingFlag = 4;  // a checkpoint, and this rank is not done with its part
-constexpr std::size_t kFields = 12;
+constexpr std::size_t kFields = 13;
 
 std::array<double, kFields> to_array(const ClientRecord& record) {
   return {static_cast<double>(record.client),
@@ -33,6 +33,7 @@ std::array<double, kFields> to_array(const ClientRecord& record) {
           record.seconds,
           static_cast<double>(record.bytes),
           record.is_within ? 1.0 : 0.0,
+          record.diverged ? 1.0 : 0.0,
           static_cast<double>(record.flags)};
 }
 
@@ -48,7 +49,8 @@ ClientRecord from_array(std::span<const double> fields) {
           .seconds = fields[8],
           .bytes = static_cast<std::int64_t>(fields[9]),
           .is_within = fields[10] != 0.0,
-          .flags = static_cast<std::uint32_t>(fields[11])};
+          .diverged = fields[11] != 0.0,
+          .flags = static_cast<std::uint32_t>(fields[12])};
 }
 
 }  // namespace
@@ -79,6 +81,7 @@ FederatedTrainer::State::State(bsp::World& the_world, const Model& the_model,
       local(model, clients, options.local),
       evaluation(model, server.pull().buffer(),
                  {.seed = options.local.seed, .precision = options.local.precision}),
+      sent(shared_entries(model.layout(), options.personalization)),
       writer(world) {
   const std::int64_t size = model.layout().size();
   if (options.privacy.kind != PrivacyKind::kNone) {
@@ -89,6 +92,10 @@ FederatedTrainer::State::State(bsp::World& the_world, const Model& the_model,
   if (has_client_state(options.algorithm.kind)) {
     store.emplace(options.client_store / "states", size, 0);
     client_state = AlignedBuffer<float>(size);
+  }
+  if (options.personalization.kind != PersonalizationKind::kNone) {
+    personal.emplace(model, clients, options.local, options.personalization,
+                     options.client_store / "personal");
   }
   if (options.compression.kind != CompressionKind::kNone) {
     compressed = AlignedBuffer<float>(size);
@@ -255,6 +262,12 @@ void FederatedTrainer::State::learn_from(const std::vector<ClientRecord>& record
     if (errors) {
       errors->note(record.client, rounds_done + 1);
     }
+    if (personal) {
+      personal->note(record.client, rounds_done + 1);
+    }
+    if (record.diverged) {
+      report.diverged.push_back(record.client);
+    }
   }
   const auto samples = static_cast<double>(report.samples);
   report.train_loss = loss_sum / samples;
@@ -263,7 +276,7 @@ void FederatedTrainer::State::learn_from(const std::vector<ClientRecord>& record
   rejected += static_cast<std::int64_t>(report.rejected.size());
   rounds_without_effect += report.has_effect ? 0 : 1;
   const std::int64_t model_bytes =
-      elements_on_the_wire(model.layout()) * std::int64_t{sizeof(float)};
+      elements_on_the_wire(sent) * std::int64_t{sizeof(float)};
   report.download_bytes =
       static_cast<std::int64_t>(records.size()) * (model_bytes + control_bytes());
   upload_bytes += report.upload_bytes;
@@ -336,38 +349,16 @@ void FederatedTrainer::State::evaluate_model(const Dataset& data) {
   }
 }
 
-// The last cohort is that of the round just done. Nothing here moves the model.
-void FederatedTrainer::State::evaluate_clients(LocalTrainer* held_out_trainer) {
-  const auto score = [&](LocalTrainer& trainer, const ClientSelection& who) {
-    return accuracy_of_clients(world, trainer, server.pull().buffer(), who);
-  };
-  world.set_phase("evaluate clients");
-  local.set_labels(Labels::kTrue);
-  ClientMetrics metrics{
-      .accuracy_all = score(local, ClientSelection::all(clients->num_clients())),
-      .accuracy_cohort =
-          score(local, ClientSelection::of(select_cohort(sampling, *clients, rounds_done - 1))),
-      .accuracy_held_out = {}};
-  if (held_out_trainer != nullptr) {
-    metrics.accuracy_held_out =
-        score(*held_out_trainer, ClientSelection::all(held_out->num_clients()));
-  }
-  client_metrics = metrics;
-  world.set_phase("compute");
-}
-
 RoundReport FederatedTrainer::run_round() {
   return state_->round();
 }
 
 FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test,
-                                      const std::shared_ptr<const ClientData>& held_out) {
+                                      const std::shared_ptr<const ClientData>& held_out,
+                                      const std::shared_ptr<const ClientData>& client_tests) {
   State& state = *state_;
-  std::optional<LocalTrainer> judge;
-  if (held_out != nullptr) {
-    state.held_out = held_out;
-    judge.emplace(state.model, held_out, state.options.local);
-  }
+  state.judge_held_out(held_out);
+  state.judge_tests(client_tests);
   state.started = Clock::now();
   if (state.rounds_done == 0) {
     state.save(SaveUntil::kWritten);  // finds out now whether checkpoints can be written
@@ -385,7 +376,7 @@ FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test
     }
     const std::int64_t every = state.options.evaluate_clients_every_rounds;
     if (every > 0 && (last || report.round % every == 0)) {
-      state.evaluate_clients(judge ? &*judge : nullptr);
+      state.evaluate_clients();
       report.clients = state.client_metrics;
     }
     state.tell_audit();

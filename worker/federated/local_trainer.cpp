@@ -27,21 +27,21 @@ void plain_step(float rate, float count, std::span<const float> gradient,
 }
 
 void general_step(float rate, float count, const LocalRule& rule, std::span<const float> gradient,
-                  std::span<const float> global, std::span<float> parameters) {
+                  std::span<float> parameters) {
   const float* __restrict g = gradient.data();
-  const float* __restrict start = global.data();
+  const float* __restrict anchor = rule.anchor.data();
   float* __restrict w = parameters.data();
   if (rule.shift.empty()) {
     for (std::size_t i = 0; i < parameters.size(); ++i) {
       const float mean = rule.gradient_factor * (g[i] / count);
-      w[i] -= rate * (mean + rule.proximal * (w[i] - start[i]));
+      w[i] -= rate * (mean + rule.proximal * (w[i] - anchor[i]));
     }
     return;
   }
   const float* __restrict shift = rule.shift.data();
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     const float mean = rule.gradient_factor * (g[i] / count);
-    w[i] -= rate * (mean + rule.proximal * (w[i] - start[i]) + shift[i]);
+    w[i] -= rate * (mean + rule.proximal * (w[i] - anchor[i]) + shift[i]);
   }
 }
 
@@ -163,8 +163,7 @@ void LocalTrainer::add_gradient(std::int64_t client, std::span<const std::int64_
 }
 
 // Statistics of batch normalisation are folded into the client's own copy.
-void LocalTrainer::step(std::span<const float> global, const LocalRule& rule, float rate,
-                        std::int64_t num_samples) {
+void LocalTrainer::step(const LocalRule& rule, float rate, std::int64_t num_samples) {
   const auto count = static_cast<float>(num_samples);
   const bool plain = rule.gradient_factor == 1.0F && rule.proximal == 0.0F && rule.shift.empty();
   for (const paramserver::LayoutEntry& entry : model_.layout().entries()) {
@@ -181,16 +180,21 @@ void LocalTrainer::step(std::span<const float> global, const LocalRule& rule, fl
     } else {
       LocalRule part = rule;
       part.shift = rule.shift.empty() ? rule.shift : rule.shift.subspan(offset, length);
-      general_step(rate, count, part, g, global.subspan(offset, length), w);
+      part.anchor = rule.anchor.subspan(offset, length);
+      general_step(rate, count, part, g, w);
     }
   }
 }
 
-LocalResult LocalTrainer::train(std::span<const float> global, std::int64_t client,
-                                std::int64_t round, const LocalRule& rule) {
-  SUPERSTEP_CHECK(global.size() == parameters_.span().size(), "elements of the model",
-                  global.size());
-  std::copy(global.begin(), global.end(), parameters_.span().begin());
+LocalResult LocalTrainer::train(std::span<const float> start, std::int64_t client,
+                                std::int64_t round, const LocalRule& given) {
+  SUPERSTEP_CHECK(start.size() == parameters_.span().size(), "elements of the model", start.size());
+  LocalRule rule = given;
+  if (rule.anchor.empty()) {
+    rule.anchor = start;
+  }
+  SUPERSTEP_CHECK(rule.anchor.size() == start.size(), "elements of the anchor", rule.anchor.size());
+  std::copy(start.begin(), start.end(), parameters_.span().begin());
   const std::int64_t num_samples = clients_->num_samples(client);
   const std::int64_t batch = options_.batch == 0 ? num_samples : options_.batch;
   const auto rate = static_cast<float>(rate_of(round));
@@ -201,7 +205,7 @@ LocalResult LocalTrainer::train(std::span<const float> global, std::int64_t clie
       const std::int64_t count = std::min(batch, num_samples - first);
       add_gradient(client, positions.subspan(as_size(first), as_size(count)),
                    round * options_.epochs + epoch, result);
-      step(global, rule, rate, count);
+      step(rule, rate, count);
       ++result.steps;
     }
   }

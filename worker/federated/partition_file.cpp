@@ -50,8 +50,8 @@ class PartitionReader {
 
   ClientIndex finish() const {
     ClientIndex index(static_cast<std::int64_t>(owner_.size()));
-    for (const std::vector<std::uint32_t>& samples : clients_) {
-      index.add(samples);
+    for (std::size_t client = 0; client < clients_.size(); ++client) {
+      index.add(clients_[client], names_[client]);
     }
     return index;
   }
@@ -116,6 +116,7 @@ class PartitionReader {
         numbers_.emplace(client, static_cast<std::int64_t>(clients_.size()));
     if (is_new) {
       clients_.emplace_back();
+      names_.push_back(client);
     }
     std::int64_t& owner = owner_[static_cast<std::size_t>(sample)];
     if (owner >= 0) {
@@ -136,6 +137,7 @@ class PartitionReader {
   std::vector<std::int64_t> owner_;  // by sample
   std::map<std::string, std::int64_t> numbers_;
   std::vector<std::vector<std::uint32_t>> clients_;
+  std::vector<std::string> names_;
 };
 
 }  // namespace
