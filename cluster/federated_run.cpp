@@ -1,5 +1,6 @@
 #include "cluster/federated_run.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <utility>
 #include <vector>
@@ -16,6 +17,7 @@
 #include "kernels/threads.h"
 #include "paramserver/checkpoint.h"
 #include "paramserver/npz.h"
+#include "worker/federated/federated_clock.h"
 
 namespace superstep::cluster {
 
@@ -26,7 +28,8 @@ bool is_stopped(worker::StopReason reason) {
 }
 
 std::string fingerprint_of(const FederatedSetup& setup) {
-  return fmt::format("{}; clients: {}", setup.run.data.fingerprint, setup.clients->fingerprint());
+  return fmt::format("{}; clients: {}{}", setup.run.data.fingerprint, setup.clients->fingerprint(),
+                     worker::fingerprint(setup.options.device));
 }
 
 // What a centralised run would say of the same outcome.
@@ -82,13 +85,36 @@ void FederatedRun::explain_on_rank(bsp::World& world) const {
              worker::name_of(options.algorithm.kind));
   fmt::print("sums: {} fraction bits in integers of {} bits, values up to {}\n", ring.fraction_bits,
              ring.bits, ring.value_bound);
+  if (worker::has_clock(options)) {
+    explain_time(options);
+  }
   fmt::print("model: {} parameters\n{}", grouped(setup_.run.model.layout().num_parameters()),
              setup_.run.model.summary());
+}
+
+// Nothing of virtual time depends on what is trained, so it can be told before.
+void FederatedRun::explain_time(const worker::FederatedOptions& options) const {
+  constexpr std::int64_t kMostRounds = 10'000;
+  const paramserver::ParameterLayout& layout = setup_.run.model.layout();
+  worker::FederatedClock clock(options, setup_.clients, layout);
+  const worker::ClockTotals totals = worker::forecast(clock, std::min(options.rounds, kMostRounds));
+  fmt::print(
+      "virtual time: {:.6g} s for {} rounds; {} client rounds used; not used: {} late, {} "
+      "dropped out, {} went away, {} too stale\n",
+      worker::virtual_seconds(totals.end), grouped(totals.rounds), grouped(totals.used),
+      grouped(totals.late), grouped(totals.dropped), grouped(totals.gone), grouped(totals.stale));
+  if (options.asynchrony.kind != worker::Asynchrony::kNone) {
+    fmt::print(
+        "staleness: mean {:.3g}, most {}; older models kept: at most {}, {} per node\n",
+        totals.staleness_mean(), totals.staleness_max, totals.versions,
+        human_bytes(totals.versions * layout.size() * static_cast<std::int64_t>(sizeof(float))));
+  }
 }
 
 void FederatedRun::require_same_clients(bsp::World& world) const {
   require_same_run(world, setup_.run, environment_.mpi_library());
   world.require_same("clients", setup_.clients->fingerprint());
+  world.require_same("devices", worker::fingerprint(setup_.options.device));
 }
 
 void FederatedRun::initialize(worker::FederatedTrainer& trainer) const {
@@ -172,6 +198,8 @@ RunSummary FederatedRun::summary_of(const bsp::World& world,
       .best_accuracy = result.best_accuracy,
       .best_round = result.best_round,
       .privacy = result.privacy,
+      .asynchrony = std::string(worker::name_of(setup_.options.asynchrony.kind)),
+      .time = result.time,
       .noise_source = std::string(worker::name_of(setup_.options.privacy.noise_source)),
       .ring_bits = trainer.ring().bits,
       .fraction_bits = trainer.ring().fraction_bits};

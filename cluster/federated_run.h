@@ -27,6 +27,7 @@ class FederatedRun {
 
  private:
   void explain_on_rank(bsp::World& world) const;  // --dry-run
+  void explain_time(const worker::FederatedOptions& options) const;
   void train_on_rank(bsp::World& world);
   void require_same_clients(bsp::World& world) const;
   void initialize(worker::FederatedTrainer& trainer) const;

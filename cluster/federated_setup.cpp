@@ -2,14 +2,14 @@
 
 #include <algorithm>
 #include <array>
-#include <string_view>
 #include <utility>
 
 #include <fmt/format.h>
 
-#include "base/check.h"
 #include "base/checked_cast.h"
 #include "base/error.h"
+#include "cluster/federated_time_setup.h"
+#include "cluster/kind_by_name.h"
 #include "kernels/precision.h"
 #include "worker/federated/partition.h"
 #include "worker/federated/partition_file.h"
@@ -20,20 +20,11 @@ namespace {
 
 using worker::PartitionKind;
 
-// The one of `kinds` that has this name; the table of keys lets no other name pass.
-template <typename Kind, std::size_t N>
-Kind by_name(const std::array<Kind, N>& kinds, std::string_view name) {
-  const auto found = std::find_if(kinds.begin(), kinds.end(),
-                                  [&](Kind kind) { return worker::name_of(kind) == name; });
-  SUPERSTEP_CHECK(found != kinds.end(), "no such kind:", name);
-  return *found;
-}
-
 worker::PartitionOptions partition_options(const FederatedSection& federated) {
   constexpr std::array kKinds = {
       PartitionKind::kIid,       PartitionKind::kShards,         PartitionKind::kPathological,
       PartitionKind::kDirichlet, PartitionKind::kDirichletSizes, PartitionKind::kQuantity};
-  return {.kind = by_name(kKinds, federated.partition),
+  return {.kind = kind_by_name(kKinds, federated.partition),
           .num_clients = federated.clients,
           .shards_per_client = federated.shards_per_client,
           .labels_per_client = federated.labels_per_client,
@@ -81,8 +72,9 @@ std::shared_ptr<const worker::ClientData> make_clients(const RunConfig& config,
 
 worker::AlgorithmOptions algorithm_options(const FederatedSection& federated) {
   return {.kind = worker::algorithm_of(federated.algorithm),
-          .weighting = by_name(std::array{worker::Weighting::kSamples, worker::Weighting::kUniform},
-                               federated.weighting),
+          .weighting =
+              kind_by_name(std::array{worker::Weighting::kSamples, worker::Weighting::kUniform},
+                           federated.weighting),
           .mu = federated.mu,
           .alpha = federated.alpha,
           .q = federated.q,
@@ -96,27 +88,28 @@ worker::AlgorithmOptions algorithm_options(const FederatedSection& federated) {
 
 worker::PrivacyOptions privacy_options(const FederatedSection& federated) {
   return {
-      .kind = by_name(std::array{worker::PrivacyKind::kNone, worker::PrivacyKind::kDpFedAvg},
-                      federated.privacy),
+      .kind = kind_by_name(std::array{worker::PrivacyKind::kNone, worker::PrivacyKind::kDpFedAvg},
+                           federated.privacy),
       .clip = federated.clip,
       .noise_multiplier = federated.noise_multiplier,
       .delta = federated.delta,
-      .clipping = by_name(std::array{worker::Clipping::kFlat, worker::Clipping::kAdaptive},
-                          federated.clipping),
+      .clipping = kind_by_name(std::array{worker::Clipping::kFlat, worker::Clipping::kAdaptive},
+                               federated.clipping),
       .target_quantile = federated.target_quantile,
       .clip_learning_rate = federated.clip_learning_rate,
       .count_noise = federated.count_noise,
       .weight_cap = federated.weight_cap,
-      .noise_source = by_name(std::array{worker::NoiseSource::kSystem, worker::NoiseSource::kTest},
-                              federated.noise_source)};
+      .noise_source =
+          kind_by_name(std::array{worker::NoiseSource::kSystem, worker::NoiseSource::kTest},
+                       federated.noise_source)};
 }
 
 worker::CompressionOptions compression_options(const FederatedSection& federated) {
   using worker::CompressionKind;
-  return {.kind = by_name(std::array{CompressionKind::kNone, CompressionKind::kQsgd,
-                                     CompressionKind::kTopK, CompressionKind::kRandomK,
-                                     CompressionKind::kSign, CompressionKind::kRotation},
-                          federated.compression),
+  return {.kind = kind_by_name(std::array{CompressionKind::kNone, CompressionKind::kQsgd,
+                                          CompressionKind::kTopK, CompressionKind::kRandomK,
+                                          CompressionKind::kSign, CompressionKind::kRotation},
+                               federated.compression),
           .keep = federated.compression_keep,
           .levels = checked_cast<int>(federated.compression_levels),
           .bits = checked_cast<int>(federated.compression_bits),
@@ -126,10 +119,10 @@ worker::CompressionOptions compression_options(const FederatedSection& federated
 
 worker::RobustOptions robust_options(const FederatedSection& federated) {
   using worker::RobustKind;
-  return {.kind = by_name(std::array{RobustKind::kNone, RobustKind::kMean, RobustKind::kMedian,
-                                     RobustKind::kTrimmedMean, RobustKind::kKrum,
-                                     RobustKind::kMultiKrum, RobustKind::kGeometricMedian},
-                          federated.robust),
+  return {.kind = kind_by_name(std::array{RobustKind::kNone, RobustKind::kMean, RobustKind::kMedian,
+                                          RobustKind::kTrimmedMean, RobustKind::kKrum,
+                                          RobustKind::kMultiKrum, RobustKind::kGeometricMedian},
+                               federated.robust),
           .trim_fraction = federated.trim_fraction,
           .byzantine = federated.byzantine,
           .selected = federated.selected};
@@ -137,10 +130,10 @@ worker::RobustOptions robust_options(const FederatedSection& federated) {
 
 worker::AttackOptions attack_options(const FederatedSection& federated) {
   using worker::AttackKind;
-  return {.kind = by_name(std::array{AttackKind::kNone, AttackKind::kSignFlip,
-                                     AttackKind::kGaussian, AttackKind::kLabelFlip,
-                                     AttackKind::kLittleIsEnough, AttackKind::kInnerProduct},
-                          federated.attack),
+  return {.kind = kind_by_name(std::array{AttackKind::kNone, AttackKind::kSignFlip,
+                                          AttackKind::kGaussian, AttackKind::kLabelFlip,
+                                          AttackKind::kLittleIsEnough, AttackKind::kInnerProduct},
+                               federated.attack),
           .fraction = federated.attack_fraction,
           .strength = federated.attack_strength};
 }
@@ -152,11 +145,11 @@ worker::FederatedOptions federated_options(const RunSetup& run) {
   const auto seed = static_cast<std::uint64_t>(config.train.seed);
   worker::FederatedOptions options;
   options.rounds = federated.rounds;
-  options.cohort = {
-      .sampling = by_name(std::array{Sampling::kFixed, Sampling::kPoisson, Sampling::kWeighted},
-                          federated.sampling),
-      .size = federated.cohort,
-      .seed = seed};
+  options.cohort = {.sampling = kind_by_name(
+                        std::array{Sampling::kFixed, Sampling::kPoisson, Sampling::kWeighted},
+                        federated.sampling),
+                    .size = federated.cohort,
+                    .seed = seed};
   options.local = {.epochs = federated.local_epochs,
                    .batch = federated.local_batch,
                    .learning_rate = federated.client_learning_rate,
@@ -169,8 +162,8 @@ worker::FederatedOptions federated_options(const RunSetup& run) {
   options.compression = compression_options(federated);
   options.robust = robust_options(federated);
   options.attack = attack_options(federated);
-  options.data_mode = by_name(std::array{worker::DataMode::kShared, worker::DataMode::kStrict},
-                              federated.data_mode);
+  options.data_mode = kind_by_name(std::array{worker::DataMode::kShared, worker::DataMode::kStrict},
+                                   federated.data_mode);
   options.update_bound = federated.update_bound;
   options.ring_bits = checked_cast<int>(federated.ring_bits);
   options.evaluate_every_rounds = federated.evaluate_every_rounds;
@@ -204,6 +197,7 @@ FederatedSetup make_federated_setup(const ParsedConfig& parsed, Begin begin) {
         test, worker::read_partition(file, test->size(), config.federated.partition_column));
   }
   setup.options = federated_options(setup.run);
+  set_time_options(config.federated, setup.clients->num_clients(), setup.options);
   worker::FederatedOptions checked = setup.options;
   checked.client_store = "clients";  // of the run directory that is made later
   worker::check_federated(checked, *setup.clients);

@@ -48,6 +48,19 @@ std::string client_fields(const std::optional<worker::ClientMetrics>& clients) {
       clients->accuracy_held_out ? distribution_object(*clients->accuracy_held_out) : "null");
 }
 
+std::string timing_fields(const std::optional<worker::RoundTiming>& timing) {
+  if (!timing) {
+    return {};
+  }
+  return fmt::format(
+      R"(,"virtual_seconds":{},"round_virtual_seconds":{},"selected":{},"late":{},"dropped":{},)"
+      R"("gone":{},"stale":{},"staleness_mean":{},"staleness_max":{},"versions":{})",
+      number(worker::virtual_seconds(timing->end)),
+      number(worker::virtual_seconds(timing->end - timing->begin)), timing->selected, timing->late,
+      timing->dropped, timing->gone, timing->stale, number(timing->staleness_mean),
+      timing->staleness_max, timing->versions);
+}
+
 }  // namespace
 
 MetricsLog::MetricsLog(const std::filesystem::path& file, std::int64_t every_supersteps)
@@ -133,15 +146,15 @@ void MetricsLog::on_round(const worker::RoundReport& report) {
       R"({{"type":"round","superstep":{},"round":{},"cohort":{},"rejected":[{}],"samples":{},)"
       R"("steps":{},"upload_bytes":{},"train_loss":{},"train_accuracy":{},"client_learning_rate":{},)"
       R"("client_seconds":{},"seconds":{{"total":{},"compute":{},"exchange":{},"sync_wait":{}}},)"
-      R"("bytes_sent":{},"bytes_received":{}{}{}}})"
+      R"("bytes_sent":{},"bytes_received":{}{}{}{}}})"
       "\n",
       report.round, report.round, report.cohort, rejected, report.samples, report.steps,
       report.upload_bytes, number(report.train_loss), number(report.train_accuracy),
       number(report.client_learning_rate), number(report.client_seconds), number(report.seconds),
       number(report.record.compute_seconds), number(report.record.exchange_seconds),
       number(report.record.sync_wait_seconds), report.record.bytes_sent,
-      report.record.bytes_received, evaluation_fields("test", report.test),
-      client_fields(report.clients)));
+      report.record.bytes_received, timing_fields(report.timing),
+      evaluation_fields("test", report.test), client_fields(report.clients)));
 }
 
 void MetricsLog::on_epoch(const worker::EpochReport& report) {

@@ -13,6 +13,7 @@
 #include "cluster/world_shape.h"
 #include "paramserver/server.h"
 #include "worker/federated/privacy/privacy.h"
+#include "worker/federated/round_timing.h"
 #include "worker/trainer.h"
 
 namespace superstep::cluster {
@@ -56,6 +57,8 @@ struct FederatedSummary {
   double best_accuracy = 0.0;
   std::int64_t best_round = -1;
   std::optional<worker::PrivacyRound> privacy;
+  std::string asynchrony;
+  std::optional<worker::ClockTotals> time;
   std::string noise_source;
   int ring_bits = 0;
   int fraction_bits = 0;

@@ -41,6 +41,7 @@ paramserver::Manifest FederatedTrainer::State::manifest() const {
     manifest.numbers["privacy.clip"] = privacy->clip();
   }
   manifest.texts = {{"algorithm", std::string(name_of(options.algorithm.kind))}};
+  save_clock(manifest);
   manifest.parameters_hash = model.layout().parameters_hash(server.pull().buffer());
   return manifest;
 }
@@ -57,7 +58,11 @@ void FederatedTrainer::State::save() {
       (*states)->flush();
     }
   }
-  const std::vector<paramserver::ArrayPart> parts = server.parts();
+  std::vector<paramserver::ArrayPart> parts = server.parts();
+  if (versions) {
+    const std::vector<paramserver::ArrayPart> older = versions->parts();
+    parts.insert(parts.end(), older.begin(), older.end());
+  }
   const paramserver::WrittenCheckpoint written =
       paramserver::write_checkpoint(world, options.checkpoint.directory, manifest(), parts);
   last_checkpoint = written.directory;
@@ -96,6 +101,7 @@ void FederatedTrainer::State::restore(const paramserver::CheckpointReader& reade
     privacy->set_clip(number(manifest, "privacy.clip"));
     privacy->account(rounds_done);
   }
+  restore_clock(reader);
   if (store) {
     store.emplace(options.client_store / "states", model.layout().size(), rounds_done);
   }

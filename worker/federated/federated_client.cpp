@@ -28,7 +28,8 @@ bool all_finite(std::span<const float> values) {
 }  // namespace
 
 double FederatedTrainer::State::base_weight(std::int64_t client) const {
-  return effective_weighting(options.algorithm) == Weighting::kSamples
+  const bool alone = options.asynchrony.kind == Asynchrony::kFedAsync;
+  return !alone && effective_weighting(options.algorithm) == Weighting::kSamples
              ? static_cast<double>(clients->num_samples(client))
              : 1.0;
 }
@@ -83,7 +84,7 @@ LocalRule FederatedTrainer::State::rule_for(std::int64_t client) {
 
 // Of the update that lies in local.parameters().
 Rejection FederatedTrainer::State::rejection() const {
-  if (paramserver::fits(ring, local.parameters(), server.pull().buffer())) {
+  if (paramserver::fits(ring, local.parameters(), origin.reference)) {
     return Rejection::kNone;
   }
   return all_finite(local.parameters()) ? Rejection::kOutOfRange : Rejection::kNotFinite;
@@ -175,7 +176,6 @@ double FederatedTrainer::State::loss_before(std::int64_t client) {
 // Compresses the update in local.parameters(), padding left out, and keeps what was lost where
 // error feedback is on. Returns the bytes on the wire.
 std::int64_t FederatedTrainer::State::compress_update(std::int64_t client) {
-  const std::span<const float> global = server.pull().buffer();
   const std::span<const float> own = local.parameters();
   const std::span<float> update = compressed.span();
   if (errors) {
@@ -185,16 +185,15 @@ std::int64_t FederatedTrainer::State::compress_update(std::int64_t client) {
   for (const paramserver::LayoutEntry& entry : model.layout().entries()) {
     for (std::int64_t i = entry.offset; i < entry.offset + entry.num_elements(); ++i) {
       const auto at = static_cast<std::size_t>(i);
-      elements.push_back((own[at] - global[at]) + (errors ? update[at] : 0.0F));
+      elements.push_back((own[at] - origin.model[at]) + (errors ? update[at] : 0.0F));
     }
   }
   std::vector<float> wanted;
   if (errors) {
     wanted = elements;
   }
-  const PhiloxStream stream(options.cohort.seed, stream_id("federated compression"), client,
-                            rounds_done);
-  const std::int64_t bytes = compress(options.compression, stream, elements);
+  const std::int64_t bytes =
+      compress(options.compression, client_stream("federated compression", client), elements);
   const auto scatter = [&](auto value) {
     std::size_t next = 0;
     for (const paramserver::LayoutEntry& entry : model.layout().entries()) {
@@ -232,26 +231,41 @@ void FederatedTrainer::State::contribute(std::int64_t client, ClientRecord& reco
   if (compresses) {
     paramserver::add_update(ring, record.weight, compressed.span(), sums);
   } else {
-    paramserver::add_difference(ring, record.weight, local.parameters(), server.pull().buffer(),
-                                sums);
+    paramserver::add_difference(ring, record.weight, local.parameters(), origin.reference, sums);
   }
   contribute_control(client, record, false);
 }
 
-ClientRecord FederatedTrainer::State::train_client(const RoundPlan& plan, std::int64_t client) {
-  const Clock::time_point start = Clock::now();
-  const double mean_loss = loss_before(client);
-  const LocalRule rule = rule_for(client);
+// The client's model goes to local.parameters(); `origin` is its own.
+LocalResult FederatedTrainer::State::train_alone(std::int64_t client) {
+  LocalRule rule = rule_for(client);
+  rule.repetition = origin.repetition;
   const bool attacks = is_attacker(options.attack, options.cohort.seed, client);
   local.set_labels(attacks && options.attack.kind == AttackKind::kLabelFlip ? Labels::kFlipped
                                                                             : Labels::kTrue);
-  const LocalResult result = local.train(server.pull().buffer(), client, rounds_done, rule);
+  const LocalResult result = local.train(origin.model, client, origin.round, rule);
   if (attacks) {
     attack_alone(client);
   }
+  return result;
+}
+
+ClientRecord FederatedTrainer::State::train_client(const RoundPlan& plan, std::size_t i) {
+  const Clock::time_point began = Clock::now();
+  const std::int64_t client = plan.cohort[i];
+  const TrainedClient* trained = plan.flights.empty() ? nullptr : find_ahead(plan.flights[i]);
+  origin = start_of(plan, i);
+  const double mean_loss = loss_before(client);
+  LocalResult result;
+  if (trained == nullptr) {
+    result = train_alone(client);
+  } else {
+    std::copy(trained->model.begin(), trained->model.end(), local.mutable_parameters().begin());
+    result = trained->result;
+  }
   ClientRecord record{.client = client,
                       .rejection = rejection(),
-                      .weight = weight_of(plan, client),
+                      .weight = weight_of(plan, client) * origin.weight,
                       .samples = result.samples,
                       .correct = result.correct,
                       .steps = result.steps,
@@ -268,7 +282,8 @@ ClientRecord FederatedTrainer::State::train_client(const RoundPlan& plan, std::i
       contribute(client, record);
     }
   }
-  record.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  record.seconds = std::chrono::duration<double>(Clock::now() - began).count() +
+                   (trained == nullptr ? 0.0 : trained->seconds);
   return record;
 }
 

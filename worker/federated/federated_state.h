@@ -8,12 +8,16 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "base/aligned.h"
+#include "base/philox.h"
 #include "paramserver/federated_server.h"
 #include "worker/federated/client_store.h"
+#include "worker/federated/federated_clock.h"
 #include "worker/federated/federated_trainer.h"
+#include "worker/federated/model_versions.h"
 #include "worker/step_programs.h"
 
 namespace superstep::worker {
@@ -38,8 +42,30 @@ struct ClientRecord {
 // The same on every rank.
 struct RoundPlan {
   std::vector<std::int64_t> cohort;
+  std::vector<Flight> flights;  // asynchronous: where the clients of `cohort` started
+  RoundTiming timing;           // with virtual time
   std::vector<int> placement;
   double mean_steps = 0.0;  // FedNova: weighted mean of local steps
+};
+
+// What the client in work starts from, and how its model enters the sum. A synchronous round: the
+// published model, this round, 1.
+struct ClientStart {
+  std::span<const float> model;      // it trains from
+  std::span<const float> reference;  // what is subtracted from its model
+  std::int64_t round = 0;            // keys its random numbers and its learning rate
+  std::int64_t repetition = 0;       // so do its earlier starts from the same model
+  double weight = 1.0;               // of its staleness; FedAsync: times the mixing
+};
+
+// A client that was trained before its report is used, on the rank that trained it. All ranks list
+// the same ones; the others have no model.
+struct TrainedClient {
+  Flight flight;
+  int rank = 0;
+  std::vector<float> model;
+  LocalResult result;
+  double seconds = 0.0;
 };
 
 // q-FedAvg: a loss to the power q beyond this would leave no fraction bits.
@@ -47,6 +73,8 @@ inline constexpr double kMostLossWeight = 1024.0;
 
 // Options with what the algorithm decides filled in: fedsgd is one step on the whole local set.
 FederatedOptions completed(FederatedOptions options);
+// federated_time_options.cpp
+void check_time(const FederatedOptions& options, const ClientData& clients);
 
 struct FederatedTrainer::State {
   State(bsp::World& the_world, const Model& the_model,
@@ -54,7 +82,6 @@ struct FederatedTrainer::State {
         FederatedObserver* the_observer);
 
   // --- rounds (federated_trainer.cpp) ---
-  RoundPlan plan_round() const;
   std::vector<ClientRecord> share(const RoundPlan& plan, const std::vector<ClientRecord>& mine);
   paramserver::RoundScale scale_of(const std::vector<ClientRecord>& records) const;
   RoundReport round();
@@ -66,7 +93,8 @@ struct FederatedTrainer::State {
   void evaluate_clients(LocalTrainer* held_out_trainer);
 
   // --- clients (federated_client.cpp) ---
-  ClientRecord train_client(const RoundPlan& plan, std::int64_t client);
+  ClientRecord train_client(const RoundPlan& plan, std::size_t i);
+  LocalResult train_alone(std::int64_t client);
   LocalRule rule_for(std::int64_t client);
   double base_weight(std::int64_t client) const;  // before an algorithm scales it
   double weight_of(const RoundPlan& plan, std::int64_t client) const;
@@ -77,6 +105,25 @@ struct FederatedTrainer::State {
   void contribute_q(ClientRecord& record, double mean_loss);
   bool contribute_control(std::int64_t client, const ClientRecord& record, bool check_only);
   double loss_before(std::int64_t client);
+
+  // --- plans (federated_plan.cpp) ---
+  TimedWork next_work();
+  RoundPlan plan_round();
+  void place(RoundPlan& plan) const;
+  ClientStart start_of(const RoundPlan& plan, std::size_t i) const;
+  PhiloxStream client_stream(std::string_view purpose, std::int64_t client) const;
+
+  // --- virtual time (federated_time.cpp) ---
+  void keep_versions();
+  void note_time(const RoundPlan& plan, RoundReport& report);
+  std::optional<ClockTotals> time_so_far() const;
+  void save_clock(paramserver::Manifest& manifest) const;
+  void restore_clock(const paramserver::CheckpointReader& reader);
+
+  // --- FedAsync in parallel (federated_ahead.cpp) ---
+  const TrainedClient* find_ahead(const Flight& flight) const;
+  std::vector<Flight> known_flights(const RoundPlan& plan) const;
+  void train_ahead(RoundPlan& plan);
 
   // --- robust rounds (federated_robust.cpp) ---
   void attack_alone(std::int64_t client);
@@ -102,6 +149,12 @@ struct FederatedTrainer::State {
   LocalTrainer local;
   StepPrograms evaluation;  // of the published model
   std::optional<PrivacyEngine> privacy;
+  std::optional<FederatedClock> clock;
+  std::optional<ModelVersions> versions;  // asynchronous runs
+  std::vector<TrainedClient> ahead;       // FedAsync
+  ClientStart origin;                     // of the client in work
+  std::vector<std::int64_t> last_cohort;  // ascending
+  ClockTotals time_totals;                // of this start
   std::optional<ClientStore> store;
   std::optional<ClientStore> errors;    // error feedback of compression
   AlignedBuffer<float> client_state;    // of the client in work

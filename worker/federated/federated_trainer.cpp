@@ -83,6 +83,12 @@ FederatedTrainer::State::State(bsp::World& the_world, const Model& the_model,
     privacy.emplace(options.privacy, options.cohort.size, clients->num_clients(),
                     model.layout().size(), ring, options.cohort.seed);
   }
+  if (has_clock(options)) {
+    clock.emplace(options, clients, model.layout());
+  }
+  if (options.asynchrony.kind != Asynchrony::kNone) {
+    versions.emplace(world, model.layout());
+  }
   if (has_client_state(options.algorithm.kind)) {
     store.emplace(options.client_store / "states", size, 0);
     client_state = AlignedBuffer<float>(size);
@@ -121,32 +127,11 @@ paramserver::RingFormat FederatedTrainer::ring() const {
 }
 
 paramserver::MemoryUse FederatedTrainer::memory_use() const {
-  return state_->server.memory_use();
-}
-
-RoundPlan FederatedTrainer::State::plan_round() const {
-  RoundPlan plan;
-  plan.cohort = select_cohort(options.cohort, *clients, rounds_done);
-  if (options.data_mode == DataMode::kStrict) {
-    plan.placement = place_by_owner(plan.cohort, world.size());
-  } else {
-    std::vector<double> costs;
-    costs.reserve(plan.cohort.size());
-    for (const std::int64_t client : plan.cohort) {
-      costs.push_back(cost.predict(static_cast<double>(clients->num_samples(client))));
-    }
-    plan.placement = place_by_cost(costs, world.size());
+  paramserver::MemoryUse memory = state_->server.memory_use();
+  if (state_->versions) {
+    memory.parameters_per_node += state_->versions->bytes_per_node();
   }
-  double weights = 0.0;
-  double weighted_steps = 0.0;
-  for (const std::int64_t client : plan.cohort) {
-    const std::int64_t samples = clients->num_samples(client);
-    const double weight = base_weight(client);
-    weights += weight;
-    weighted_steps += weight * static_cast<double>(LocalTrainer::num_steps(options.local, samples));
-  }
-  plan.mean_steps = weights > 0.0 ? weighted_steps / weights : 0.0;
-  return plan;
+  return memory;
 }
 
 std::uint32_t FederatedTrainer::State::stop_flags() const {
@@ -183,19 +168,22 @@ std::vector<ClientRecord> FederatedTrainer::State::share(const RoundPlan& plan,
   std::for_each(mine.begin(), mine.end(), append);
   std::vector<double> all((plan.cohort.size() + static_cast<std::size_t>(world.size())) * kFields);
   world.allgather(std::span<const double>(mine_flat), std::span<double>(all), counts);
+  // Every rank lists its clients in the order of the plan, behind its header.
+  std::vector<std::size_t> next;
+  std::size_t offset = 0;
+  flags = 0;
+  for (const std::int64_t count : counts) {
+    flags |= from_array(std::span<const double>(all).subspan(offset, kFields)).flags;
+    next.push_back(offset + kFields);
+    offset += static_cast<std::size_t>(count);
+  }
   std::vector<ClientRecord> records;
   records.reserve(plan.cohort.size());
-  flags = 0;
-  std::size_t offset = 0;
-  for (const std::int64_t count : counts) {
-    const std::size_t end = offset + static_cast<std::size_t>(count);
-    flags |= from_array(std::span<const double>(all).subspan(offset, kFields)).flags;
-    for (offset += kFields; offset < end; offset += kFields) {
-      records.push_back(from_array(std::span<const double>(all).subspan(offset, kFields)));
-    }
+  for (const int rank : plan.placement) {
+    std::size_t& at = next[static_cast<std::size_t>(rank)];
+    records.push_back(from_array(std::span<const double>(all).subspan(at, kFields)));
+    at += kFields;
   }
-  std::sort(records.begin(), records.end(),
-            [](const ClientRecord& a, const ClientRecord& b) { return a.client < b.client; });
   return records;
 }
 
@@ -278,12 +266,13 @@ RoundReport FederatedTrainer::State::round() {
   std::vector<ClientRecord> mine;
   for (std::size_t i = 0; i < plan.cohort.size(); ++i) {
     if (plan.placement[i] == world.rank()) {
-      mine.push_back(train_client(plan, plan.cohort[i]));
+      mine.push_back(train_client(plan, i));
     }
   }
   const double compute = to_seconds(Clock::now() - start);
   world.set_phase("share records");
   const std::vector<ClientRecord> records = share(plan, mine);
+  keep_versions();
   paramserver::FederatedServer::Noise noise;
   if (privacy) {
     noise = [this](std::int64_t begin, std::span<std::int64_t> sums) {
@@ -302,6 +291,7 @@ RoundReport FederatedTrainer::State::round() {
   report.cohort = static_cast<std::int64_t>(records.size());
   report.client_learning_rate = local.rate_of(rounds_done);
   learn_from(records, report);
+  note_time(plan, report);
   report.round = ++rounds_done;
   report.seconds = to_seconds(Clock::now() - start);
   report.record = {.superstep = static_cast<std::uint64_t>(rounds_done),
@@ -339,10 +329,9 @@ void FederatedTrainer::State::evaluate_clients(LocalTrainer* held_out_trainer) {
   };
   world.set_phase("evaluate clients");
   local.set_labels(Labels::kTrue);
-  ClientMetrics metrics{
-      .accuracy_all = score(local, everybody(*clients)),
-      .accuracy_cohort = score(local, select_cohort(options.cohort, *clients, rounds_done - 1)),
-      .accuracy_held_out = {}};
+  ClientMetrics metrics{.accuracy_all = score(local, everybody(*clients)),
+                        .accuracy_cohort = score(local, last_cohort),
+                        .accuracy_held_out = {}};
   if (held_out_trainer != nullptr) {
     metrics.accuracy_held_out = score(*held_out_trainer, everybody(*held_out));
   }
@@ -412,6 +401,7 @@ FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test
           .rejected = state.rejected,
           .upload_bytes = state.upload_bytes,
           .privacy = state.last_privacy,
+          .time = state.time_so_far(),
           .clients = state.client_metrics,
           .best_accuracy = state.best_accuracy,
           .best_round = state.best_round,
