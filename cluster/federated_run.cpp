@@ -32,6 +32,17 @@ std::string fingerprint_of(const FederatedSetup& setup) {
                      worker::fingerprint(setup.options.device));
 }
 
+std::string participation_of(const worker::FederatedOptions& options) {
+  const worker::AsynchronyOptions& asynchrony = options.asynchrony;
+  return asynchrony.kind == worker::Asynchrony::kNone
+             ? fmt::format("{} per round ({})", grouped(options.cohort.size),
+                           worker::name_of(options.cohort.sampling))
+             : fmt::format("{} in training at a time, {} per update ({})",
+                           grouped(asynchrony.concurrency),
+                           grouped(worker::reports_per_update(asynchrony)),
+                           worker::name_of(asynchrony.kind));
+}
+
 // What a centralised run would say of the same outcome.
 worker::TrainResult as_train_result(const worker::FederatedResult& result) {
   worker::TrainResult train;
@@ -78,9 +89,8 @@ void FederatedRun::explain_on_rank(bsp::World& world) const {
   checked.client_store = "clients";
   const paramserver::RingFormat ring = worker::check_federated(checked, *setup_.clients);
   fmt::print("world: {}\n", to_text(shape_of(world)));
-  fmt::print("clients: {} with {} samples, {} per round ({})\n",
-             grouped(setup_.clients->num_clients()), grouped(setup_.clients->total_samples()),
-             grouped(options.cohort.size), worker::name_of(options.cohort.sampling));
+  fmt::print("clients: {} with {} samples, {}\n", grouped(setup_.clients->num_clients()),
+             grouped(setup_.clients->total_samples()), participation_of(options));
   fmt::print("rounds: {} of {}\n", grouped(options.rounds),
              worker::name_of(options.algorithm.kind));
   fmt::print("sums: {} fraction bits in integers of {} bits, values up to {}\n", ring.fraction_bits,
