@@ -70,12 +70,11 @@ std::string client_table(const worker::ClientTable& judged, const worker::Client
       "personal_test_accuracy\n";
   for (std::int64_t client = 0; client < data.num_clients(); ++client) {
     const std::size_t at = as_size(client);
-    table += fmt::format("{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\n", client,
-                         one_word(data.name(client)), judged.in_cohort[at] ? 1 : 0,
-                         data.num_samples(client), of_column(judged.accuracy, at),
-                         tests == nullptr ? 0 : tests->num_samples(client),
-                         of_column(judged.test_accuracy, at), judged.has_own_model[at] ? 1 : 0,
-                         of_column(judged.personal_test_accuracy, at));
+    table += fmt::format(
+        "{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\n", client, one_word(data.name(client)),
+        judged.in_cohort[at] ? 1 : 0, data.num_samples(client), of_column(judged.accuracy, at),
+        tests == nullptr ? 0 : tests->num_samples(client), of_column(judged.test_accuracy, at),
+        judged.has_own_model[at] ? 1 : 0, of_column(judged.personal_test_accuracy, at));
   }
   return table;
 }

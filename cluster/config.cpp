@@ -9,35 +9,13 @@
 
 #include <fmt/format.h>
 
+#include "cluster/config_contradictions.h"
 #include "cluster/config_keys.h"
 #include "cluster/config_text.h"
 
 namespace superstep::cluster {
 
 namespace {
-
-using Complaints = std::vector<std::pair<std::string, std::string>>;
-
-// A key that has no effect beside another key's value is an error when it was changed from its
-// default: whoever sets it expects something to happen.
-class UnusedKeys {
- public:
-  UnusedKeys(const RunConfig& config, Complaints& complaints)
-      : config_(config), complaints_(complaints) {}
-
-  void require_default(std::string_view path, std::string_view because) {
-    const Key* key = find_key(path);
-    if (value_text(*key, config_) != value_text(*key, defaults_)) {
-      complaints_.emplace_back(path, fmt::format("'{}' = {} has no effect with {}", path,
-                                                 value_text(*key, config_), because));
-    }
-  }
-
- private:
-  const RunConfig& config_;
-  const RunConfig defaults_;
-  Complaints& complaints_;
-};
 
 bool is_of_central_loop(std::string_view path) {
   constexpr std::array kPaths = {"train.epochs",
@@ -183,22 +161,6 @@ void check_optimizer(const RunConfig& config, UnusedKeys& unused) {
   }
 }
 
-enum class Used : std::uint8_t { kNo, kYes };
-
-constexpr Used used_if(bool condition) {
-  return condition ? Used::kYes : Used::kNo;
-}
-
-// Keys that say nothing unless `used`, for the reason `because`.
-void check_used(UnusedKeys& unused, Used used, std::string_view because,
-                std::initializer_list<std::string_view> keys) {
-  for (const std::string_view key : keys) {
-    if (used == Used::kNo) {
-      unused.require_default(key, because);
-    }
-  }
-}
-
 void check_privacy(const FederatedSection& federated, UnusedKeys& unused) {
   const bool is_private = federated.privacy != "none";
   check_used(unused, used_if(is_private), "federated.privacy = \"none\"",
@@ -287,8 +249,10 @@ void check_personalization(const FederatedSection& federated, UnusedKeys& unused
 void check_federated(const RunConfig& config, UnusedKeys& unused, Complaints& complaints) {
   const FederatedSection& federated = config.federated;
   if (federated.rounds == 0) {
-    for (const Key& key : federated_keys()) {
-      unused.require_default(key.path, "federated.rounds = 0");
+    for (const Key& key : config_keys()) {
+      if (key.path.starts_with("federated.")) {
+        unused.require_default(key.path, "federated.rounds = 0");
+      }
     }
     return;
   }
@@ -311,6 +275,7 @@ void check_federated(const RunConfig& config, UnusedKeys& unused, Complaints& co
   check_compression(federated, unused);
   check_algorithm(federated, unused);
   check_personalization(federated, unused, complaints);
+  check_virtual_time(federated, unused, complaints);
 }
 
 void check_partition(const RunConfig& config, UnusedKeys& unused, Complaints& complaints) {

@@ -126,6 +126,38 @@ struct CheckSection {
   friend bool operator==(const CheckSection&, const CheckSection&) = default;
 };
 
+// Virtual time of a federated run; speed "none" means that there is none.
+struct DeviceSection {
+  std::string speed = "none";
+  std::string profiles;
+  double seconds_per_sample = 0.01;
+  double speed_deviation = 0.5;
+  double download_bytes_per_second = 0.0;
+  double upload_bytes_per_second = 0.0;
+  double bandwidth_deviation = 0.0;
+  double dropout = 0.0;
+  std::string availability = "always";
+  double period_seconds = 86400.0;
+  double available_fraction = 0.5;
+  std::string trace;
+  std::int64_t seed = 1;
+
+  friend bool operator==(const DeviceSection&, const DeviceSection&) = default;
+};
+
+struct AsynchronySection {
+  std::string kind = "none";
+  std::int64_t concurrency = 10;
+  std::int64_t buffer = 10;
+  double mixing = 0.6;
+  std::string staleness = "polynomial";
+  double staleness_a = 0.5;
+  double staleness_b = 4.0;
+  std::int64_t max_staleness = 0;
+
+  friend bool operator==(const AsynchronySection&, const AsynchronySection&) = default;
+};
+
 // superstep federated; rounds = 0 means that the configuration is not of a federated run.
 struct FederatedSection {
   std::int64_t rounds = 0;
@@ -199,6 +231,11 @@ struct FederatedSection {
   double count_noise = 0.0;
   double weight_cap = 0.0;
   std::string noise_source = "system";
+  double over_selection = 1.0;
+  double deadline_seconds = 0.0;
+  std::int64_t min_reports = 0;
+  DeviceSection device;
+  AsynchronySection asynchrony;
 
   friend bool operator==(const FederatedSection&, const FederatedSection&) = default;
 };

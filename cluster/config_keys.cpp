@@ -389,8 +389,8 @@ std::vector<Key> system_keys() {
 
 std::vector<Key> all_keys() {
   std::vector<Key> keys;
-  for (std::vector<Key> part :
-       {model_and_data_keys(), train_keys(), optimizer_keys(), system_keys(), federated_keys()}) {
+  for (std::vector<Key> part : {model_and_data_keys(), train_keys(), optimizer_keys(),
+                                system_keys(), federated_keys(), federated_time_keys()}) {
     keys.insert(keys.end(), part.begin(), part.end());
   }
   return keys;

@@ -1,5 +1,6 @@
 #include "cluster/federated_run.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <optional>
 #include <utility>
@@ -18,6 +19,7 @@
 #include "kernels/threads.h"
 #include "paramserver/checkpoint.h"
 #include "paramserver/npz.h"
+#include "worker/federated/federated_clock.h"
 
 namespace superstep::cluster {
 
@@ -32,12 +34,23 @@ std::string fingerprint_of(const FederatedSetup& setup) {
   if (setup.clients.train == nullptr) {
     return setup.run.data.fingerprint;
   }
-  std::string text =
-      fmt::format("{}; clients: {}", setup.run.data.fingerprint, setup.clients.train->fingerprint());
+  std::string text = fmt::format("{}; clients: {}", setup.run.data.fingerprint,
+                                 setup.clients.train->fingerprint());
   if (setup.held_out) {
     text += fmt::format("; held out: {}", setup.held_out->fingerprint());
   }
-  return text;
+  return text + worker::fingerprint(setup.options.device);
+}
+
+std::string participation_of(const worker::FederatedOptions& options) {
+  const worker::AsynchronyOptions& asynchrony = options.asynchrony;
+  return asynchrony.kind == worker::Asynchrony::kNone
+             ? fmt::format("{} per round ({})", grouped(options.cohort.size),
+                           worker::name_of(options.cohort.sampling))
+             : fmt::format("{} in training at a time, {} per update ({})",
+                           grouped(asynchrony.concurrency),
+                           grouped(worker::reports_per_update(asynchrony)),
+                           worker::name_of(asynchrony.kind));
 }
 
 // What a centralised run would say of the same outcome.
@@ -79,18 +92,17 @@ int FederatedRun::execute() {
 void FederatedRun::explain_on_rank(bsp::World& world) const {
   require_same_run(world, setup_.run, environment_.mpi_library());
   const std::shared_ptr<const worker::ClientData> clients = agree_on_clients(world).train;
+  const worker::FederatedOptions options = options_of_rank(world, *clients);
   if (!opening_.is_root_rank(world)) {
     return;
   }
-  const worker::FederatedOptions& options = setup_.options;
   worker::FederatedOptions checked = options;
   checked.client_store = "clients";
   const paramserver::ParameterLayout& layout = setup_.run.model.layout();
   const paramserver::RingFormat ring = worker::check_federated(checked, *clients, layout);
   fmt::print("world: {}\n", to_text(shape_of(world)));
-  fmt::print("clients: {} with {} samples, {} per round ({})\n", grouped(clients->num_clients()),
-             grouped(clients->total_samples()), grouped(options.cohort.size),
-             worker::name_of(options.cohort.sampling));
+  fmt::print("clients: {} with {} samples, {}\n", grouped(clients->num_clients()),
+             grouped(clients->total_samples()), participation_of(options));
   fmt::print("rounds: {} of {}\n", grouped(options.rounds),
              worker::name_of(options.algorithm.kind));
   if (options.personalization.kind != worker::PersonalizationKind::kNone) {
@@ -104,14 +116,44 @@ void FederatedRun::explain_on_rank(bsp::World& world) const {
         *spent->pld, spent->rdp.epsilon, spent->delta, grouped(options.rounds),
         worker::name_of(options.privacy.noise_source));
   }
+  if (worker::has_clock(options)) {
+    explain_time(clients, options);
+  }
   fmt::print("model: {} parameters\n{}", grouped(layout.num_parameters()),
              setup_.run.model.summary());
+}
+
+// Nothing of virtual time depends on what is trained, so it can be told before.
+void FederatedRun::explain_time(const std::shared_ptr<const worker::ClientData>& clients,
+                                const worker::FederatedOptions& options) const {
+  constexpr std::int64_t kMostRounds = 10'000;
+  const paramserver::ParameterLayout& layout = setup_.run.model.layout();
+  worker::FederatedClock clock(options, clients, layout);
+  const worker::ClockTotals totals = worker::forecast(clock, std::min(options.rounds, kMostRounds));
+  fmt::print(
+      "virtual time: {:.6g} s for {} rounds; {} client rounds used; not used: {} late, {} "
+      "dropped out, {} went away, {} too stale\n",
+      worker::virtual_seconds(totals.end), grouped(totals.rounds), grouped(totals.used),
+      grouped(totals.late), grouped(totals.dropped), grouped(totals.gone), grouped(totals.stale));
+  if (options.asynchrony.kind != worker::Asynchrony::kNone) {
+    fmt::print(
+        "staleness: mean {:.3g}, most {}; older models kept: at most {}, {} per node\n",
+        totals.staleness_mean(), totals.staleness_max, totals.versions,
+        human_bytes(totals.versions * layout.size() * static_cast<std::int64_t>(sizeof(float))));
+  }
 }
 
 ClientParts FederatedRun::agree_on_clients(bsp::World& world) const {
   ClientParts clients = clients_of_rank(world, setup_);
   world.require_same("clients", clients.train->fingerprint());
   return clients;
+}
+
+worker::FederatedOptions FederatedRun::options_of_rank(bsp::World& world,
+                                                       const worker::ClientData& clients) const {
+  worker::FederatedOptions options = options_for(setup_, clients);
+  world.require_same("devices", worker::fingerprint(options.device));
+  return options;
 }
 
 void FederatedRun::initialize(worker::FederatedTrainer& trainer) const {
@@ -153,7 +195,7 @@ void FederatedRun::train_on_rank(bsp::World& world) {
   }
   const ClientParts clients = agree_on_clients(world);
   FederatedReporter reporter(decisions.directory);
-  worker::FederatedOptions options = setup_.options;
+  worker::FederatedOptions options = options_of_rank(world, *clients.train);
   options.checkpoint.directory = decisions.directory.checkpoints();
   options.checkpoint.run_id = decisions.run_id;
   options.client_store = decisions.directory.root() / "clients";
@@ -221,6 +263,8 @@ RunSummary FederatedRun::summary_of(const bsp::World& world,
       .personalization = std::string(worker::name_of(setup_.options.personalization.kind)),
       .clients_judged = result.clients,
       .privacy = result.privacy,
+      .asynchrony = std::string(worker::name_of(setup_.options.asynchrony.kind)),
+      .time = result.time,
       .initial_model = std::string(initial_model()),
       .ring_bits = trainer.ring().bits,
       .fraction_bits = trainer.ring().fraction_bits};
@@ -228,8 +272,7 @@ RunSummary FederatedRun::summary_of(const bsp::World& world,
 }
 
 void FederatedRun::report_outcome(bsp::World& world, const worker::FederatedTrainer& trainer,
-                                  const ClientParts& clients,
-                                  const worker::FederatedResult& result,
+                                  const ClientParts& clients, const worker::FederatedResult& result,
                                   FederatedReporter& reporter) {
   const paramserver::MemoryUse memory = gather_memory(world, trainer.memory_use());
   std::vector<RankTotals> totals = gather_totals(world, reporter.totals());
@@ -244,8 +287,9 @@ void FederatedRun::report_outcome(bsp::World& world, const worker::FederatedTrai
   summary.rank_totals = std::move(totals);
   write_file_atomically(opening_.directory().summary(), summary_json(summary));
   if (result.clients) {
-    write_file_atomically(opening_.directory().client_table(),
-                          client_table(*result.clients->table, *clients.train, clients.tests.get()));
+    write_file_atomically(
+        opening_.directory().client_table(),
+        client_table(*result.clients->table, *clients.train, clients.tests.get()));
   }
   set_stop_notice("");
   if (is_stopped(result.reason)) {

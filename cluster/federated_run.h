@@ -32,6 +32,11 @@ class FederatedRun {
   void train_on_rank(bsp::World& world);
   // Collective: the clients as this rank can read them, the same ones on every rank.
   ClientParts agree_on_clients(bsp::World& world) const;
+  // Collective: the options for these clients, with the same devices on every rank.
+  worker::FederatedOptions options_of_rank(bsp::World& world,
+                                           const worker::ClientData& clients) const;
+  void explain_time(const std::shared_ptr<const worker::ClientData>& clients,
+                    const worker::FederatedOptions& options) const;
   void initialize(worker::FederatedTrainer& trainer) const;
   std::string_view initial_model() const;  // as the ledger names it
   void start_reports(const bsp::World& world, const worker::ClientData& clients,

@@ -10,9 +10,10 @@
 
 #include <fmt/format.h>
 
-#include "base/check.h"
 #include "base/checked_cast.h"
 #include "base/error.h"
+#include "cluster/federated_time_setup.h"
+#include "cluster/kind_by_name.h"
 #include "kernels/precision.h"
 #include "worker/federated/client_division.h"
 #include "worker/federated/feature_noise.h"
@@ -25,20 +26,11 @@ namespace {
 
 using worker::PartitionKind;
 
-// The one of `kinds` that has this name; the table of keys lets no other name pass.
-template <typename Kind, std::size_t N>
-Kind by_name(const std::array<Kind, N>& kinds, std::string_view name) {
-  const auto found = std::find_if(kinds.begin(), kinds.end(),
-                                  [&](Kind kind) { return worker::name_of(kind) == name; });
-  SUPERSTEP_CHECK(found != kinds.end(), "no such kind:", name);
-  return *found;
-}
-
 worker::PartitionOptions partition_options(const FederatedSection& federated) {
   constexpr std::array kKinds = {
       PartitionKind::kIid,       PartitionKind::kShards,         PartitionKind::kPathological,
       PartitionKind::kDirichlet, PartitionKind::kDirichletSizes, PartitionKind::kQuantity};
-  return {.kind = by_name(kKinds, federated.partition),
+  return {.kind = kind_by_name(kKinds, federated.partition),
           .num_clients = federated.clients,
           .shards_per_client = federated.shards_per_client,
           .labels_per_client = federated.labels_per_client,
@@ -126,8 +118,8 @@ void add_noise_and_divide(const FederatedSection& federated, ClientParts& client
     const worker::DividedClients parts = worker::divide_clients(
         clients.train,
         {.test_fraction = federated.client_test_fraction,
-         .split = by_name(std::array{worker::ClientSplit::kRandom, worker::ClientSplit::kLast},
-                          federated.client_test_split),
+         .split = kind_by_name(std::array{worker::ClientSplit::kRandom, worker::ClientSplit::kLast},
+                               federated.client_test_split),
          .seed = seed});
     clients.train = parts.train;
     clients.tests = parts.test;
@@ -150,20 +142,22 @@ std::vector<std::string> names_in(std::string_view text) {
 
 worker::PersonalizationOptions personalization_options(const FederatedSection& federated) {
   using worker::PersonalizationKind;
-  return {.kind = by_name(std::array{PersonalizationKind::kNone, PersonalizationKind::kDitto,
-                                     PersonalizationKind::kFedPer, PersonalizationKind::kFineTune},
-                          federated.personalization),
-          .lambda = federated.ditto_lambda,
-          .epochs = federated.personal_epochs,
-          .learning_rate = federated.personal_learning_rate,
-          .layers = federated.personal_layers,
-          .layer_names = names_in(federated.personal_layer_names)};
+  return {
+      .kind = kind_by_name(std::array{PersonalizationKind::kNone, PersonalizationKind::kDitto,
+                                      PersonalizationKind::kFedPer, PersonalizationKind::kFineTune},
+                           federated.personalization),
+      .lambda = federated.ditto_lambda,
+      .epochs = federated.personal_epochs,
+      .learning_rate = federated.personal_learning_rate,
+      .layers = federated.personal_layers,
+      .layer_names = names_in(federated.personal_layer_names)};
 }
 
 worker::AlgorithmOptions algorithm_options(const FederatedSection& federated) {
   return {.kind = worker::algorithm_of(federated.algorithm),
-          .weighting = by_name(std::array{worker::Weighting::kSamples, worker::Weighting::kUniform},
-                               federated.weighting),
+          .weighting =
+              kind_by_name(std::array{worker::Weighting::kSamples, worker::Weighting::kUniform},
+                           federated.weighting),
           .mu = federated.mu,
           .alpha = federated.alpha,
           .q = federated.q,
@@ -177,28 +171,29 @@ worker::AlgorithmOptions algorithm_options(const FederatedSection& federated) {
 
 worker::PrivacyOptions privacy_options(const FederatedSection& federated) {
   return {
-      .kind = by_name(std::array{worker::PrivacyKind::kNone, worker::PrivacyKind::kDpFedAvg},
-                      federated.privacy),
+      .kind = kind_by_name(std::array{worker::PrivacyKind::kNone, worker::PrivacyKind::kDpFedAvg},
+                           federated.privacy),
       .clip = federated.clip,
       .noise_multiplier = federated.noise_multiplier,
       .delta = federated.delta,
-      .clipping = by_name(std::array{worker::Clipping::kFlat, worker::Clipping::kAdaptive},
-                          federated.clipping),
+      .clipping = kind_by_name(std::array{worker::Clipping::kFlat, worker::Clipping::kAdaptive},
+                               federated.clipping),
       .target_quantile = federated.target_quantile,
       .clip_learning_rate = federated.clip_learning_rate,
       .count_noise = federated.count_noise,
       .weight_cap = federated.weight_cap,
-      .noise_source = by_name(std::array{worker::NoiseSource::kSystem, worker::NoiseSource::kTest},
-                              federated.noise_source),
+      .noise_source =
+          kind_by_name(std::array{worker::NoiseSource::kSystem, worker::NoiseSource::kTest},
+                       federated.noise_source),
       .pld_every_rounds = federated.pld_every_rounds};
 }
 
 worker::CompressionOptions compression_options(const FederatedSection& federated) {
   using worker::CompressionKind;
-  return {.kind = by_name(std::array{CompressionKind::kNone, CompressionKind::kQsgd,
-                                     CompressionKind::kTopK, CompressionKind::kRandomK,
-                                     CompressionKind::kSign, CompressionKind::kRotation},
-                          federated.compression),
+  return {.kind = kind_by_name(std::array{CompressionKind::kNone, CompressionKind::kQsgd,
+                                          CompressionKind::kTopK, CompressionKind::kRandomK,
+                                          CompressionKind::kSign, CompressionKind::kRotation},
+                               federated.compression),
           .keep = federated.compression_keep,
           .levels = checked_cast<int>(federated.compression_levels),
           .bits = checked_cast<int>(federated.compression_bits),
@@ -208,10 +203,10 @@ worker::CompressionOptions compression_options(const FederatedSection& federated
 
 worker::RobustOptions robust_options(const FederatedSection& federated) {
   using worker::RobustKind;
-  return {.kind = by_name(std::array{RobustKind::kNone, RobustKind::kMean, RobustKind::kMedian,
-                                     RobustKind::kTrimmedMean, RobustKind::kKrum,
-                                     RobustKind::kMultiKrum, RobustKind::kGeometricMedian},
-                          federated.robust),
+  return {.kind = kind_by_name(std::array{RobustKind::kNone, RobustKind::kMean, RobustKind::kMedian,
+                                          RobustKind::kTrimmedMean, RobustKind::kKrum,
+                                          RobustKind::kMultiKrum, RobustKind::kGeometricMedian},
+                               federated.robust),
           .trim_fraction = federated.trim_fraction,
           .byzantine = federated.byzantine,
           .selected = federated.selected,
@@ -220,10 +215,10 @@ worker::RobustOptions robust_options(const FederatedSection& federated) {
 
 worker::AttackOptions attack_options(const FederatedSection& federated) {
   using worker::AttackKind;
-  return {.kind = by_name(std::array{AttackKind::kNone, AttackKind::kSignFlip,
-                                     AttackKind::kGaussian, AttackKind::kLabelFlip,
-                                     AttackKind::kLittleIsEnough, AttackKind::kInnerProduct},
-                          federated.attack),
+  return {.kind = kind_by_name(std::array{AttackKind::kNone, AttackKind::kSignFlip,
+                                          AttackKind::kGaussian, AttackKind::kLabelFlip,
+                                          AttackKind::kLittleIsEnough, AttackKind::kInnerProduct},
+                               federated.attack),
           .fraction = federated.attack_fraction,
           .strength = federated.attack_strength};
 }
@@ -235,11 +230,11 @@ worker::FederatedOptions federated_options(const RunSetup& run) {
   const auto seed = static_cast<std::uint64_t>(config.train.seed);
   worker::FederatedOptions options;
   options.rounds = federated.rounds;
-  options.cohort = {
-      .sampling = by_name(std::array{Sampling::kFixed, Sampling::kPoisson, Sampling::kWeighted},
-                          federated.sampling),
-      .size = federated.cohort,
-      .seed = seed};
+  options.cohort = {.sampling = kind_by_name(
+                        std::array{Sampling::kFixed, Sampling::kPoisson, Sampling::kWeighted},
+                        federated.sampling),
+                    .size = federated.cohort,
+                    .seed = seed};
   options.local = {.epochs = federated.local_epochs,
                    .batch = federated.local_batch,
                    .learning_rate = federated.client_learning_rate,
@@ -253,8 +248,8 @@ worker::FederatedOptions federated_options(const RunSetup& run) {
   options.robust = robust_options(federated);
   options.attack = attack_options(federated);
   options.personalization = personalization_options(federated);
-  options.data_mode = by_name(std::array{worker::DataMode::kShared, worker::DataMode::kStrict},
-                              federated.data_mode);
+  options.data_mode = kind_by_name(std::array{worker::DataMode::kShared, worker::DataMode::kStrict},
+                                   federated.data_mode);
   options.update_bound = federated.update_bound;
   options.ring_bits = checked_cast<int>(federated.ring_bits);
   options.evaluate_every_rounds = federated.evaluate_every_rounds;
@@ -299,6 +294,7 @@ FederatedSetup make_federated_setup(const ParsedConfig& parsed, Begin begin) {
   setup.options = federated_options(setup.run);
   worker::shared_entries(setup.run.model.layout(), setup.options.personalization);
   if (setup.clients.train != nullptr) {
+    set_time_options(config.federated, setup.clients.train->num_clients(), setup.options);
     worker::FederatedOptions checked = setup.options;
     checked.client_store = "clients";  // of the run directory that is made later
     worker::check_federated(checked, *setup.clients.train, setup.run.model.layout());
@@ -313,6 +309,15 @@ ClientParts clients_of_rank(bsp::World& world, const FederatedSetup& setup) {
   ClientParts clients{.train = worker::read_sites(world, *setup.sites), .tests = nullptr};
   add_noise_and_divide(setup.run.config.federated, clients);
   return clients;
+}
+
+worker::FederatedOptions options_for(const FederatedSetup& setup,
+                                     const worker::ClientData& clients) {
+  worker::FederatedOptions options = setup.options;
+  if (setup.sites) {
+    set_time_options(setup.run.config.federated, clients.num_clients(), options);
+  }
+  return options;
 }
 
 }  // namespace superstep::cluster

@@ -33,5 +33,9 @@ FederatedSetup make_federated_setup(const ParsedConfig& parsed, Begin begin);
 
 // Collective. The clients as this rank can read them; with sites it reads its own now.
 ClientParts clients_of_rank(bsp::World& world, const FederatedSetup& setup);
+// setup.options, with devices for these clients where sites decide how many there are: their files
+// are read now. Throws DataError for what is wrong with them.
+worker::FederatedOptions options_for(const FederatedSetup& setup,
+                                     const worker::ClientData& clients);
 
 }  // namespace superstep::cluster

@@ -43,6 +43,19 @@ std::string client_fields(const worker::RoundReport& report) {
   return "," + object.substr(1, object.size() - 2);
 }
 
+std::string timing_fields(const std::optional<worker::RoundTiming>& timing) {
+  if (!timing) {
+    return {};
+  }
+  return fmt::format(
+      R"(,"virtual_seconds":{},"round_virtual_seconds":{},"selected":{},"late":{},"dropped":{},)"
+      R"("gone":{},"stale":{},"staleness_mean":{},"staleness_max":{},"versions":{})",
+      number(worker::virtual_seconds(timing->end)),
+      number(worker::virtual_seconds(timing->end - timing->begin)), timing->selected, timing->late,
+      timing->dropped, timing->gone, timing->stale, number(timing->staleness_mean),
+      timing->staleness_max, timing->versions);
+}
+
 }  // namespace
 
 MetricsLog::MetricsLog(const std::filesystem::path& file, std::int64_t every_supersteps)
@@ -145,7 +158,7 @@ void MetricsLog::on_round(const worker::RoundReport& report) {
       R"("client_learning_rate":{},)"
       R"("client_seconds":{},"seconds":{{"total":{},"compute":{},"exchange":{},"sync_wait":{},)"
       R"("checkpoint":{}}},)"
-      R"("bytes_sent":{},"bytes_received":{}{}{}}})"
+      R"("bytes_sent":{},"bytes_received":{}{}{}{}}})"
       "\n",
       report.round, report.round, report.cohort, rejected, report.has_effect,
       fmt::join(report.diverged, ","), report.samples, report.steps, report.upload_bytes,
@@ -153,7 +166,7 @@ void MetricsLog::on_round(const worker::RoundReport& report) {
       number(report.client_learning_rate), number(report.client_seconds), number(report.seconds),
       number(report.record.compute_seconds), number(report.record.exchange_seconds),
       number(report.record.sync_wait_seconds), number(report.record.checkpoint_seconds),
-      report.record.bytes_sent, report.record.bytes_received,
+      report.record.bytes_sent, report.record.bytes_received, timing_fields(report.timing),
       evaluation_fields("test", report.test), client_fields(report)));
 }
 

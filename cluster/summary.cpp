@@ -114,6 +114,22 @@ Json privacy_json(const FederatedSummary& federated) {
           {"epsilon_pld", privacy.pld ? Json(*privacy.pld) : Json()}};
 }
 
+Json time_json(const FederatedSummary& federated) {
+  if (!federated.time) {
+    return nullptr;
+  }
+  const worker::ClockTotals& time = *federated.time;
+  return {{"virtual_seconds", worker::virtual_seconds(time.end)},
+          {"used", time.used},
+          {"late", time.late},
+          {"dropped", time.dropped},
+          {"gone", time.gone},
+          {"stale", time.stale},
+          {"staleness_mean", time.staleness_mean()},
+          {"staleness_max", time.staleness_max},
+          {"versions_max", time.versions}};
+}
+
 Json federated_json(const RunSummary& summary) {
   const FederatedSummary& federated = *summary.federated;
   const double seconds = summary.result.train_seconds;
@@ -135,6 +151,8 @@ Json federated_json(const RunSummary& summary) {
       {"best_test_accuracy", federated.best_round < 0 ? Json() : Json(federated.best_accuracy)},
       {"best_round", federated.best_round < 0 ? Json() : Json(federated.best_round)},
       {"privacy", privacy_json(federated)},
+      {"asynchrony", federated.asynchrony},
+      {"time", time_json(federated)},
       {"ring", {{"bits", federated.ring_bits}, {"fraction_bits", federated.fraction_bits}}}};
   json.update(client_metrics_json(federated.clients_judged));
   return json;

@@ -14,6 +14,7 @@
 #include "paramserver/server.h"
 #include "worker/federated/client_metrics.h"
 #include "worker/federated/privacy/privacy.h"
+#include "worker/federated/round_timing.h"
 #include "worker/trainer.h"
 
 namespace superstep::cluster {
@@ -62,6 +63,8 @@ struct FederatedSummary {
   std::string personalization = "none";
   std::optional<worker::ClientMetrics> clients_judged;  // in the last evaluation of clients
   std::optional<worker::PrivacyRound> privacy;
+  std::string asynchrony = "none";
+  std::optional<worker::ClockTotals> time;
   std::string initial_model;
   int ring_bits = 0;
   int fraction_bits = 0;

@@ -80,7 +80,7 @@ struct ClientMetrics {
   std::optional<Distribution> accuracy_held_out;
   std::optional<ClientDistributions> test_accuracy;
   std::optional<ClientDistributions> personal_test_accuracy;
-  std::int64_t own_models = 0;  // clients that have the state of a personal model
+  std::int64_t own_models = 0;               // clients that have the state of a personal model
   std::shared_ptr<const ClientTable> table;  // of rank 0, held-out clients left out; else null
 };
 

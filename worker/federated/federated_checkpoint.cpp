@@ -73,13 +73,14 @@ paramserver::Manifest FederatedTrainer::State::manifest() {
     manifest.numbers["privacy.rounds"] = static_cast<double>(privacy->executed_rounds());
   }
   manifest.texts = {{"algorithm", std::string(name_of(options.algorithm.kind))},
-                    {kClientsText, clients->fingerprint()}};
+                    {kClientsText, fingerprint_of_clients()}};
   if (privacy && options.privacy.noise_source == NoiseSource::kSystem) {
     manifest.texts["privacy.sampling_key"] = fmt::format("{:016x}", sampling.seed);
   }
   for (const ClientStore* states : client_stores()) {
     manifest.texts["clients." + states->name()] = states->describe();
   }
+  save_clock(manifest);
   return manifest;
 }
 
@@ -138,7 +139,11 @@ void FederatedTrainer::State::begin_save(SaveUntil until) {
                              });
   }
   using Run = paramserver::CheckpointWriter::Run;
-  const std::vector<paramserver::ArrayPart> parts = server.parts();
+  std::vector<paramserver::ArrayPart> parts = server.parts();
+  if (versions) {
+    const std::vector<paramserver::ArrayPart> older = versions->parts();
+    parts.insert(parts.end(), older.begin(), older.end());
+  }
   note_checkpoint(parts);
   writer.begin(
       here ? Run::kHere : Run::kInBackground, options.checkpoint.directory, manifest(), parts,
@@ -188,15 +193,19 @@ void FederatedTrainer::State::prune_client_states() {
   }
 }
 
+std::string FederatedTrainer::State::fingerprint_of_clients() const {
+  return clients->fingerprint() + fingerprint(options.device);
+}
+
 // Clients whose data lie at sites are known to no file that is read before.
 void FederatedTrainer::State::require_same_clients(
     const paramserver::CheckpointReader& reader) const {
   const auto found = reader.manifest().texts.find(kClientsText);
-  if (found != reader.manifest().texts.end() && found->second != clients->fingerprint()) {
+  if (found != reader.manifest().texts.end() && found->second != fingerprint_of_clients()) {
     throw DataError("FederatedTrainer", reader.directory().string(), -1,
                     fmt::format("the checkpoint is of other clients or data: got \"{}\", expected "
                                 "\"{}\"",
-                                clients->fingerprint(), found->second));
+                                fingerprint_of_clients(), found->second));
   }
 }
 
@@ -220,6 +229,7 @@ void FederatedTrainer::State::restore(const paramserver::CheckpointReader& reade
       sampling.seed = sampling_key(manifest);
     }
   }
+  restore_clock(reader);
   if (store) {
     store.emplace(options.client_store / "states", model.layout().size(), rounds_done);
   }

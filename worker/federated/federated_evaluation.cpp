@@ -67,19 +67,18 @@ void FederatedTrainer::State::judge_tests(const std::shared_ptr<const ClientData
 void FederatedTrainer::State::evaluate_clients() {
   world.set_phase("evaluate clients");
   const std::span<const float> global = server.pull().buffer();
-  const std::vector<std::int64_t> cohort = select_cohort(sampling, *clients, rounds_done - 1);
   ClientMetrics metrics;
   ClientTable table;
-  evaluate_on_own(cohort, metrics, table);
+  evaluate_on_own(last_cohort, metrics, table);
   if (held_out_judge) {
     metrics.accuracy_held_out = distribution_at_root(
-        world, accuracies_of_clients(world, *held_out, ClientSelection::all(held_out->num_clients()),
-                                     [&](std::int64_t client) {
-                                       return held_out_judge->evaluate_at(global, client);
-                                     }));
+        world,
+        accuracies_of_clients(
+            world, *held_out, ClientSelection::all(held_out->num_clients()),
+            [&](std::int64_t client) { return held_out_judge->evaluate_at(global, client); }));
   }
   if (test_judge) {
-    evaluate_on_tests(cohort, metrics, table);
+    evaluate_on_tests(last_cohort, metrics, table);
   }
   if (world.rank() == 0) {
     metrics.table = std::make_shared<const ClientTable>(std::move(table));
@@ -94,9 +93,9 @@ void FederatedTrainer::State::evaluate_on_own(const std::vector<std::int64_t>& c
   const std::span<const float> global = server.pull().buffer();
   const std::int64_t population = clients->num_clients();
   local.set_labels(Labels::kTrue);
-  table.accuracy = accuracies_of_clients(
-      world, *clients, ClientSelection::all(population),
-      [&](std::int64_t client) { return local.evaluate_at(global, client); });
+  table.accuracy =
+      accuracies_of_clients(world, *clients, ClientSelection::all(population),
+                            [&](std::int64_t client) { return local.evaluate_at(global, client); });
   const ClientDistributions distributions = distributions_of(world, table.accuracy, cohort);
   metrics.accuracy_all = distributions.all;
   metrics.accuracy_cohort = distributions.cohort;
@@ -128,7 +127,8 @@ void FederatedTrainer::State::evaluate_on_tests(const std::vector<std::int64_t>&
       accuracies_of_clients(world, *client_tests, everybody, [&](std::int64_t client) {
         return client_tests->num_samples(client) == 0
                    ? LocalResult{}
-                   : test_judge->evaluate_at(personal->model_of(client, rounds_done, global), client);
+                   : test_judge->evaluate_at(personal->model_of(client, rounds_done, global),
+                                             client);
       });
   metrics.personal_test_accuracy = distributions_of(world, table.personal_test_accuracy, cohort);
 }

@@ -89,6 +89,13 @@ FederatedTrainer::State::State(bsp::World& the_world, const Model& the_model,
     privacy->account(options.privacy.executed_rounds);
     draw_secret_sampling();
   }
+  if (has_clock(options)) {
+    clock.emplace(options, clients, model.layout());
+    clock->set_cohort_seed(sampling.seed);
+  }
+  if (options.asynchrony.kind != Asynchrony::kNone) {
+    versions.emplace(world, model.layout());
+  }
   if (has_client_state(options.algorithm.kind)) {
     store.emplace(options.client_store / "states", size, 0);
     client_state = AlignedBuffer<float>(size);
@@ -133,32 +140,11 @@ paramserver::RingFormat FederatedTrainer::ring() const {
 }
 
 paramserver::MemoryUse FederatedTrainer::memory_use() const {
-  return state_->server.memory_use();
-}
-
-RoundPlan FederatedTrainer::State::plan_round() const {
-  RoundPlan plan;
-  plan.cohort = select_cohort(sampling, *clients, rounds_done);
-  if (options.data_mode == DataMode::kStrict) {
-    plan.placement = place_by_owner(plan.cohort, *clients, world.size());
-  } else {
-    std::vector<double> costs;
-    costs.reserve(plan.cohort.size());
-    for (const std::int64_t client : plan.cohort) {
-      costs.push_back(cost.predict(static_cast<double>(clients->num_samples(client))));
-    }
-    plan.placement = place_by_cost(costs, world.size());
+  paramserver::MemoryUse memory = state_->server.memory_use();
+  if (state_->versions) {
+    memory.parameters_per_node += state_->versions->bytes_per_node();
   }
-  double weights = 0.0;
-  double weighted_steps = 0.0;
-  for (const std::int64_t client : plan.cohort) {
-    const std::int64_t samples = clients->num_samples(client);
-    const double weight = base_weight(client);
-    weights += weight;
-    weighted_steps += weight * static_cast<double>(LocalTrainer::num_steps(options.local, samples));
-  }
-  plan.mean_steps = weights > 0.0 ? weighted_steps / weights : 0.0;
-  return plan;
+  return memory;
 }
 
 std::uint32_t FederatedTrainer::State::stop_flags() const {
@@ -195,19 +181,22 @@ std::vector<ClientRecord> FederatedTrainer::State::share(const RoundPlan& plan,
   std::for_each(mine.begin(), mine.end(), append);
   std::vector<double> all((plan.cohort.size() + static_cast<std::size_t>(world.size())) * kFields);
   world.allgather(std::span<const double>(mine_flat), std::span<double>(all), counts);
+  // Every rank lists its clients in the order of the plan, behind its header.
+  std::vector<std::size_t> next;
+  std::size_t offset = 0;
+  flags = 0;
+  for (const std::int64_t count : counts) {
+    flags |= from_array(std::span<const double>(all).subspan(offset, kFields)).flags;
+    next.push_back(offset + kFields);
+    offset += static_cast<std::size_t>(count);
+  }
   std::vector<ClientRecord> records;
   records.reserve(plan.cohort.size());
-  flags = 0;
-  std::size_t offset = 0;
-  for (const std::int64_t count : counts) {
-    const std::size_t end = offset + static_cast<std::size_t>(count);
-    flags |= from_array(std::span<const double>(all).subspan(offset, kFields)).flags;
-    for (offset += kFields; offset < end; offset += kFields) {
-      records.push_back(from_array(std::span<const double>(all).subspan(offset, kFields)));
-    }
+  for (const int rank : plan.placement) {
+    std::size_t& at = next[static_cast<std::size_t>(rank)];
+    records.push_back(from_array(std::span<const double>(all).subspan(at, kFields)));
+    at += kFields;
   }
-  std::sort(records.begin(), records.end(),
-            [](const ClientRecord& a, const ClientRecord& b) { return a.client < b.client; });
   return records;
 }
 
@@ -275,10 +264,10 @@ void FederatedTrainer::State::learn_from(const std::vector<ClientRecord>& record
   client_rounds += static_cast<std::int64_t>(records.size());
   rejected += static_cast<std::int64_t>(report.rejected.size());
   rounds_without_effect += report.has_effect ? 0 : 1;
-  const std::int64_t model_bytes =
-      elements_on_the_wire(sent) * std::int64_t{sizeof(float)};
-  report.download_bytes =
-      static_cast<std::int64_t>(records.size()) * (model_bytes + control_bytes());
+  const std::int64_t model_bytes = elements_on_the_wire(sent) * std::int64_t{sizeof(float)};
+  const std::int64_t receivers =
+      report.timing ? report.timing->selected : static_cast<std::int64_t>(records.size());
+  report.download_bytes = receivers * (model_bytes + control_bytes());
   upload_bytes += report.upload_bytes;
   download_bytes += report.download_bytes;
 }
@@ -293,12 +282,13 @@ RoundReport FederatedTrainer::State::round() {
   std::vector<ClientRecord> mine;
   for (std::size_t i = 0; i < plan.cohort.size(); ++i) {
     if (plan.placement[i] == world.rank()) {
-      mine.push_back(train_client(plan, plan.cohort[i]));
+      mine.push_back(train_client(plan, i));
     }
   }
   const double compute = to_seconds(Clock::now() - start);
   world.set_phase("share records");
   std::vector<ClientRecord> records = share(plan, mine);
+  keep_versions();
   paramserver::FederatedServer::Noise noise;
   if (privacy) {
     open_private_round();
@@ -321,6 +311,7 @@ RoundReport FederatedTrainer::State::round() {
   }
   report.cohort = static_cast<std::int64_t>(records.size());
   report.client_learning_rate = local.rate_of(rounds_done);
+  note_time(plan, report);
   learn_from(records, report);
   note_round(mine);
   report.round = ++rounds_done;
@@ -421,6 +412,7 @@ FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test
           .upload_bytes = state.upload_bytes,
           .download_bytes = state.download_bytes,
           .privacy = state.last_privacy,
+          .time = state.time_so_far(),
           .clients = state.client_metrics,
           .best_accuracy = state.best_accuracy,
           .best_round = state.best_round,

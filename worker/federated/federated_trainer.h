@@ -13,7 +13,8 @@
 // every placement of clients, and after a resume on another number of ranks. An update that is not
 // finite, or outside the ring's bound, is rejected, counted and named. Memory: one model replica
 // and one row of sums per rank (replicas of the model more for personal models, for held-out
-// clients and for test samples of clients), nothing per client. Cost of a round: w of the largest
+// clients and for test samples of clients), nothing per client; asynchronous runs keep older models
+// (model_versions.h), FedAsync up to four models per rank more. Cost of a round: w of the largest
 // rank + one allgather of 104 bytes per client + 2 l.
 #pragma once
 
@@ -35,16 +36,19 @@
 #include "worker/data/dataset.h"
 #include "worker/evaluator.h"
 #include "worker/federated/algorithm.h"
+#include "worker/federated/asynchrony.h"
 #include "worker/federated/audit.h"
 #include "worker/federated/client_data.h"
 #include "worker/federated/client_metrics.h"
 #include "worker/federated/cohort.h"
 #include "worker/federated/compression.h"
+#include "worker/federated/device_model.h"
 #include "worker/federated/local_trainer.h"
 #include "worker/federated/personalization.h"
 #include "worker/federated/placement.h"
 #include "worker/federated/privacy/privacy.h"
 #include "worker/federated/robust.h"
+#include "worker/federated/round_timing.h"
 #include "worker/model.h"
 #include "worker/trainer.h"
 
@@ -60,6 +64,9 @@ struct FederatedOptions {
   CompressionOptions compression;
   AttackOptions attack;
   PersonalizationOptions personalization;
+  DeviceOptions device;          // speed kNone: no virtual time
+  TimingOptions timing;          // of synchronous rounds
+  AsynchronyOptions asynchrony;  // with it a round is an update of the model
   DataMode data_mode = DataMode::kShared;
   double update_bound = 16.0;  // elements of updates beyond it are rejected; see most_clip()
   int ring_bits = 64;
@@ -100,6 +107,7 @@ struct RoundReport {
   double client_learning_rate = 0.0;
   bsp::SuperstepRecord record;  // of this rank
   std::optional<PrivacyRound> privacy;
+  std::optional<RoundTiming> timing;  // with virtual time
   std::optional<ClientMetrics> clients;
   std::optional<Evaluation> test;
 };
@@ -129,6 +137,7 @@ struct FederatedResult {
   std::int64_t upload_bytes = 0;
   std::int64_t download_bytes = 0;
   std::optional<PrivacyRound> privacy;   // of all rounds together
+  std::optional<ClockTotals> time;       // since the run began
   std::optional<ClientMetrics> clients;  // of the last evaluation of clients
   double best_accuracy = 0.0;
   std::int64_t best_round = -1;

@@ -129,11 +129,15 @@ const SlotBatch& LocalTrainer::read(std::int64_t client, std::span<const std::in
 
 // Fisher-Yates from the end. A single batch needs no order: its samples are taken as they lie.
 std::span<const std::int64_t> LocalTrainer::order(std::int64_t client, std::int64_t round,
-                                                  std::int64_t epoch, std::int64_t num_samples) {
+                                                  std::int64_t epoch, std::int64_t repetition,
+                                                  std::int64_t num_samples) {
   order_.resize(as_size(num_samples));
   std::iota(order_.begin(), order_.end(), 0);
   if (options_.batch != 0 && options_.batch < num_samples) {
-    PhiloxStream stream(options_.seed, stream_id("federated local order"), client, round, epoch);
+    constexpr std::uint64_t kPurpose = stream_id("federated local order");
+    PhiloxStream stream =
+        repetition == 0 ? PhiloxStream(options_.seed, kPurpose, client, round, epoch)
+                        : PhiloxStream(options_.seed, kPurpose, client, round, epoch, repetition);
     for (std::int64_t i = num_samples - 1; i > 0; --i) {
       const std::uint64_t j = stream.below(static_cast<std::uint64_t>(i) + 1);
       std::swap(order_[as_size(i)], order_[static_cast<std::size_t>(j)]);
@@ -200,7 +204,8 @@ LocalResult LocalTrainer::train(std::span<const float> start, std::int64_t clien
   const auto rate = static_cast<float>(rate_of(round));
   LocalResult result;
   for (std::int64_t epoch = 0; epoch < options_.epochs; ++epoch) {
-    const std::span<const std::int64_t> positions = order(client, round, epoch, num_samples);
+    const std::span<const std::int64_t> positions =
+        order(client, round, epoch, rule.repetition, num_samples);
     for (std::int64_t first = 0; first < num_samples; first += batch) {
       const std::int64_t count = std::min(batch, num_samples - first);
       add_gradient(client, positions.subspan(as_size(first), as_size(count)),

@@ -53,6 +53,9 @@ struct LocalRule {
   float proximal = 0.0F;
   std::span<const float> shift = {};
   std::span<const float> anchor = {};
+  // Counts a client's trainings with the same key `round`: each visits its samples in another
+  // order.
+  std::int64_t repetition = 0;
 };
 
 // kFlipped: label k becomes classes - 1 - k (an attack).
@@ -98,7 +101,7 @@ class LocalTrainer {
  private:
   const SlotBatch& read(std::int64_t client, std::span<const std::int64_t> positions);
   std::span<const std::int64_t> order(std::int64_t client, std::int64_t round, std::int64_t epoch,
-                                      std::int64_t num_samples);
+                                      std::int64_t repetition, std::int64_t num_samples);
   // Sum of gradients over `positions` into gradient_.
   void add_gradient(std::int64_t client, std::span<const std::int64_t> positions,
                     std::int64_t epoch_key, LocalResult& result);
