@@ -300,10 +300,6 @@ void check_partition(const RunConfig& config, UnusedKeys& unused, Complaints& co
     unused.require_default("federated.test_partition_file",
                            "federated.evaluate_clients_every_rounds = 0");
   }
-  if (partition == "natural") {
-    unused.require_default("federated.clients", "federated.partition = \"natural\"");
-    unused.require_default("federated.min_client_samples", "federated.partition = \"natural\"");
-  }
   if (config.data.format == "text" && federated.feature_noise > 0.0) {
     complaints.emplace_back(
         "federated.feature_noise",
@@ -313,10 +309,11 @@ void check_partition(const RunConfig& config, UnusedKeys& unused, Complaints& co
                     federated.feature_noise));
   }
   only_with("federated.generated_samples", partition == "generated");
-  only_with("federated.clients", partition != "file");
-  for (const std::string_view key : {"federated.partition_seed", "federated.min_client_samples"}) {
-    only_with(key, partition != "file" && partition != "generated");
-  }
+  const bool draws = partition != "file" && partition != "natural" && partition != "generated";
+  only_with("federated.clients", partition != "file" && partition != "natural");
+  only_with("federated.partition_seed",
+            draws || federated.feature_noise > 0.0 || federated.client_test_fraction > 0.0);
+  only_with("federated.min_client_samples", draws);
   if (federated.rounds > 0 && partition == "file" && federated.partition_file.empty()) {
     complaints.emplace_back("federated.partition_file",
                             "'federated.partition_file' is missing: federated.partition "

@@ -122,6 +122,22 @@ class Federated(FederatedTest):
             outcome = self.run_program("federated", config, "--out", f"{strict}{len(mpirun)}", mpirun=mpirun)
             self.assertEqual(outcome.code, 0, outcome.text)
             self.assertEqual(outcome.hash(), expected.hash())
+        # Personal models, what clients keep for tests, and virtual time know the clients of sites, too.
+        personal = ("federated.personalization=ditto", "federated.client_test_fraction=0.3",
+                    "federated.evaluate_clients_every_rounds=10")
+        buffered = ("federated.device.speed=log_normal", "federated.cohort=10", "federated.asynchrony.kind=fedbuff",
+                    "federated.asynchrony.concurrency=8", "federated.asynchrony.buffer=3",
+                    "federated.evaluate_clients_every_rounds=10")
+        for number, values in enumerate((personal, buffered)):
+            flags = [word for value in values for word in ("--set", value)]
+            shared, out = self.directory / f"shared{number}", self.directory / f"sites{number}"
+            expected_too = self.train(*unit, *flags, out=shared)
+            self.assertEqual(expected_too.code, 0, expected_too.text)
+            outcome = self.run_program("federated", config, "--out", out, *flags, "--set", "federated.audit=true",
+                                       mpirun=[*MPIRUN, "-n", "3"])
+            self.assertEqual(outcome.code, 0, outcome.text)
+            self.assertEqual(outcome.hash(), expected_too.hash())
+            self.assertEqual((out / "clients.tsv").read_text(), (shared / "clients.tsv").read_text())
         # Two ranks, of which each has a directory with its own two sites alone.
         own = [self.directory / f"rank{rank}" for rank in range(2)]
         for rank, directory in enumerate(own):
@@ -397,7 +413,8 @@ class FederatedClients(FederatedTest):
         self.write("who.tsv", "\n".join(lines) + "\n")
         out = self.directory / "named"
         outcome = self.train("--set", "federated.partition=file", "--set", "federated.partition_file=who.tsv",
-                             "--set", "federated.partition_column=who", "--set", "federated.client_test_fraction=0.2",
+                             "--set", "federated.clients=100", "--set", "federated.partition_column=who",
+                             "--set", "federated.client_test_fraction=0.2",
                              "--set", "federated.evaluate_clients_every_rounds=20", out=out)
         self.assertEqual(outcome.code, 0, outcome.text)
         header, *rows = [line.split("\t") for line in (out / "clients.tsv").read_text().splitlines()]

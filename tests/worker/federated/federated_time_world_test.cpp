@@ -154,6 +154,9 @@ SUPERSTEP_WORLD_TEST_ON_NODES(FederatedTime, ResumesOnAnotherNumberOfRanksWithTh
           run_federated(*on, model, timed_clients(), options, stopped.last_checkpoint).result;
       EXPECT_EQ(to_text(resumed.parameters_hash), to_text(oracle.parameters_hash)) << name;
       EXPECT_EQ(resumed.time->end, oracle.time->end) << name;
+      EXPECT_EQ(resumed.time->used, oracle.time->used) << name;
+      EXPECT_EQ(resumed.time->dropped, oracle.time->dropped) << name;
+      EXPECT_EQ(resumed.time->staleness_mean(), oracle.time->staleness_mean()) << name;
     }
     world.sync();  // before the directory goes
   }
@@ -213,6 +216,7 @@ SUPERSTEP_WORLD_TEST(FederatedTime, RoundsThatWaitForEverybodyAreRoundsWithoutTi
     FederatedOptions options = small_options();
     options.rounds = 5;
     options.cohort.sampling = sampling;
+    options.algorithm.weighting = Weighting::kUniform;
     const std::vector<float> expected =
         run_federated(world, model, timed_clients(), options).parameters;
     options.device = uneven_devices();
@@ -252,7 +256,7 @@ SUPERSTEP_WORLD_TEST(FederatedTime, RefusesWhatCannotWork) {
     change(options);
     std::string message = "nothing";
     try {
-      check_federated(options, *clients);
+      check_federated(options, *clients, small_model().layout());
     } catch (const InvalidArgument& error) {
       message = error.what();
     }
@@ -276,6 +280,9 @@ SUPERSTEP_WORLD_TEST(FederatedTime, RefusesWhatCannotWork) {
       fedbuff(), [](Options& o) { o.algorithm.kind = Algorithm::kScaffold; }, "not with scaffold");
   expect_refusal(
       fedbuff(), [](Options& o) { o.algorithm.kind = Algorithm::kFedDyn; }, "not with feddyn");
+  expect_refusal(
+      fedbuff(), [](Options& o) { o.personalization.kind = PersonalizationKind::kDitto; },
+      "not with personalization \"ditto\"");
   expect_refusal(
       fedbuff(), [](Options& o) { o.robust.kind = RobustKind::kMedian; },
       "compare the updates of one round");
@@ -314,7 +321,7 @@ SUPERSTEP_WORLD_TEST(FederatedTime, RefusesPrivacyWhereClientsDependOnEachOther)
   const auto clients = timed_clients();
   const auto refusal = [&](const FederatedOptions& options) -> std::string {
     try {
-      check_federated(options, *clients);
+      check_federated(options, *clients, small_model().layout());
     } catch (const InvalidArgument& error) {
       return error.what();
     }
