@@ -284,6 +284,7 @@ FederatedSetup make_federated_setup(const ParsedConfig& parsed, Begin begin) {
     setup.clients.train = make_clients(config, setup.run.data.parts);
   }
   if (setup.clients.train != nullptr) {
+    setup.whole_clients = setup.clients.train;
     add_noise_and_divide(config.federated, setup.clients);
   }
   if (const std::string& file = config.federated.test_partition_file; !file.empty()) {

@@ -22,6 +22,8 @@ struct ClientParts {
 struct FederatedSetup {
   RunSetup run;
   ClientParts clients;  // empty where the data lie at sites
+  // With the samples that they keep for tests, and without noise: what sites hold.
+  std::shared_ptr<const worker::ClientData> whole_clients;
   std::optional<worker::SiteOptions> sites;
   std::shared_ptr<const worker::ClientData> held_out;  // may be null
   worker::FederatedOptions options;                    // without directories
