@@ -72,15 +72,15 @@ void FederatedTrainer::State::restore_clock(const paramserver::CheckpointReader&
   if (privacy) {
     clock->set_cohort_seed(sampling.seed);
   }
-  const auto number = [&](const std::string& name) {
+  const auto stored = [&](const std::string& name) {
     const auto found = reader.manifest().numbers.find(name);
     SUPERSTEP_CHECK(found != reader.manifest().numbers.end(), "checkpoint has no number", name);
     return found->second;
   };
   for (const auto& [name, count] : time_counters()) {
-    *count = static_cast<std::int64_t>(number(name));
+    *count = static_cast<std::int64_t>(stored(name));
   }
-  time_totals.staleness_sum = number("time.staleness_sum");
+  time_totals.staleness_sum = stored("time.staleness_sum");
   const std::map<std::string, std::string>& texts = reader.manifest().texts;
   const auto text = [&](const std::string& name) {
     const auto found = texts.find(name);
