@@ -7,8 +7,7 @@
 // the published one, and each client's own (worker/federated/personal_models.h).
 //
 //   std::vector<double> values = accuracies_of_clients(
-//       world, data, ClientSelection::all(n),
-//       [&](std::int64_t client) { return local.evaluate_at(parameters, client); });
+//       world, data, [&](std::int64_t client) { return local.evaluate_at(parameters, client); });
 //   Distribution accuracy = distribution_at_root(world, std::move(values));
 #pragma once
 
@@ -16,33 +15,12 @@
 #include <functional>
 #include <memory>
 #include <optional>
-#include <span>
 #include <vector>
 
 #include "bsp/world.h"
 #include "worker/federated/local_trainer.h"
 
 namespace superstep::worker {
-
-// Clients to judge: a list, or all of a population without the memory of a list.
-class ClientSelection {
- public:
-  static ClientSelection all(std::int64_t num_clients) { return {num_clients, {}}; }
-  // The list must remain valid.
-  static ClientSelection of(std::span<const std::int64_t> clients) {
-    return {static_cast<std::int64_t>(clients.size()), clients};
-  }
-  std::int64_t size() const { return size_; }
-  std::int64_t operator[](std::int64_t i) const {
-    return listed_.empty() ? i : listed_[static_cast<std::size_t>(i)];
-  }
-
- private:
-  ClientSelection(std::int64_t size, std::span<const std::int64_t> listed)
-      : size_(size), listed_(listed) {}
-  std::int64_t size_;
-  std::span<const std::int64_t> listed_;
-};
 
 // Over clients, each counting once. Percentiles by nearest rank: the smallest value that at least
 // that part of the clients does not exceed.
@@ -87,12 +65,12 @@ struct ClientMetrics {
 // Called on the rank that owns the client (ClientData::owner).
 using ClientJudge = std::function<LocalResult(std::int64_t client)>;
 
-// Collective: at rank 0 the accuracies of `clients` in their order, NaN for those without samples;
+// Collective: at rank 0 the accuracies of all clients of `data`, NaN for those without samples;
 // nothing on other ranks. A client is judged by its owner. Cost w + g * 8 bytes per client to rank
 // 0, which has 16 bytes per client meanwhile, the others 8 of their own part; nothing else grows
 // with the population.
 std::vector<double> accuracies_of_clients(bsp::World& world, const ClientData& data,
-                                          const ClientSelection& clients, const ClientJudge& judge);
+                                          const ClientJudge& judge);
 // Collective: over what rank 0 gives, NaN left out; the same on every rank.
 Distribution distribution_at_root(bsp::World& world, std::vector<double> values);
 

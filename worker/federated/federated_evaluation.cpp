@@ -72,10 +72,9 @@ void FederatedTrainer::State::evaluate_clients() {
   evaluate_on_own(last_cohort, metrics, table);
   if (held_out_judge) {
     metrics.accuracy_held_out = distribution_at_root(
-        world,
-        accuracies_of_clients(
-            world, *held_out, ClientSelection::all(held_out->num_clients()),
-            [&](std::int64_t client) { return held_out_judge->evaluate_at(global, client); }));
+        world, accuracies_of_clients(world, *held_out, [&](std::int64_t client) {
+          return held_out_judge->evaluate_at(global, client);
+        }));
   }
   if (test_judge) {
     evaluate_on_tests(last_cohort, metrics, table);
@@ -93,9 +92,8 @@ void FederatedTrainer::State::evaluate_on_own(const std::vector<std::int64_t>& c
   const std::span<const float> global = server.pull().buffer();
   const std::int64_t population = clients->num_clients();
   local.set_labels(Labels::kTrue);
-  table.accuracy =
-      accuracies_of_clients(world, *clients, ClientSelection::all(population),
-                            [&](std::int64_t client) { return local.evaluate_at(global, client); });
+  table.accuracy = accuracies_of_clients(
+      world, *clients, [&](std::int64_t client) { return local.evaluate_at(global, client); });
   const ClientDistributions distributions = distributions_of(world, table.accuracy, cohort);
   metrics.accuracy_all = distributions.all;
   metrics.accuracy_cohort = distributions.cohort;
@@ -115,16 +113,15 @@ void FederatedTrainer::State::evaluate_on_own(const std::vector<std::int64_t>& c
 void FederatedTrainer::State::evaluate_on_tests(const std::vector<std::int64_t>& cohort,
                                                 ClientMetrics& metrics, ClientTable& table) {
   const std::span<const float> global = server.pull().buffer();
-  const ClientSelection everybody = ClientSelection::all(clients->num_clients());
-  table.test_accuracy = accuracies_of_clients(
-      world, *client_tests, everybody,
-      [&](std::int64_t client) { return test_judge->evaluate_at(global, client); });
+  table.test_accuracy = accuracies_of_clients(world, *client_tests, [&](std::int64_t client) {
+    return test_judge->evaluate_at(global, client);
+  });
   metrics.test_accuracy = distributions_of(world, table.test_accuracy, cohort);
   if (!personal) {
     return;
   }
   table.personal_test_accuracy =
-      accuracies_of_clients(world, *client_tests, everybody, [&](std::int64_t client) {
+      accuracies_of_clients(world, *client_tests, [&](std::int64_t client) {
         return client_tests->num_samples(client) == 0
                    ? LocalResult{}
                    : test_judge->evaluate_at(personal->model_of(client, rounds_done, global),
