@@ -283,7 +283,8 @@ void FederatedRun::report_outcome(bsp::World& world, const worker::FederatedTrai
   }
   RunSummary summary = summary_of(world, trainer, *clients.train, result, reporter);
   summary.memory = memory;
-  summary.checkpoint_copy_bytes = checkpoint_copy_bytes(setup_.run.config.checkpoint, memory);
+  summary.checkpoint_copy_bytes =
+      checkpoint_copy_bytes(setup_.run.config.checkpoint, memory, world.size());
   summary.rank_totals = std::move(totals);
   write_file_atomically(opening_.directory().summary(), summary_json(summary));
   if (result.clients) {
