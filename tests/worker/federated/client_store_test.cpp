@@ -60,8 +60,8 @@ TEST_F(ClientStoreTest, KeepsOnlyWhatACheckpointMayAskFor) {
   train(1);
   train(2);
   EXPECT_EQ(files(), std::vector<std::string>{"7.00000002"});
-  writer.flush();
-  other.flush();
+  writer.take_unflushed()();
+  other.take_unflushed()();
   train(3);
   train(4);
   EXPECT_EQ(files(), (std::vector<std::string>{"7.00000002", "7.00000004"}));
@@ -69,7 +69,7 @@ TEST_F(ClientStoreTest, KeepsOnlyWhatACheckpointMayAskFor) {
   other.read(7, state);
   EXPECT_EQ(state[0], 4.0F);
   EXPECT_EQ(other.describe(), writer.describe());
-  writer.flush();  // of what is still there
+  writer.take_unflushed()();  // of what is still there
 }
 
 TEST_F(ClientStoreTest, ForeignNamesAreNoStates) {
