@@ -9,35 +9,13 @@
 
 #include <fmt/format.h>
 
+#include "cluster/config_contradictions.h"
 #include "cluster/config_keys.h"
 #include "cluster/config_text.h"
 
 namespace superstep::cluster {
 
 namespace {
-
-using Complaints = std::vector<std::pair<std::string, std::string>>;
-
-// A key that has no effect beside another key's value is an error when it was changed from its
-// default: whoever sets it expects something to happen.
-class UnusedKeys {
- public:
-  UnusedKeys(const RunConfig& config, Complaints& complaints)
-      : config_(config), complaints_(complaints) {}
-
-  void require_default(std::string_view path, std::string_view because) {
-    const Key* key = find_key(path);
-    if (value_text(*key, config_) != value_text(*key, defaults_)) {
-      complaints_.emplace_back(path, fmt::format("'{}' = {} has no effect with {}", path,
-                                                 value_text(*key, config_), because));
-    }
-  }
-
- private:
-  const RunConfig& config_;
-  const RunConfig defaults_;
-  Complaints& complaints_;
-};
 
 bool is_of_central_loop(std::string_view path) {
   constexpr std::array kPaths = {"train.epochs",
@@ -70,15 +48,25 @@ void check_model(const ModelSection& model, Complaints& complaints) {
 }
 
 void check_data(const DataSection& data, UnusedKeys& unused, Complaints& complaints) {
-  if (data.format == "idx") {
+  const std::string because = fmt::format("data.format = \"{}\"", data.format);
+  if (data.format != "text") {
+    unused.require_default("data.window", because);
+  } else if (data.normalization != "none") {
+    complaints.emplace_back("data.normalization",
+                            fmt::format("'data.normalization' = \"{}\": texts are numbers of "
+                                        "characters, expected \"none\"",
+                                        data.normalization));
+  }
+  if (data.format != "synthetic") {
     if (data.directory.empty()) {
-      complaints.emplace_back("data.directory",
-                              "'data.directory' is missing: data.format \"idx\" "
-                              "needs the directory with the IDX files");
+      complaints.emplace_back(
+          "data.directory",
+          fmt::format("'data.directory' is missing: data.format \"{}\" needs the directory with {}",
+                      data.format, data.format == "idx" ? "the IDX files" : "roles.jsonl"));
     }
     for (const char* key :
          {"data.num_train", "data.num_test", "data.sample_shape", "data.noise", "data.seed"}) {
-      unused.require_default(key, "data.format = \"idx\"");
+      unused.require_default(key, because);
     }
     return;
   }
@@ -173,22 +161,6 @@ void check_optimizer(const RunConfig& config, UnusedKeys& unused) {
   }
 }
 
-enum class Used : std::uint8_t { kNo, kYes };
-
-constexpr Used used_if(bool condition) {
-  return condition ? Used::kYes : Used::kNo;
-}
-
-// Keys that say nothing unless `used`, for the reason `because`.
-void check_used(UnusedKeys& unused, Used used, std::string_view because,
-                std::initializer_list<std::string_view> keys) {
-  for (const std::string_view key : keys) {
-    if (used == Used::kNo) {
-      unused.require_default(key, because);
-    }
-  }
-}
-
 void check_privacy(const FederatedSection& federated, UnusedKeys& unused) {
   const bool is_private = federated.privacy != "none";
   check_used(unused, used_if(is_private), "federated.privacy = \"none\"",
@@ -242,12 +214,45 @@ void check_algorithm(const FederatedSection& federated, UnusedKeys& unused) {
   only_with(used_if(algorithm != "fedsgd"), {"federated.local_epochs", "federated.local_batch"});
 }
 
+void check_personalization(const FederatedSection& federated, UnusedKeys& unused,
+                           Complaints& complaints) {
+  const std::string& kind = federated.personalization;
+  const std::string because = fmt::format("federated.personalization = \"{}\"", kind);
+  const bool trains = kind == "ditto" || kind == "fine_tune";
+  check_used(unused, used_if(kind == "ditto"), because, {"federated.ditto_lambda"});
+  check_used(unused, used_if(trains), because,
+             {"federated.personal_epochs", "federated.personal_learning_rate"});
+  check_used(unused, used_if(kind == "fedper"), because,
+             {"federated.personal_layers", "federated.personal_layer_names"});
+  if (!federated.personal_layer_names.empty()) {
+    unused.require_default("federated.personal_layers", "federated.personal_layer_names");
+  }
+  const bool has_natural_tests = federated.partition == "natural";
+  const bool has_tests = federated.client_test_fraction > 0.0 || has_natural_tests;
+  check_used(unused, used_if(federated.client_test_fraction > 0.0),
+             "federated.client_test_fraction = 0", {"federated.client_test_split"});
+  if (has_natural_tests) {
+    unused.require_default("federated.client_test_fraction",
+                           "federated.partition = \"natural\", which brings test samples of every "
+                           "client");
+  }
+  if (kind != "none" && federated.evaluate_clients_every_rounds > 0 && !has_tests) {
+    complaints.emplace_back("federated.client_test_fraction",
+                            fmt::format("'federated.client_test_fraction' = 0 leaves nothing to "
+                                        "judge clients' own models on: {} needs samples that "
+                                        "they did not train on",
+                                        because));
+  }
+}
+
 // Keys of the centralised loop say nothing about a federated run, and the other way round.
 void check_federated(const RunConfig& config, UnusedKeys& unused, Complaints& complaints) {
   const FederatedSection& federated = config.federated;
   if (federated.rounds == 0) {
-    for (const Key& key : federated_keys()) {
-      unused.require_default(key.path, "federated.rounds = 0");
+    for (const Key& key : config_keys()) {
+      if (key.path.starts_with("federated.")) {
+        unused.require_default(key.path, "federated.rounds = 0");
+      }
     }
     return;
   }
@@ -269,6 +274,8 @@ void check_federated(const RunConfig& config, UnusedKeys& unused, Complaints& co
   check_robust(federated, unused);
   check_compression(federated, unused);
   check_algorithm(federated, unused);
+  check_personalization(federated, unused, complaints);
+  check_virtual_time(federated, unused, complaints);
 }
 
 void check_partition(const RunConfig& config, UnusedKeys& unused, Complaints& complaints) {
@@ -293,11 +300,20 @@ void check_partition(const RunConfig& config, UnusedKeys& unused, Complaints& co
     unused.require_default("federated.test_partition_file",
                            "federated.evaluate_clients_every_rounds = 0");
   }
-  only_with("federated.generated_samples", partition == "generated");
-  only_with("federated.clients", partition != "file");
-  for (const std::string_view key : {"federated.partition_seed", "federated.min_client_samples"}) {
-    only_with(key, partition != "file" && partition != "generated");
+  if (config.data.format == "text" && federated.feature_noise > 0.0) {
+    complaints.emplace_back(
+        "federated.feature_noise",
+        fmt::format("'federated.feature_noise' = {} with data.format = \"text\": "
+                    "texts are numbers of characters, noise on them means "
+                    "nothing",
+                    federated.feature_noise));
   }
+  only_with("federated.generated_samples", partition == "generated");
+  const bool draws = partition != "file" && partition != "natural" && partition != "generated";
+  only_with("federated.clients", partition != "file" && partition != "natural");
+  only_with("federated.partition_seed",
+            draws || federated.feature_noise > 0.0 || federated.client_test_fraction > 0.0);
+  only_with("federated.min_client_samples", draws);
   if (federated.rounds > 0 && partition == "file" && federated.partition_file.empty()) {
     complaints.emplace_back("federated.partition_file",
                             "'federated.partition_file' is missing: federated.partition "

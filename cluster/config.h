@@ -38,6 +38,7 @@ struct DataSection {
   std::vector<std::int64_t> sample_shape = {3, 32, 32};
   double noise = 0.5;
   std::int64_t seed = 1;
+  std::int64_t window = 32;
 
   friend bool operator==(const DataSection&, const DataSection&) = default;
 };
@@ -125,6 +126,38 @@ struct CheckSection {
   friend bool operator==(const CheckSection&, const CheckSection&) = default;
 };
 
+// Virtual time of a federated run; speed "none" means that there is none.
+struct DeviceSection {
+  std::string speed = "none";
+  std::string profiles;
+  double seconds_per_sample = 0.01;
+  double speed_deviation = 0.5;
+  double download_bytes_per_second = 0.0;
+  double upload_bytes_per_second = 0.0;
+  double bandwidth_deviation = 0.0;
+  double dropout = 0.0;
+  std::string availability = "always";
+  double period_seconds = 86400.0;
+  double available_fraction = 0.5;
+  std::string trace;
+  std::int64_t seed = 1;
+
+  friend bool operator==(const DeviceSection&, const DeviceSection&) = default;
+};
+
+struct AsynchronySection {
+  std::string kind = "none";
+  std::int64_t concurrency = 10;
+  std::int64_t buffer = 10;
+  double mixing = 0.6;
+  std::string staleness = "polynomial";
+  double staleness_a = 0.5;
+  double staleness_b = 4.0;
+  std::int64_t max_staleness = 0;
+
+  friend bool operator==(const AsynchronySection&, const AsynchronySection&) = default;
+};
+
 // superstep federated; rounds = 0 means that the configuration is not of a federated run.
 struct FederatedSection {
   std::int64_t rounds = 0;
@@ -165,6 +198,15 @@ struct FederatedSection {
   std::int64_t evaluate_every_rounds = 1;
   std::int64_t evaluate_clients_every_rounds = 0;
   std::string test_partition_file;
+  double client_test_fraction = 0.0;
+  std::string client_test_split = "random";
+  double feature_noise = 0.0;
+  std::string personalization = "none";
+  double ditto_lambda = 0.1;
+  std::int64_t personal_epochs = 1;
+  double personal_learning_rate = 0.0;
+  std::int64_t personal_layers = 1;
+  std::string personal_layer_names;
   std::string robust = "none";
   double trim_fraction = 0.1;
   std::int64_t byzantine = 0;
@@ -189,6 +231,11 @@ struct FederatedSection {
   double count_noise = 0.0;
   double weight_cap = 0.0;
   std::string noise_source = "system";
+  double over_selection = 1.0;
+  double deadline_seconds = 0.0;
+  std::int64_t min_reports = 0;
+  DeviceSection device;
+  AsynchronySection asynchrony;
 
   friend bool operator==(const FederatedSection&, const FederatedSection&) = default;
 };

@@ -40,13 +40,16 @@ std::vector<Key> model_and_data_keys() {
       {"data.format",
        &field<kData, &D::format>,
        any(),
-       {"idx", "synthetic"},
-       "idx: files as of MNIST, plain or gzip; synthetic: labelled images made from data.seed"},
+       {"idx", "text", "synthetic"},
+       "idx: files as of MNIST, plain or gzip; text: texts of clients, to predict the next "
+       "character "
+       "of; synthetic: labelled images made from data.seed"},
       {"data.directory",
        &field<kData, &D::directory>,
        any(),
        {},
-       "idx: where train-images-idx3-ubyte and the three other files are",
+       "idx: where train-images-idx3-ubyte and the three other files are; text: where roles.jsonl "
+       "is",
        kMayChange},
       {"data.num_classes",
        &field<kData, &D::num_classes>,
@@ -94,6 +97,11 @@ std::vector<Key> model_and_data_keys() {
        at_least(0),
        {},
        "synthetic: key of the random numbers"},
+      {"data.window",
+       &field<kData, &D::window>,
+       between(1, 1e6),
+       {},
+       "text: characters before the one that is predicted"},
   };
 }
 
@@ -381,8 +389,8 @@ std::vector<Key> system_keys() {
 
 std::vector<Key> all_keys() {
   std::vector<Key> keys;
-  for (std::vector<Key> part :
-       {model_and_data_keys(), train_keys(), optimizer_keys(), system_keys(), federated_keys()}) {
+  for (std::vector<Key> part : {model_and_data_keys(), train_keys(), optimizer_keys(),
+                                system_keys(), federated_keys(), federated_time_keys()}) {
     keys.insert(keys.end(), part.begin(), part.end());
   }
   return keys;

@@ -49,6 +49,7 @@ struct Key {
 
 std::span<const Key> config_keys();
 std::vector<Key> federated_keys();           // the part of the table in config_keys_federated.cpp
+std::vector<Key> federated_time_keys();      // and in config_keys_federated_time.cpp
 const Key* find_key(std::string_view path);  // nullptr when there is none
 
 std::string_view type_name(const Key& key);  // "integer", "list of integers", ...

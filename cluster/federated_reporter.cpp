@@ -26,6 +26,9 @@ std::string round_line(const worker::RoundReport& report, std::int64_t rounds) {
   if (report.seconds > 0.0) {
     text += fmt::format("  {:.0f} clients/s", static_cast<double>(report.cohort) / report.seconds);
   }
+  if (report.timing) {
+    text += fmt::format("  virtual {:.6g} s", worker::virtual_seconds(report.timing->end));
+  }
   if (report.privacy) {
     const bool is_test = report.privacy->noise_source == worker::NoiseSource::kTest;
     text += fmt::format("  epsilon {:.3f} (RDP, delta {}){}", report.privacy->rdp.epsilon,

@@ -1,5 +1,6 @@
 #include "cluster/federated_run.h"
 
+#include <algorithm>
 #include <cstdio>
 #include <optional>
 #include <utility>
@@ -11,12 +12,14 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/text.h"
+#include "cluster/client_reports.h"
 #include "cluster/handshake.h"
 #include "cluster/stop_signals.h"
 #include "cluster/world_shape.h"
 #include "kernels/threads.h"
 #include "paramserver/checkpoint.h"
 #include "paramserver/npz.h"
+#include "worker/federated/federated_clock.h"
 
 namespace superstep::cluster {
 
@@ -28,15 +31,26 @@ bool is_stopped(worker::StopReason reason) {
 
 // Of what every process reads. Checkpoints know the clients that lie at sites.
 std::string fingerprint_of(const FederatedSetup& setup) {
-  if (setup.clients == nullptr) {
+  if (setup.clients.train == nullptr) {
     return setup.run.data.fingerprint;
   }
-  std::string text =
-      fmt::format("{}; clients: {}", setup.run.data.fingerprint, setup.clients->fingerprint());
+  std::string text = fmt::format("{}; clients: {}", setup.run.data.fingerprint,
+                                 setup.clients.train->fingerprint());
   if (setup.held_out) {
     text += fmt::format("; held out: {}", setup.held_out->fingerprint());
   }
-  return text;
+  return text + worker::fingerprint(setup.options.device);
+}
+
+std::string participation_of(const worker::FederatedOptions& options) {
+  const worker::AsynchronyOptions& asynchrony = options.asynchrony;
+  return asynchrony.kind == worker::Asynchrony::kNone
+             ? fmt::format("{} per round ({})", grouped(options.cohort.size),
+                           worker::name_of(options.cohort.sampling))
+             : fmt::format("{} in training at a time, {} per update ({})",
+                           grouped(asynchrony.concurrency),
+                           grouped(worker::reports_per_update(asynchrony)),
+                           worker::name_of(asynchrony.kind));
 }
 
 // What a centralised run would say of the same outcome.
@@ -77,37 +91,69 @@ int FederatedRun::execute() {
 
 void FederatedRun::explain_on_rank(bsp::World& world) const {
   require_same_run(world, setup_.run, environment_.mpi_library());
-  const std::shared_ptr<const worker::ClientData> clients = agree_on_clients(world);
+  const std::shared_ptr<const worker::ClientData> clients = agree_on_clients(world).train;
+  const worker::FederatedOptions options = options_of_rank(world, *clients);
   if (!opening_.is_root_rank(world)) {
     return;
   }
-  const worker::FederatedOptions& options = setup_.options;
   worker::FederatedOptions checked = options;
   checked.client_store = "clients";
   const paramserver::ParameterLayout& layout = setup_.run.model.layout();
   const paramserver::RingFormat ring = worker::check_federated(checked, *clients, layout);
   fmt::print("world: {}\n", to_text(shape_of(world)));
-  fmt::print("clients: {} with {} samples, {} per round ({})\n", grouped(clients->num_clients()),
-             grouped(clients->total_samples()), grouped(options.cohort.size),
-             worker::name_of(options.cohort.sampling));
+  fmt::print("clients: {} with {} samples, {}\n", grouped(clients->num_clients()),
+             grouped(clients->total_samples()), participation_of(options));
   fmt::print("rounds: {} of {}\n", grouped(options.rounds),
              worker::name_of(options.algorithm.kind));
+  if (options.personalization.kind != worker::PersonalizationKind::kNone) {
+    fmt::print("personal models: {}\n", worker::name_of(options.personalization.kind));
+  }
   fmt::print("sums: {} fraction bits in integers of {} bits, values up to {}\n", ring.fraction_bits,
              ring.bits, ring.value_bound);
-  if (const auto spent = worker::projected_privacy(checked, *setup_.clients, layout)) {
+  if (const auto spent = worker::projected_privacy(checked, *clients, layout)) {
     fmt::print(
         "privacy: epsilon {:.4g} (PLD), {:.4g} (RDP) at delta {} after {} rounds; noise {}\n",
         *spent->pld, spent->rdp.epsilon, spent->delta, grouped(options.rounds),
         worker::name_of(options.privacy.noise_source));
   }
+  if (worker::has_clock(options)) {
+    explain_time(clients, options);
+  }
   fmt::print("model: {} parameters\n{}", grouped(layout.num_parameters()),
              setup_.run.model.summary());
 }
 
-std::shared_ptr<const worker::ClientData> FederatedRun::agree_on_clients(bsp::World& world) const {
-  std::shared_ptr<const worker::ClientData> clients = clients_of_rank(world, setup_);
-  world.require_same("clients", clients->fingerprint());
+// Nothing of virtual time depends on what is trained, so it can be told before.
+void FederatedRun::explain_time(const std::shared_ptr<const worker::ClientData>& clients,
+                                const worker::FederatedOptions& options) const {
+  constexpr std::int64_t kMostRounds = 10'000;
+  const paramserver::ParameterLayout& layout = setup_.run.model.layout();
+  worker::FederatedClock clock(options, clients, layout);
+  const worker::ClockTotals totals = worker::forecast(clock, std::min(options.rounds, kMostRounds));
+  fmt::print(
+      "virtual time: {:.6g} s for {} rounds; {} client rounds used; not used: {} late, {} "
+      "dropped out, {} went away, {} too stale\n",
+      worker::virtual_seconds(totals.end), grouped(totals.rounds), grouped(totals.used),
+      grouped(totals.late), grouped(totals.dropped), grouped(totals.gone), grouped(totals.stale));
+  if (options.asynchrony.kind != worker::Asynchrony::kNone) {
+    fmt::print(
+        "staleness: mean {:.3g}, most {}; older models kept: at most {}, {} per node\n",
+        totals.staleness_mean(), totals.staleness_max, totals.versions,
+        human_bytes(totals.versions * layout.size() * static_cast<std::int64_t>(sizeof(float))));
+  }
+}
+
+ClientParts FederatedRun::agree_on_clients(bsp::World& world) const {
+  ClientParts clients = clients_of_rank(world, setup_);
+  world.require_same("clients", clients.train->fingerprint());
   return clients;
+}
+
+worker::FederatedOptions FederatedRun::options_of_rank(bsp::World& world,
+                                                       const worker::ClientData& clients) const {
+  worker::FederatedOptions options = options_for(setup_, clients);
+  world.require_same("devices", worker::fingerprint(options.device));
+  return options;
 }
 
 void FederatedRun::initialize(worker::FederatedTrainer& trainer) const {
@@ -147,9 +193,9 @@ void FederatedRun::train_on_rank(bsp::World& world) {
   if (setup_.run.config.federated.audit) {
     audit.emplace(world);
   }
-  const std::shared_ptr<const worker::ClientData> clients = agree_on_clients(world);
+  const ClientParts clients = agree_on_clients(world);
   FederatedReporter reporter(decisions.directory);
-  worker::FederatedOptions options = setup_.options;
+  worker::FederatedOptions options = options_of_rank(world, *clients.train);
   options.checkpoint.directory = decisions.directory.checkpoints();
   options.checkpoint.run_id = decisions.run_id;
   options.client_store = decisions.directory.root() / "clients";
@@ -160,23 +206,24 @@ void FederatedRun::train_on_rank(bsp::World& world) {
   }
   options.audit = audit ? &*audit : nullptr;
   // What can fail for want of memory comes before the run exists on disk.
-  worker::FederatedTrainer trainer(world, setup_.run.model, clients, options, &reporter);
+  worker::FederatedTrainer trainer(world, setup_.run.model, clients.train, options, &reporter);
   if (decisions.checkpoint.empty()) {
     initialize(trainer);
   }
   if (opening_.is_root_rank(world)) {
     opening_.open(world, setup_.run.config, command_line_);
-    start_reports(world, *clients, reporter);
+    start_reports(world, *clients.train, reporter);
   }
   world.sync();
   if (!decisions.checkpoint.empty()) {
     trainer.restore(paramserver::CheckpointReader(decisions.checkpoint));
   }
-  const worker::FederatedResult result = trainer.fit(setup_.run.data.parts.test, setup_.held_out);
+  const worker::FederatedResult result =
+      trainer.fit(setup_.run.data.parts.test, setup_.held_out, clients.tests);
   if (audit) {
     audit->stop();
   }
-  report_outcome(world, trainer, *clients, result, reporter);
+  report_outcome(world, trainer, clients, result, reporter);
 }
 
 RunSummary FederatedRun::summary_of(const bsp::World& world,
@@ -200,29 +247,32 @@ RunSummary FederatedRun::summary_of(const bsp::World& world,
   summary.wall_seconds = since_start_.seconds();
   summary.checkpoint_seconds = reporter.checkpoint_seconds();
   summary.checkpoints_written = reporter.checkpoints_written();
-  summary.federated =
-      FederatedSummary{.algorithm = std::string(worker::name_of(setup_.options.algorithm.kind)),
-                       .clients = clients.num_clients(),
-                       .cohort = setup_.options.cohort.size,
-                       .sampling = std::string(worker::name_of(setup_.options.cohort.sampling)),
-                       .client_rounds = result.client_rounds,
-                       .client_rounds_of_start = result.client_rounds_of_start,
-                       .rejected = result.rejected,
-                       .rounds_without_effect = result.rounds_without_effect,
-                       .upload_bytes = result.upload_bytes,
-                       .download_bytes = result.download_bytes,
-                       .best_accuracy = result.best_accuracy,
-                       .best_round = result.best_round,
-                       .privacy = result.privacy,
-                       .initial_model = std::string(initial_model()),
-                       .ring_bits = trainer.ring().bits,
-                       .fraction_bits = trainer.ring().fraction_bits};
+  summary.federated = FederatedSummary{
+      .algorithm = std::string(worker::name_of(setup_.options.algorithm.kind)),
+      .clients = clients.num_clients(),
+      .cohort = setup_.options.cohort.size,
+      .sampling = std::string(worker::name_of(setup_.options.cohort.sampling)),
+      .client_rounds = result.client_rounds,
+      .client_rounds_of_start = result.client_rounds_of_start,
+      .rejected = result.rejected,
+      .rounds_without_effect = result.rounds_without_effect,
+      .upload_bytes = result.upload_bytes,
+      .download_bytes = result.download_bytes,
+      .best_accuracy = result.best_accuracy,
+      .best_round = result.best_round,
+      .personalization = std::string(worker::name_of(setup_.options.personalization.kind)),
+      .clients_judged = result.clients,
+      .privacy = result.privacy,
+      .asynchrony = setup_.run.config.federated.asynchrony.kind,
+      .time = result.time,
+      .initial_model = std::string(initial_model()),
+      .ring_bits = trainer.ring().bits,
+      .fraction_bits = trainer.ring().fraction_bits};
   return summary;
 }
 
 void FederatedRun::report_outcome(bsp::World& world, const worker::FederatedTrainer& trainer,
-                                  const worker::ClientData& clients,
-                                  const worker::FederatedResult& result,
+                                  const ClientParts& clients, const worker::FederatedResult& result,
                                   FederatedReporter& reporter) {
   const paramserver::MemoryUse memory = gather_memory(world, trainer.memory_use());
   std::vector<RankTotals> totals = gather_totals(world, reporter.totals());
@@ -231,12 +281,17 @@ void FederatedRun::report_outcome(bsp::World& world, const worker::FederatedTrai
   if (!opening_.is_root_rank(world)) {
     return;
   }
-  RunSummary summary = summary_of(world, trainer, clients, result, reporter);
+  RunSummary summary = summary_of(world, trainer, *clients.train, result, reporter);
   summary.memory = memory;
   summary.checkpoint_copy_bytes =
       checkpoint_copy_bytes(setup_.run.config.checkpoint, memory, world.size());
   summary.rank_totals = std::move(totals);
   write_file_atomically(opening_.directory().summary(), summary_json(summary));
+  if (result.clients) {
+    write_file_atomically(
+        opening_.directory().client_table(),
+        client_table(*result.clients->table, *clients.train, clients.tests.get()));
+  }
   set_stop_notice("");
   if (is_stopped(result.reason)) {
     reporter.say(fmt::format("stopped ({}) after round {}; checkpoint {}\nto continue:\n  {}",

@@ -31,13 +31,18 @@ class FederatedRun {
   void explain_on_rank(bsp::World& world) const;  // --dry-run
   void train_on_rank(bsp::World& world);
   // Collective: the clients as this rank can read them, the same ones on every rank.
-  std::shared_ptr<const worker::ClientData> agree_on_clients(bsp::World& world) const;
+  ClientParts agree_on_clients(bsp::World& world) const;
+  // Collective: the options for these clients, with the same devices on every rank.
+  worker::FederatedOptions options_of_rank(bsp::World& world,
+                                           const worker::ClientData& clients) const;
+  void explain_time(const std::shared_ptr<const worker::ClientData>& clients,
+                    const worker::FederatedOptions& options) const;
   void initialize(worker::FederatedTrainer& trainer) const;
   std::string_view initial_model() const;  // as the ledger names it
   void start_reports(const bsp::World& world, const worker::ClientData& clients,
                      FederatedReporter& reporter) const;
   void report_outcome(bsp::World& world, const worker::FederatedTrainer& trainer,
-                      const worker::ClientData& clients, const worker::FederatedResult& result,
+                      const ClientParts& clients, const worker::FederatedResult& result,
                       FederatedReporter& reporter);
   RunSummary summary_of(const bsp::World& world, const worker::FederatedTrainer& trainer,
                         const worker::ClientData& clients, const worker::FederatedResult& result,

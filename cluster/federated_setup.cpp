@@ -3,15 +3,20 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <numeric>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 
-#include "base/check.h"
 #include "base/checked_cast.h"
 #include "base/error.h"
+#include "cluster/federated_time_setup.h"
+#include "cluster/kind_by_name.h"
 #include "kernels/precision.h"
+#include "worker/federated/client_division.h"
+#include "worker/federated/feature_noise.h"
 #include "worker/federated/partition.h"
 #include "worker/federated/partition_file.h"
 
@@ -21,20 +26,11 @@ namespace {
 
 using worker::PartitionKind;
 
-// The one of `kinds` that has this name; the table of keys lets no other name pass.
-template <typename Kind, std::size_t N>
-Kind by_name(const std::array<Kind, N>& kinds, std::string_view name) {
-  const auto found = std::find_if(kinds.begin(), kinds.end(),
-                                  [&](Kind kind) { return worker::name_of(kind) == name; });
-  SUPERSTEP_CHECK(found != kinds.end(), "no such kind:", name);
-  return *found;
-}
-
 worker::PartitionOptions partition_options(const FederatedSection& federated) {
   constexpr std::array kKinds = {
       PartitionKind::kIid,       PartitionKind::kShards,         PartitionKind::kPathological,
       PartitionKind::kDirichlet, PartitionKind::kDirichletSizes, PartitionKind::kQuantity};
-  return {.kind = by_name(kKinds, federated.partition),
+  return {.kind = kind_by_name(kKinds, federated.partition),
           .num_clients = federated.clients,
           .shards_per_client = federated.shards_per_client,
           .labels_per_client = federated.labels_per_client,
@@ -58,13 +54,33 @@ void use_generated(const RunConfig& config, FederatedSetup& setup) {
                                           .num_classes = checked_cast<int>(config.data.num_classes),
                                           .noise = static_cast<float>(config.data.noise),
                                           .seed = static_cast<std::uint64_t>(config.data.seed)};
-  setup.clients = worker::generated_clients(options);
+  setup.clients.train = worker::generated_clients(options);
   const std::int64_t held_out =
       std::max<std::int64_t>(1, config.data.num_test / options.samples_per_client);
   options.num_clients += held_out;
   setup.run.data.parts.test =
       worker::dataset_of_clients(worker::generated_clients(options), config.federated.clients);
   setup.run.normalization = worker::Normalization::none();
+}
+
+// The clients that the data themselves name: of texts, their authors.
+std::shared_ptr<const worker::ClientData> natural_clients(
+    const std::shared_ptr<const worker::Dataset>& dataset) {
+  const worker::SampleGroups* groups = dataset->groups();
+  if (groups == nullptr) {
+    throw InvalidArgument("configuration",
+                          "'federated.partition' = \"natural\": these data do not say whose "
+                          "samples are whose, expected data.format = \"text\" (for IDX files give "
+                          "a partition \"file\")");
+  }
+  worker::ClientIndex index(dataset->size());
+  for (std::size_t client = 0; client < groups->names.size(); ++client) {
+    std::vector<std::uint32_t> samples(
+        static_cast<std::size_t>(groups->cuts[client + 1] - groups->cuts[client]));
+    std::iota(samples.begin(), samples.end(), checked_cast<std::uint32_t>(groups->cuts[client]));
+    index.add(samples, groups->names[client]);
+  }
+  return worker::partitioned_clients(dataset, std::move(index));
 }
 
 std::shared_ptr<const worker::ClientData> make_clients(const RunConfig& config,
@@ -91,10 +107,57 @@ worker::SiteOptions site_options(const RunSetup& run) {
           .num_classes = run.data.parts.test->num_classes()};
 }
 
+// Noise first: a client's samples look alike, whether it trains on them or keeps them.
+void add_noise_and_divide(const FederatedSection& federated, ClientParts& clients) {
+  const auto seed = static_cast<std::uint64_t>(federated.partition_seed);
+  if (federated.feature_noise > 0.0) {
+    clients.train =
+        worker::noisy_clients(clients.train, {.deviation = federated.feature_noise, .seed = seed});
+  }
+  if (federated.client_test_fraction > 0.0) {
+    const worker::DividedClients parts = worker::divide_clients(
+        clients.train,
+        {.test_fraction = federated.client_test_fraction,
+         .split = kind_by_name(std::array{worker::ClientSplit::kRandom, worker::ClientSplit::kLast},
+                               federated.client_test_split),
+         .seed = seed});
+    clients.train = parts.train;
+    clients.tests = parts.test;
+  }
+}
+
+// "dense2, batch_norm1".
+std::vector<std::string> names_in(std::string_view text) {
+  std::vector<std::string> names;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find(','), text.size());
+    std::string_view name = text.substr(0, end);
+    const std::size_t first = std::min(name.find_first_not_of(' '), name.size());
+    name = name.substr(first, name.find_last_not_of(' ') + 1 - first);
+    names.emplace_back(name);
+    text.remove_prefix(std::min(end + 1, text.size()));
+  }
+  return names;
+}
+
+worker::PersonalizationOptions personalization_options(const FederatedSection& federated) {
+  using worker::PersonalizationKind;
+  return {
+      .kind = kind_by_name(std::array{PersonalizationKind::kNone, PersonalizationKind::kDitto,
+                                      PersonalizationKind::kFedPer, PersonalizationKind::kFineTune},
+                           federated.personalization),
+      .lambda = federated.ditto_lambda,
+      .epochs = federated.personal_epochs,
+      .learning_rate = federated.personal_learning_rate,
+      .layers = federated.personal_layers,
+      .layer_names = names_in(federated.personal_layer_names)};
+}
+
 worker::AlgorithmOptions algorithm_options(const FederatedSection& federated) {
   return {.kind = worker::algorithm_of(federated.algorithm),
-          .weighting = by_name(std::array{worker::Weighting::kSamples, worker::Weighting::kUniform},
-                               federated.weighting),
+          .weighting =
+              kind_by_name(std::array{worker::Weighting::kSamples, worker::Weighting::kUniform},
+                           federated.weighting),
           .mu = federated.mu,
           .alpha = federated.alpha,
           .q = federated.q,
@@ -108,28 +171,29 @@ worker::AlgorithmOptions algorithm_options(const FederatedSection& federated) {
 
 worker::PrivacyOptions privacy_options(const FederatedSection& federated) {
   return {
-      .kind = by_name(std::array{worker::PrivacyKind::kNone, worker::PrivacyKind::kDpFedAvg},
-                      federated.privacy),
+      .kind = kind_by_name(std::array{worker::PrivacyKind::kNone, worker::PrivacyKind::kDpFedAvg},
+                           federated.privacy),
       .clip = federated.clip,
       .noise_multiplier = federated.noise_multiplier,
       .delta = federated.delta,
-      .clipping = by_name(std::array{worker::Clipping::kFlat, worker::Clipping::kAdaptive},
-                          federated.clipping),
+      .clipping = kind_by_name(std::array{worker::Clipping::kFlat, worker::Clipping::kAdaptive},
+                               federated.clipping),
       .target_quantile = federated.target_quantile,
       .clip_learning_rate = federated.clip_learning_rate,
       .count_noise = federated.count_noise,
       .weight_cap = federated.weight_cap,
-      .noise_source = by_name(std::array{worker::NoiseSource::kSystem, worker::NoiseSource::kTest},
-                              federated.noise_source),
+      .noise_source =
+          kind_by_name(std::array{worker::NoiseSource::kSystem, worker::NoiseSource::kTest},
+                       federated.noise_source),
       .pld_every_rounds = federated.pld_every_rounds};
 }
 
 worker::CompressionOptions compression_options(const FederatedSection& federated) {
   using worker::CompressionKind;
-  return {.kind = by_name(std::array{CompressionKind::kNone, CompressionKind::kQsgd,
-                                     CompressionKind::kTopK, CompressionKind::kRandomK,
-                                     CompressionKind::kSign, CompressionKind::kRotation},
-                          federated.compression),
+  return {.kind = kind_by_name(std::array{CompressionKind::kNone, CompressionKind::kQsgd,
+                                          CompressionKind::kTopK, CompressionKind::kRandomK,
+                                          CompressionKind::kSign, CompressionKind::kRotation},
+                               federated.compression),
           .keep = federated.compression_keep,
           .levels = checked_cast<int>(federated.compression_levels),
           .bits = checked_cast<int>(federated.compression_bits),
@@ -139,10 +203,10 @@ worker::CompressionOptions compression_options(const FederatedSection& federated
 
 worker::RobustOptions robust_options(const FederatedSection& federated) {
   using worker::RobustKind;
-  return {.kind = by_name(std::array{RobustKind::kNone, RobustKind::kMean, RobustKind::kMedian,
-                                     RobustKind::kTrimmedMean, RobustKind::kKrum,
-                                     RobustKind::kMultiKrum, RobustKind::kGeometricMedian},
-                          federated.robust),
+  return {.kind = kind_by_name(std::array{RobustKind::kNone, RobustKind::kMean, RobustKind::kMedian,
+                                          RobustKind::kTrimmedMean, RobustKind::kKrum,
+                                          RobustKind::kMultiKrum, RobustKind::kGeometricMedian},
+                               federated.robust),
           .trim_fraction = federated.trim_fraction,
           .byzantine = federated.byzantine,
           .selected = federated.selected,
@@ -151,10 +215,10 @@ worker::RobustOptions robust_options(const FederatedSection& federated) {
 
 worker::AttackOptions attack_options(const FederatedSection& federated) {
   using worker::AttackKind;
-  return {.kind = by_name(std::array{AttackKind::kNone, AttackKind::kSignFlip,
-                                     AttackKind::kGaussian, AttackKind::kLabelFlip,
-                                     AttackKind::kLittleIsEnough, AttackKind::kInnerProduct},
-                          federated.attack),
+  return {.kind = kind_by_name(std::array{AttackKind::kNone, AttackKind::kSignFlip,
+                                          AttackKind::kGaussian, AttackKind::kLabelFlip,
+                                          AttackKind::kLittleIsEnough, AttackKind::kInnerProduct},
+                               federated.attack),
           .fraction = federated.attack_fraction,
           .strength = federated.attack_strength};
 }
@@ -166,11 +230,11 @@ worker::FederatedOptions federated_options(const RunSetup& run) {
   const auto seed = static_cast<std::uint64_t>(config.train.seed);
   worker::FederatedOptions options;
   options.rounds = federated.rounds;
-  options.cohort = {
-      .sampling = by_name(std::array{Sampling::kFixed, Sampling::kPoisson, Sampling::kWeighted},
-                          federated.sampling),
-      .size = federated.cohort,
-      .seed = seed};
+  options.cohort = {.sampling = kind_by_name(
+                        std::array{Sampling::kFixed, Sampling::kPoisson, Sampling::kWeighted},
+                        federated.sampling),
+                    .size = federated.cohort,
+                    .seed = seed};
   options.local = {.epochs = federated.local_epochs,
                    .batch = federated.local_batch,
                    .learning_rate = federated.client_learning_rate,
@@ -183,8 +247,9 @@ worker::FederatedOptions federated_options(const RunSetup& run) {
   options.compression = compression_options(federated);
   options.robust = robust_options(federated);
   options.attack = attack_options(federated);
-  options.data_mode = by_name(std::array{worker::DataMode::kShared, worker::DataMode::kStrict},
-                              federated.data_mode);
+  options.personalization = personalization_options(federated);
+  options.data_mode = kind_by_name(std::array{worker::DataMode::kShared, worker::DataMode::kStrict},
+                                   federated.data_mode);
   options.update_bound = federated.update_bound;
   options.ring_bits = checked_cast<int>(federated.ring_bits);
   options.evaluate_every_rounds = federated.evaluate_every_rounds;
@@ -212,8 +277,15 @@ FederatedSetup make_federated_setup(const ParsedConfig& parsed, Begin begin) {
     use_generated(config, setup);
   } else if (config.federated.partition == "sites") {
     setup.sites = site_options(setup.run);
+  } else if (config.federated.partition == "natural") {
+    setup.clients = {.train = natural_clients(setup.run.data.parts.train),
+                     .tests = natural_clients(setup.run.data.parts.test)};
   } else {
-    setup.clients = make_clients(config, setup.run.data.parts);
+    setup.clients.train = make_clients(config, setup.run.data.parts);
+  }
+  if (setup.clients.train != nullptr) {
+    setup.whole_clients = setup.clients.train;
+    add_noise_and_divide(config.federated, setup.clients);
   }
   if (const std::string& file = config.federated.test_partition_file; !file.empty()) {
     const std::shared_ptr<const worker::Dataset>& test = setup.run.data.parts.test;
@@ -221,17 +293,32 @@ FederatedSetup make_federated_setup(const ParsedConfig& parsed, Begin begin) {
         test, worker::read_partition(file, test->size(), config.federated.partition_column));
   }
   setup.options = federated_options(setup.run);
-  if (setup.clients != nullptr) {
+  worker::shared_entries(setup.run.model.layout(), setup.options.personalization);
+  if (setup.clients.train != nullptr) {
+    set_time_options(config.federated, setup.clients.train->num_clients(), setup.options);
     worker::FederatedOptions checked = setup.options;
     checked.client_store = "clients";  // of the run directory that is made later
-    worker::check_federated(checked, *setup.clients, setup.run.model.layout());
+    worker::check_federated(checked, *setup.clients.train, setup.run.model.layout());
   }
   return setup;
 }
 
-std::shared_ptr<const worker::ClientData> clients_of_rank(bsp::World& world,
-                                                          const FederatedSetup& setup) {
-  return setup.sites ? worker::read_sites(world, *setup.sites) : setup.clients;
+ClientParts clients_of_rank(bsp::World& world, const FederatedSetup& setup) {
+  if (!setup.sites) {
+    return setup.clients;
+  }
+  ClientParts clients{.train = worker::read_sites(world, *setup.sites), .tests = nullptr};
+  add_noise_and_divide(setup.run.config.federated, clients);
+  return clients;
+}
+
+worker::FederatedOptions options_for(const FederatedSetup& setup,
+                                     const worker::ClientData& clients) {
+  worker::FederatedOptions options = setup.options;
+  if (setup.sites) {
+    set_time_options(setup.run.config.federated, clients.num_clients(), options);
+  }
+  return options;
 }
 
 }  // namespace superstep::cluster

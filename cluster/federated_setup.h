@@ -14,10 +14,16 @@
 
 namespace superstep::cluster {
 
+struct ClientParts {
+  std::shared_ptr<const worker::ClientData> train;
+  std::shared_ptr<const worker::ClientData> tests;  // what they keep for tests; may be null
+};
+
 struct FederatedSetup {
   RunSetup run;
-  // Null where the data lie at sites: then every rank has clients of its own, from clients_of_rank.
-  std::shared_ptr<const worker::ClientData> clients;
+  ClientParts clients;  // empty where the data lie at sites
+  // With the samples that they keep for tests, and without noise: what sites hold.
+  std::shared_ptr<const worker::ClientData> whole_clients;
   std::optional<worker::SiteOptions> sites;
   std::shared_ptr<const worker::ClientData> held_out;  // may be null
   worker::FederatedOptions options;                    // without directories
@@ -28,7 +34,10 @@ struct FederatedSetup {
 FederatedSetup make_federated_setup(const ParsedConfig& parsed, Begin begin);
 
 // Collective. The clients as this rank can read them; with sites it reads its own now.
-std::shared_ptr<const worker::ClientData> clients_of_rank(bsp::World& world,
-                                                          const FederatedSetup& setup);
+ClientParts clients_of_rank(bsp::World& world, const FederatedSetup& setup);
+// setup.options, with devices for these clients where sites decide how many there are: their files
+// are read now. Throws DataError for what is wrong with them.
+worker::FederatedOptions options_for(const FederatedSetup& setup,
+                                     const worker::ClientData& clients);
 
 }  // namespace superstep::cluster

@@ -14,6 +14,7 @@
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "base/json_integer.h"
+#include "cluster/client_reports.h"
 
 namespace superstep::cluster {
 
@@ -33,25 +34,26 @@ std::string evaluation_fields(std::string_view part,
                      number(result->accuracy));
 }
 
-// Nothing over no clients: a Poisson cohort may be empty.
-std::string distribution_object(const worker::Distribution& over) {
-  if (over.count == 0) {
-    return "null";
+// `,"client_accuracy":{...},...` where clients were judged.
+std::string client_fields(const worker::RoundReport& report) {
+  if (!report.clients) {
+    return {};
   }
-  return fmt::format(
-      R"({{"clients":{},"min":{},"p10":{},"median":{},"p90":{},"max":{},"mean":{},"variance":{}}})",
-      over.count, number(over.minimum), number(over.p10), number(over.median), number(over.p90),
-      number(over.maximum), number(over.mean), number(over.variance));
+  const std::string object = client_metrics_json(report.clients).dump();
+  return "," + object.substr(1, object.size() - 2);
 }
 
-std::string client_fields(const std::optional<worker::ClientMetrics>& clients) {
-  if (!clients) {
+std::string timing_fields(const std::optional<worker::RoundTiming>& timing) {
+  if (!timing) {
     return {};
   }
   return fmt::format(
-      R"(,"client_accuracy":{{"all":{},"cohort":{},"held_out":{}}})",
-      distribution_object(clients->accuracy_all), distribution_object(clients->accuracy_cohort),
-      clients->accuracy_held_out ? distribution_object(*clients->accuracy_held_out) : "null");
+      R"(,"virtual_seconds":{},"round_virtual_seconds":{},"selected":{},"late":{},"dropped":{},)"
+      R"("gone":{},"stale":{},"staleness_mean":{},"staleness_max":{},"versions":{})",
+      number(worker::virtual_seconds(timing->end)),
+      number(worker::virtual_seconds(timing->end - timing->begin)), timing->selected, timing->late,
+      timing->dropped, timing->gone, timing->stale, number(timing->staleness_mean),
+      timing->staleness_max, timing->versions);
 }
 
 }  // namespace
@@ -139,7 +141,8 @@ void MetricsLog::on_audit(std::int64_t round, const worker::AuditEntry& entry) {
 }
 
 void MetricsLog::on_round(const worker::RoundReport& report) {
-  const bool news = report.test || report.clients || !report.rejected.empty() || !report.has_effect;
+  const bool news = report.test || report.clients || !report.rejected.empty() ||
+                    !report.diverged.empty() || !report.has_effect;
   if (report.round % every_ != 0 && !news) {
     return;
   }
@@ -150,21 +153,21 @@ void MetricsLog::on_round(const worker::RoundReport& report) {
   }
   write(fmt::format(
       R"({{"type":"round","superstep":{},"round":{},"cohort":{},"rejected":[{}],"effect":{},)"
-      R"("samples":{},)"
+      R"("diverged_personal_models":[{}],"samples":{},)"
       R"("steps":{},"upload_bytes":{},"download_bytes":{},"train_loss":{},"train_accuracy":{},)"
       R"("client_learning_rate":{},)"
       R"("client_seconds":{},"seconds":{{"total":{},"compute":{},"exchange":{},"sync_wait":{},)"
       R"("checkpoint":{}}},)"
-      R"("bytes_sent":{},"bytes_received":{}{}{}}})"
+      R"("bytes_sent":{},"bytes_received":{}{}{}{}}})"
       "\n",
-      report.round, report.round, report.cohort, rejected, report.has_effect, report.samples,
-      report.steps, report.upload_bytes, report.download_bytes, number(report.train_loss),
-      number(report.train_accuracy), number(report.client_learning_rate),
-      number(report.client_seconds), number(report.seconds), number(report.record.compute_seconds),
-      number(report.record.exchange_seconds), number(report.record.sync_wait_seconds),
-      number(report.record.checkpoint_seconds), report.record.bytes_sent,
-      report.record.bytes_received, evaluation_fields("test", report.test),
-      client_fields(report.clients)));
+      report.round, report.round, report.cohort, rejected, report.has_effect,
+      fmt::join(report.diverged, ","), report.samples, report.steps, report.upload_bytes,
+      report.download_bytes, number(report.train_loss), number(report.train_accuracy),
+      number(report.client_learning_rate), number(report.client_seconds), number(report.seconds),
+      number(report.record.compute_seconds), number(report.record.exchange_seconds),
+      number(report.record.sync_wait_seconds), number(report.record.checkpoint_seconds),
+      report.record.bytes_sent, report.record.bytes_received, timing_fields(report.timing),
+      evaluation_fields("test", report.test), client_fields(report)));
 }
 
 void MetricsLog::on_epoch(const worker::EpochReport& report) {

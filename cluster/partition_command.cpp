@@ -1,6 +1,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <memory>
+#include <string>
 
 #include <fmt/format.h>
 
@@ -40,18 +41,19 @@ Work prepare_partition(const PartitionArguments& arguments) {
   run.overrides = arguments.overrides;
   auto setup =
       std::make_shared<FederatedSetup>(make_federated_setup(parse_arguments(run), Begin::kFresh));
-  if (setup->clients == nullptr || setup->run.config.federated.partition == "generated") {
+  const std::string& kind = setup->run.config.federated.partition;
+  if (setup->whole_clients == nullptr || kind == "generated" || kind == "natural") {
     throw InvalidArgument("partition",
-                          fmt::format("federated.partition = \"{}\" divides no data set",
-                                      setup->run.config.federated.partition));
+                          fmt::format("federated.partition = \"{}\" divides no data set", kind));
   }
   return [setup, out, sites = arguments.sites] {
     make_directories(out);
-    worker::write_sites(*setup->clients, sites, out / "site-{site}");
+    worker::write_sites(*setup->whole_clients, sites, out / "site-{site}");
     worker::write_idx_part(*setup->run.data.parts.test, out, "t10k");
     fmt::print("{}: {} clients with {} samples at {} sites, and {} test samples\n", out.native(),
-               grouped(setup->clients->num_clients()), grouped(setup->clients->total_samples()),
-               sites, grouped(setup->run.data.parts.test->size()));
+               grouped(setup->whole_clients->num_clients()),
+               grouped(setup->whole_clients->total_samples()), sites,
+               grouped(setup->run.data.parts.test->size()));
     return 0;
   };
 }

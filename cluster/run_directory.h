@@ -5,6 +5,7 @@
 //     provenance.json   what program on which machines wrote this, one entry per start
 //     metrics.jsonl     one line per logged superstep, epoch and checkpoint
 //     privacy.jsonl     the ledger of a private federated run, one line per round
+//     clients.tsv       of a federated run that judges its clients: one line per client, at the end
 //     checkpoints/      paramserver/checkpoint.h
 //     summary.json      docs/summary.md; written at the end
 //     launch.jsonl      under `superstep launch`: one line per attempt
@@ -36,6 +37,7 @@ class RunDirectory {
   std::filesystem::path metrics() const { return root_ / "metrics.jsonl"; }
   std::filesystem::path privacy() const { return root_ / "privacy.jsonl"; }
   std::filesystem::path audit() const { return root_ / "audit.jsonl"; }
+  std::filesystem::path client_table() const { return root_ / "clients.tsv"; }
   std::filesystem::path checkpoints() const { return root_ / "checkpoints"; }
   std::filesystem::path summary() const { return root_ / "summary.json"; }
   std::filesystem::path launch_log() const { return root_ / "launch.jsonl"; }

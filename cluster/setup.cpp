@@ -22,6 +22,7 @@
 #include "kernels/precision.h"
 #include "worker/data/batches.h"
 #include "worker/data/dataset.h"
+#include "worker/data/text.h"
 #include "worker/layer_error.h"
 
 namespace superstep::cluster {
@@ -76,6 +77,18 @@ LoadedData load_idx(const ParsedConfig& parsed) {
           .fingerprint = fmt::format("train: {}; test: {}", labelled.train->fingerprint(),
                                      labelled.test->fingerprint()),
           .bytes = bytes_in_memory(*labelled.train) + bytes_in_memory(*labelled.test)};
+}
+
+// Texts are one byte per sample in memory.
+LoadedData load_text(const ParsedConfig& parsed) {
+  const DataSection& data = parsed.config.data;
+  require_path(parsed, "data.directory", data.directory, PathKind::kDirectory);
+  const worker::LabelledData texts = worker::text_directory(
+      data.directory, {.window = data.window, .num_classes = checked_cast<int>(data.num_classes)});
+  return {.parts = {.train = texts.train, .validation = nullptr, .test = texts.test},
+          .fingerprint = fmt::format("train: {}; test: {}", texts.train->fingerprint(),
+                                     texts.test->fingerprint()),
+          .bytes = texts.train->size() + texts.test->size()};
 }
 
 // Samples are bytes in memory, once per process; patterns of the classes are floats.
@@ -205,15 +218,20 @@ paramserver::LearningRateSchedule schedule_of(const RunConfig& config, std::int6
 }  // namespace
 
 LoadedData load_data(const ParsedConfig& parsed, Samples samples) {
-  LoadedData data =
-      parsed.config.data.format == "idx" ? load_idx(parsed) : make_synthetic(parsed, samples);
+  const std::string& format = parsed.config.data.format;
+  LoadedData data = format == "idx"    ? load_idx(parsed)
+                    : format == "text" ? load_text(parsed)
+                                       : make_synthetic(parsed, samples);
   hold_out_validation(parsed, data.parts);
   return data;
 }
 
 std::shared_ptr<const worker::Dataset> load_test_data(const ParsedConfig& parsed) {
   const DataSection& data = parsed.config.data;
-  if (data.format != "idx") {
+  if (data.format == "text") {
+    return load_text(parsed).parts.test;
+  }
+  if (data.format == "synthetic") {
     return make_synthetic(parsed, Samples::kPresent).parts.test;
   }
   require_path(parsed, "data.directory", data.directory, PathKind::kDirectory);

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/hash.h"
+#include "cluster/client_reports.h"
 #include "cluster/metrics_log.h"
 
 namespace superstep::cluster {
@@ -113,26 +114,48 @@ Json privacy_json(const FederatedSummary& federated) {
           {"epsilon_pld", privacy.pld ? Json(*privacy.pld) : Json()}};
 }
 
+Json time_json(const FederatedSummary& federated) {
+  if (!federated.time) {
+    return nullptr;
+  }
+  const worker::ClockTotals& time = *federated.time;
+  return {{"virtual_seconds", worker::virtual_seconds(time.end)},
+          {"used", time.used},
+          {"late", time.late},
+          {"dropped", time.dropped},
+          {"gone", time.gone},
+          {"stale", time.stale},
+          {"staleness_mean", time.staleness_mean()},
+          {"staleness_max", time.staleness_max},
+          {"versions_max", time.versions}};
+}
+
 Json federated_json(const RunSummary& summary) {
   const FederatedSummary& federated = *summary.federated;
   const double seconds = summary.result.train_seconds;
-  return {{"algorithm", federated.algorithm},
-          {"clients", federated.clients},
-          {"cohort", federated.cohort},
-          {"sampling", federated.sampling},
-          {"rounds", summary.result.supersteps},
-          {"client_rounds", federated.client_rounds},
-          {"client_rounds_per_second",
-           seconds > 0.0 ? Json(static_cast<double>(federated.client_rounds_of_start) / seconds)
-                         : Json()},
-          {"rejected_updates", federated.rejected},
-          {"rounds_without_effect", federated.rounds_without_effect},
-          {"upload_bytes", federated.upload_bytes},
-          {"download_bytes", federated.download_bytes},
-          {"best_test_accuracy", federated.best_round < 0 ? Json() : Json(federated.best_accuracy)},
-          {"best_round", federated.best_round < 0 ? Json() : Json(federated.best_round)},
-          {"privacy", privacy_json(federated)},
-          {"ring", {{"bits", federated.ring_bits}, {"fraction_bits", federated.fraction_bits}}}};
+  Json json = {
+      {"algorithm", federated.algorithm},
+      {"personalization", federated.personalization},
+      {"clients", federated.clients},
+      {"cohort", federated.cohort},
+      {"sampling", federated.sampling},
+      {"rounds", summary.result.supersteps},
+      {"client_rounds", federated.client_rounds},
+      {"client_rounds_per_second",
+       seconds > 0.0 ? Json(static_cast<double>(federated.client_rounds_of_start) / seconds)
+                     : Json()},
+      {"rejected_updates", federated.rejected},
+      {"rounds_without_effect", federated.rounds_without_effect},
+      {"upload_bytes", federated.upload_bytes},
+      {"download_bytes", federated.download_bytes},
+      {"best_test_accuracy", federated.best_round < 0 ? Json() : Json(federated.best_accuracy)},
+      {"best_round", federated.best_round < 0 ? Json() : Json(federated.best_round)},
+      {"privacy", privacy_json(federated)},
+      {"asynchrony", federated.asynchrony},
+      {"time", time_json(federated)},
+      {"ring", {{"bits", federated.ring_bits}, {"fraction_bits", federated.fraction_bits}}}};
+  json.update(client_metrics_json(federated.clients_judged));
+  return json;
 }
 
 }  // namespace

@@ -12,7 +12,9 @@
 #include "cluster/config.h"
 #include "cluster/world_shape.h"
 #include "paramserver/server.h"
+#include "worker/federated/client_metrics.h"
 #include "worker/federated/privacy/privacy.h"
+#include "worker/federated/round_timing.h"
 #include "worker/trainer.h"
 
 namespace superstep::cluster {
@@ -58,7 +60,11 @@ struct FederatedSummary {
   std::int64_t download_bytes = 0;
   double best_accuracy = 0.0;
   std::int64_t best_round = -1;
+  std::string personalization = "none";
+  std::optional<worker::ClientMetrics> clients_judged;  // in the last evaluation of clients
   std::optional<worker::PrivacyRound> privacy;
+  std::string asynchrony = "none";
+  std::optional<worker::ClockTotals> time;
   std::string initial_model;
   int ring_bits = 0;
   int fraction_bits = 0;

@@ -22,7 +22,7 @@ import subprocess
 import tempfile
 import time
 
-from svg_chart import Chart, save_charts
+from svg_chart import COLORS, Chart, stacked
 
 # name: model, target, partition, local epochs, batch, most rounds, the paper's rounds
 CASES = {
@@ -32,6 +32,7 @@ CASES = {
 }
 
 
+MARK = "#888888"
 STOPPED = 75  # by a signal, with a checkpoint
 LOOK_SECONDS = 0.5
 
@@ -125,12 +126,14 @@ def compare_rates(arguments, case, out):
 
 def chart_of(case, rate, curves):
     _, target, _, _, _, _, paper = CASES[case]
-    chart = Chart(title=f"{case}, rate {rate}: best test accuracy so far", x_label="rounds", y_label="accuracy",
-                  y_least=target - 0.07, y_most=min(1.0, target + 0.01))
-    for seed, curve in curves:
-        chart.add(f"seed {seed}", [(i + 1, accuracy) for i, accuracy in enumerate(best_so_far(curve))])
-    chart.mark_y(f"target {target}", target)
-    chart.mark_x(f"paper {paper}", paper)
+    most = max(paper, *(len(curve) for _, curve in curves))
+    low, high = target - 0.07, min(1.0, target + 0.01)
+    chart = Chart(f"{case}, rate {rate}: best test accuracy so far", (0, most), (low, high), x_label="rounds")
+    for i, (seed, curve) in enumerate(curves):
+        points = [(round_, accuracy) for round_, accuracy in enumerate(best_so_far(curve), 1)]
+        chart.curve(points, COLORS[i % len(COLORS)], f"seed {seed}")
+    chart.curve([(0, target), (most, target)], MARK, f"target {target}", dashes="6 4")
+    chart.curve([(paper, low), (paper, high)], MARK, f"paper {paper} rounds", dashes="2 3")
     return chart
 
 
@@ -157,7 +160,7 @@ def main():
         charts.append(chart_of(case, rate, list(zip(arguments.seeds, curves))))
     print(f"runs in {out}")
     if arguments.curves:
-        save_charts(arguments.curves, charts)
+        arguments.curves.write_text(stacked(charts), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -7,39 +7,28 @@ Reads metrics.jsonl: the training loss of each superstep (thin) and its running 
 each epoch, and what became of the time. Python's standard library only.
 """
 
-import json
 import os
 import sys
-from xml.sax.saxutils import escape
+
+from run_report import read_lines, running_mean
+from svg_chart import GRID, TEXT, line, text
 
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 860, 380, 64, 64, 56, 92
-LOSS, ACCURACY, GRID, TEXT = "#2f6db3", "#c8553d", "#d8d8d8", "#333333"
+LOSS, ACCURACY = "#2f6db3", "#c8553d"
 PARTS = [("compute", "#2f6db3"), ("input_wait", "#e0a526"), ("exchange", "#c8553d"), ("sync_wait", "#7a7a7a")]
-SMOOTHING = 0.98
 
 
 def read_metrics(directory):
-    steps, epochs = [], []
-    with open(os.path.join(directory, "metrics.jsonl"), encoding="utf-8") as lines:
-        for line in lines:
-            entry = json.loads(line)
-            if entry["type"] == "superstep":
-                steps.append(entry)
-            elif entry["type"] == "epoch":
-                epochs.append(entry)
+    entries = read_lines(os.path.join(directory, "metrics.jsonl"))
+    steps = [entry for entry in entries if entry["type"] == "superstep"]
     if not steps:
         raise SystemExit(f"plot_metrics.py: {directory}: no supersteps in metrics.jsonl")
-    return steps, epochs
+    return steps, [entry for entry in entries if entry["type"] == "epoch"]
 
 
-def running_mean(values):
-    """Exponential, with the bias of the start taken out (as Adam does)."""
-    mean, weight, smooth = 0.0, 0.0, []
-    for value in values:
-        mean = SMOOTHING * mean + (1 - SMOOTHING) * value
-        weight = SMOOTHING * weight + (1 - SMOOTHING)
-        smooth.append(mean / weight)
-    return smooth
+def accuracy_of(epoch):
+    """On the test data, else on the validation data, else None."""
+    return epoch.get("test_accuracy", epoch.get("validation_accuracy"))
 
 
 class Axes:
@@ -54,17 +43,6 @@ class Axes:
 
     def accuracy_y(self, accuracy):
         return TOP + (HEIGHT - TOP - BOTTOM) * (1 - accuracy) / (1 - self.least_accuracy)
-
-
-def text(x, y, words, anchor="middle", color=TEXT, size=13):
-    return (f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{color}" '
-            f'font-size="{size}">{escape(words)}</text>')
-
-
-def line(points, color, width, opacity=1.0):
-    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-    return (f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="{width}" '
-            f'stroke-opacity="{opacity}"/>')
 
 
 def grid(axes, epochs):
@@ -101,20 +79,18 @@ def composition(steps):
 
 def draw(directory):
     steps, epochs = read_metrics(directory)
-    losses = [step["loss"] for step in steps]
-    smooth = running_mean(losses)
-    accuracies = [epoch[part]["accuracy"] for epoch in epochs
-                  for part in ("test", "validation") if epoch.get(part)]
+    losses = [(step["superstep"], step["loss"]) for step in steps if step["loss"] is not None]
+    means = running_mean(losses)
+    smooth = [mean for _, mean in means]
+    accuracies = [accuracy_of(epoch) for epoch in epochs if accuracy_of(epoch) is not None]
     least = min([0.8] + [int(accuracy * 20) / 20 for accuracy in accuracies])
     axes = Axes(steps[-1]["superstep"], 1.2 * sorted(smooth)[int(0.98 * (len(smooth) - 1))], least)
     every = max(1, len(steps) // 800)
-    points = [(axes.x(step["superstep"]), axes.loss_y(step["loss"])) for step in steps[::every]]
-    means = [(axes.x(step["superstep"]), axes.loss_y(mean))
-             for step, mean in list(zip(steps, smooth))[::every]]
+    points = [(axes.x(step), axes.loss_y(loss)) for step, loss in losses[::every]]
+    means = [(axes.x(step), axes.loss_y(mean)) for step, mean in means[::every]]
     body = grid(axes, epochs) + [line(points, LOSS, 1, 0.25), line(means, LOSS, 2.5)]
-    judged = [(epoch, epoch.get("test") or epoch.get("validation")) for epoch in epochs]
-    marks = [(axes.x(epoch["superstep"]), axes.accuracy_y(result["accuracy"]))
-             for epoch, result in judged if result]
+    marks = [(axes.x(epoch["superstep"]), axes.accuracy_y(accuracy_of(epoch)))
+             for epoch in epochs if accuracy_of(epoch) is not None]
     if marks:
         body.append(line(marks, ACCURACY, 2.5))
         body += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{ACCURACY}"/>' for x, y in marks]

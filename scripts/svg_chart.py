@@ -1,18 +1,10 @@
-"""Line charts as SVG for the experiment scripts: a few series over one axis, with marks. Standard library only.
-
-    chart = Chart(title="...", x_label="rounds", y_label="accuracy", y_least=0.9, y_most=1.0)
-    chart.add("seed 1", [(1, 0.91), (2, 0.93)])
-    chart.mark_y("target", 0.97)
-    save_charts("docs/images/curves.svg", [chart])          # one below the other
-"""
+"""Line charts as SVG, for the scripts that draw. Not a program. Python's standard library only."""
 
 import math
 from xml.sax.saxutils import escape
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 860, 340, 72, 24, 44, 72
-COLORS = ("#2f6db3", "#c8553d", "#e0a526", "#4b9460", "#7a5ba6", "#7a7a7a")
-GRID, TEXT, MARK = "#d8d8d8", "#333333", "#888888"
-MOST_POINTS = 800
+GRID, TEXT = "#d8d8d8", "#333333"
+COLORS = ["#2f6db3", "#c8553d", "#4a8f5a", "#8a5aa8", "#b08a2e", "#3a9aa8"]
 
 
 def text(x, y, words, anchor="middle", color=TEXT, size=13):
@@ -20,87 +12,107 @@ def text(x, y, words, anchor="middle", color=TEXT, size=13):
             f'font-size="{size}">{escape(words)}</text>')
 
 
-def ticks(least, most, wanted=6):
-    """Round numbers between, the ends included where they are round."""
-    raw = (most - least) / wanted
-    power = 10 ** math.floor(math.log10(raw))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= raw)
-    first = math.ceil(least / step - 1e-9)
-    return [i * step for i in range(first, math.floor(most / step + 1e-9) + 1)]
+def line(points, color, width, opacity=1.0, dashes=""):
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+    dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
+    return (f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="{width}" '
+            f'stroke-opacity="{opacity}"{dashed}/>')
+
+
+def band(lower, upper, color):
+    """The area between two curves of (x, y)."""
+    path = " ".join(f"{x:.1f},{y:.1f}" for x, y in [*lower, *reversed(upper)])
+    return f'<polygon points="{path}" fill="{color}" fill-opacity="0.15"/>'
+
+
+def ticks(low, high, most=6):
+    """Round numbers that cover [low, high]: steps of 1, 2 or 5 times a power of ten."""
+    span = high - low if high > low else max(abs(high), 1.0)
+    exponent = math.floor(math.log10(span / most))
+    factor = next(factor for factor in (1, 2, 5, 10) if factor * 10.0 ** exponent >= span / most * (1 - 1e-9))
+    step = factor * 10.0 ** exponent
+    first = math.floor(low / step + 1e-9)
+    last = max(math.ceil(high / step - 1e-9), first + 1)
+    return [round(i * step, max(0, -exponent)) for i in range(first, last + 1)]
+
+
+def thinned(points, most=800):
+    """At most so many points, the last one among them."""
+    every = max(1, len(points) // most)
+    return points[::every] + ([points[-1]] if points and (len(points) - 1) % every else [])
 
 
 class Chart:
-    def __init__(self, title, x_label, y_label, y_least, y_most):
-        self.title, self.x_label, self.y_label = title, x_label, y_label
-        self.y_least, self.y_most = y_least, y_most
-        self.series, self.x_marks, self.y_marks = [], [], []
+    """A frame with axes; curves are given in the units of the data.
 
-    def add(self, name, points):
-        self.series.append((name, points))
+        chart = Chart("accuracy over rounds", (0, 100), (0.5, 1.0), x_label="rounds")
+        chart.curve([(1, 0.6), (2, 0.7)], COLORS[0], "test")
+        page += chart.svg()
+    """
 
-    def mark_x(self, name, x):
-        self.x_marks.append((name, x))
+    WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 860, 320, 64, 24, 44, 66
 
-    def mark_y(self, name, y):
-        self.y_marks.append((name, y))
-
-    def x_most(self):
-        ends = [points[-1][0] for _, points in self.series if points] + [x for _, x in self.x_marks]
-        return 1.05 * max(ends, default=1)
+    def __init__(self, title, x_range, y_range, x_label=""):
+        self.xs, self.ys = ticks(*x_range, most=10), ticks(*y_range)
+        self.parts, self.legend = [], []
+        right, bottom = self.WIDTH - self.RIGHT, self.HEIGHT - self.BOTTOM
+        for value in self.ys:
+            y = self.y(value)
+            self.parts.append(f'<line x1="{self.LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}" stroke="{GRID}"/>')
+            self.parts.append(text(self.LEFT - 8, y + 4, f"{value:.6g}", "end"))
+        for value in self.xs:
+            x = self.x(value)
+            self.parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{self.TOP}" y2="{bottom}" stroke="{GRID}"/>')
+            self.parts.append(text(x, bottom + 18, f"{value:.6g}"))
+        self.parts.append(text((self.LEFT + right) / 2, bottom + 36, x_label))
+        self.parts.append(text(self.LEFT, 24, title, "start", size=15))
 
     def x(self, value):
-        return LEFT + (WIDTH - LEFT - RIGHT) * value / self.x_most()
+        low, high = self.xs[0], self.xs[-1]
+        return self.LEFT + (self.WIDTH - self.LEFT - self.RIGHT) * (value - low) / (high - low)
 
     def y(self, value):
-        inside = min(max(value, self.y_least), self.y_most)
-        return TOP + (HEIGHT - TOP - BOTTOM) * (self.y_most - inside) / (self.y_most - self.y_least)
+        low, high = self.ys[0], self.ys[-1]
+        inside = min(max(value, low), high)
+        return self.TOP + (self.HEIGHT - self.TOP - self.BOTTOM) * (1 - (inside - low) / (high - low))
 
-    def draw(self):
-        return "\n".join([text(LEFT, 24, self.title, "start", size=15), *self.grid(), *self.marks(), *self.lines()])
+    def place(self, points):
+        return [(self.x(x), self.y(y)) for x, y in points]
 
-    def grid(self):
-        parts = []
-        for value in ticks(self.y_least, self.y_most):
-            y = self.y(value)
-            parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="{GRID}"/>')
-            parts.append(text(LEFT - 8, y + 4, f"{value:.4g}", "end"))
-        for value in ticks(0, self.x_most()):
-            parts.append(text(self.x(value), HEIGHT - BOTTOM + 18, f"{value:.6g}"))
-        parts.append(text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - BOTTOM + 36, self.x_label))
-        parts.append(text(LEFT - 8, TOP - 8, self.y_label, "end"))
-        return parts
+    def curve(self, points, color, name="", width=2.0, opacity=1.0, dashes=""):
+        if points:
+            self.parts.append(line(self.place(thinned(points)), color, width, opacity, dashes))
+        if name:
+            self.legend.append((name, color, dashes))
 
-    def marks(self):
-        parts = []
-        for name, value in self.y_marks:
-            y = self.y(value)
-            parts.append(f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="{MARK}" '
-                         f'stroke-dasharray="6 4"/>')
-            parts.append(text(LEFT + 6, y - 5, name, "start", MARK))
-        for name, value in self.x_marks:
-            x = self.x(value)
-            parts.append(f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}" stroke="{MARK}" '
-                         f'stroke-dasharray="6 4"/>')
-            parts.append(text(x - 5, HEIGHT - BOTTOM - 8, name, "end", MARK))
-        return parts
+    def area(self, lower, upper, color):
+        if lower:
+            self.parts.append(band(self.place(lower), self.place(upper), color))
 
-    def lines(self):
-        parts, legend = [], LEFT
-        for i, (name, points) in enumerate(self.series):
-            color = COLORS[i % len(COLORS)]
-            every = max(1, len(points) // MOST_POINTS)
-            path = " ".join(f"{self.x(x):.1f},{self.y(y):.1f}" for x, y in points[::every])
-            parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
-            parts.append(f'<rect x="{legend}" y="{HEIGHT - 24}" width="12" height="12" fill="{color}"/>')
-            parts.append(text(legend + 17, HEIGHT - 14, name, "start"))
-            legend += 40 + 7 * len(name)
-        return parts
+    def svg(self):
+        return stacked([self])
+
+    def drawing(self):
+        """What is inside, and how high: names that do not fit into one row of the legend make the picture higher."""
+        x, y = self.LEFT, self.HEIGHT - 10
+        named = []
+        for name, color, dashes in self.legend:
+            width = 44 + 6.6 * len(name)
+            if x > self.LEFT and x + width > self.WIDTH:
+                x, y = self.LEFT, y + 18
+            named.append(line([(x, y - 4), (x + 22, y - 4)], color, 2.5, dashes=dashes))
+            named.append(text(x + 28, y, name, "start", size=12))
+            x += width
+        return "\n".join(self.parts + named), y + 10
 
 
-def save_charts(path, charts):
-    """One below the other in one file."""
-    bodies = "\n".join(f'<g transform="translate(0 {HEIGHT * i})">{chart.draw()}</g>' for i, chart in enumerate(charts))
-    height = HEIGHT * len(charts)
-    with open(path, "w", encoding="utf-8") as output:
-        output.write(f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif">'
-                     f'<rect width="{WIDTH}" height="{height}" fill="white"/>\n{bodies}</svg>\n')
+def stacked(charts):
+    """One picture, the charts one below the other."""
+    bodies, height = [], 0
+    for chart in charts:
+        body, own_height = chart.drawing()
+        bodies.append(f'<g transform="translate(0 {height})">{body}</g>' if height else body)
+        height += own_height
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {Chart.WIDTH} {height}" '
+            f'font-family="sans-serif"><rect width="{Chart.WIDTH}" height="{height}" fill="white"/>'
+            + "\n".join(bodies) + "</svg>\n")

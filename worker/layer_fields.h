@@ -52,6 +52,12 @@ void visit_fields(L& layer, Visitor&& visit) {
   visit("rate", layer.rate);
 }
 
+template <AnyOf<Embedding> L, typename Visitor>
+void visit_fields(L& layer, Visitor&& visit) {
+  visit("vocabulary", layer.vocabulary);
+  visit("units", layer.units);
+}
+
 template <AnyOf<Residual> L, typename Visitor>
 void visit_fields(L& layer, Visitor&& visit) {
   visit("body", layer.body);
@@ -62,9 +68,9 @@ void visit_fields(L& /*layer*/, Visitor&& /*visit*/) {}
 
 // In the order of the alternatives of Layer.
 inline constexpr std::array<std::string_view, std::variant_size_v<Layer>> kLayerKinds = {
-    "dense",      "conv2d",  "max_pool", "average_pool", "global_average_pool",
-    "batch_norm", "relu",    "tanh",     "sigmoid",      "flatten",
-    "dropout",    "residual"};
+    "dense",      "conv2d",   "max_pool", "average_pool", "global_average_pool",
+    "batch_norm", "relu",     "tanh",     "sigmoid",      "flatten",
+    "dropout",    "residual", "embedding"};
 inline constexpr std::array<Initializer, 3> kInitializers = {
     Initializer::kHeNormal, Initializer::kGlorotUniform, Initializer::kZeros};
 inline constexpr std::array<Padding, 2> kPaddings = {Padding::kValid, Padding::kSame};

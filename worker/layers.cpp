@@ -68,6 +68,9 @@ struct ProblemFinder {
     }
     return {};
   }
+  std::string operator()(const Embedding& layer) const {
+    return first_of(at_least("vocabulary", layer.vocabulary, 1), at_least("units", layer.units, 1));
+  }
   std::string operator()(const Residual& layer) const {
     return layer.body.empty() ? "body: got no layers, expected at least 1" : "";
   }

@@ -87,6 +87,15 @@ struct Dropout {
   double rate = 0.5;
   friend bool operator==(const Dropout&, const Dropout&) = default;
 };
+// (T) numbers 0 to vocabulary - 1 -> (T, units), the rows of a table (vocabulary, units) that
+// begins as N(0, 1). The first layer of a model only: what a sample holds are numbers of things
+// there. With Flatten and Dense behind it a neural language model of a fixed window (Bengio et al.
+// 2003).
+struct Embedding {
+  std::int64_t vocabulary = 0;
+  std::int64_t units = 0;
+  friend bool operator==(const Embedding&, const Embedding&) = default;
+};
 // y = body(x) + shortcut(x). Option A (He et al. 2015): where body changes the shape, the shortcut
 // takes every stride-th pixel and pads the channels with zeros (half before, the larger half
 // after), without parameters.
@@ -96,7 +105,7 @@ struct Residual;
 inline constexpr int kMaxNesting = 16;
 
 using Layer = std::variant<Dense, Conv2d, MaxPool, AveragePool, GlobalAveragePool, BatchNorm, Relu,
-                           Tanh, Sigmoid, Flatten, Dropout, Residual>;
+                           Tanh, Sigmoid, Flatten, Dropout, Residual, Embedding>;
 
 struct Residual {
   std::vector<Layer> body;

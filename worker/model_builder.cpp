@@ -177,6 +177,20 @@ class Builder {
     add_statistic(node, "running_variance", channels, layer.momentum, 1.0F);
   }
 
+  // Entry: weight (vocabulary, units).
+  void place(const Embedding& layer, Model::Node& node) {
+    if (position_ != std::vector<std::size_t>{0}) {
+      fail("only the first layer of a model sees the numbers that samples hold");
+    }
+    if (node.input.rank() != 1) {
+      fail(fmt::format("shape of its input: got {}, expected (length)", node.input.to_string()));
+    }
+    require_countable({layer.vocabulary, layer.units});
+    add_entry(node, {.name = "weight", .shape = {layer.vocabulary, layer.units}},
+              {.kind = EntryInitializer::Kind::kNormal, .value = 1.0F});
+    node.output = {node.input[0], layer.units};
+  }
+
   void place(const Flatten& /*layer*/, Model::Node& node) {
     node.output = {node.input.num_elements()};
   }

@@ -120,6 +120,9 @@ class Pass {
   Tensor apply(const Sigmoid& /*layer*/, const Model::Node& /*node*/, const Tensor& x) const {
     return kernels::sigmoid(x);
   }
+  Tensor apply(const Embedding& /*layer*/, const Model::Node& node, const Tensor& x) const {
+    return kernels::embedding_lookup(parameter(node, 0), kernels::cast(x, DType::kInt64));
+  }
   Tensor apply(const Flatten& /*layer*/, const Model::Node& node, const Tensor& x) const {
     return kernels::reshape(x, with_batch(x.shape()[0], node.output));
   }

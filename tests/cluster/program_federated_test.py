@@ -47,7 +47,37 @@ units = 3
 """
 
 
-class Federated(ProgramTest):
+TEXT_CONFIG = """
+[data]
+format = "text"
+directory = "texts"
+num_classes = 6
+normalization = "none"
+window = 4
+
+[federated]
+rounds = 8
+cohort = 2
+partition = "natural"
+local_batch = 4
+client_learning_rate = 0.3
+evaluate_clients_every_rounds = 4
+
+[[model.layers]]
+kind = "embedding"
+vocabulary = 6
+units = 3
+
+[[model.layers]]
+kind = "flatten"
+
+[[model.layers]]
+kind = "dense"
+units = 6
+"""
+
+
+class FederatedTest(ProgramTest):
     def setUp(self):
         super().setUp()
         self.config = self.write("federated.toml", FEDERATED_CONFIG)
@@ -57,6 +87,8 @@ class Federated(ProgramTest):
         out = out or self.directory / f"run{self.count}"
         return self.run_program("federated", self.config, "--out", out, *arguments, **options)
 
+
+class Federated(FederatedTest):
     def test_one_hash_for_processes_lanes_and_both(self):
         expected = self.train()
         self.assertEqual(expected.code, 0, expected.text)
@@ -90,6 +122,22 @@ class Federated(ProgramTest):
             outcome = self.run_program("federated", config, "--out", f"{strict}{len(mpirun)}", mpirun=mpirun)
             self.assertEqual(outcome.code, 0, outcome.text)
             self.assertEqual(outcome.hash(), expected.hash())
+        # Personal models, what clients keep for tests, and virtual time know the clients of sites, too.
+        personal = ("federated.personalization=ditto", "federated.client_test_fraction=0.3",
+                    "federated.evaluate_clients_every_rounds=10")
+        buffered = ("federated.device.speed=log_normal", "federated.cohort=10", "federated.asynchrony.kind=fedbuff",
+                    "federated.asynchrony.concurrency=8", "federated.asynchrony.buffer=3",
+                    "federated.evaluate_clients_every_rounds=10")
+        for number, values in enumerate((personal, buffered)):
+            flags = [word for value in values for word in ("--set", value)]
+            shared, out = self.directory / f"shared{number}", self.directory / f"sites{number}"
+            expected_too = self.train(*unit, *flags, out=shared)
+            self.assertEqual(expected_too.code, 0, expected_too.text)
+            outcome = self.run_program("federated", config, "--out", out, *flags, "--set", "federated.audit=true",
+                                       mpirun=[*MPIRUN, "-n", "3"])
+            self.assertEqual(outcome.code, 0, outcome.text)
+            self.assertEqual(outcome.hash(), expected_too.hash())
+            self.assertEqual((out / "clients.tsv").read_text(), (shared / "clients.tsv").read_text())
         # Two ranks, of which each has a directory with its own two sites alone.
         own = [self.directory / f"rank{rank}" for rank in range(2)]
         for rank, directory in enumerate(own):
@@ -153,9 +201,9 @@ class Federated(ProgramTest):
         types = {line["type"] for line in lines}
         self.assertLessEqual({"client_records", "update_sums", "published_parameters", "client_accuracies",
                               "evaluation_sums", "checkpoint", "checkpoint_notes"}, types)
-        # A record of 12 numbers of 8 bytes for each of 5 clients and 2 ranks, to the other rank.
+        # A record of 13 numbers of 8 bytes for each of 5 clients and 2 ranks, to the other rank.
         sent = [line["bytes"] for line in lines if line["type"] == "client_records" and line["round"] == 3]
-        self.assertEqual(sum(sent), (5 + 2) * 12 * 8)
+        self.assertEqual(sum(sent), (5 + 2) * 13 * 8)
 
     def test_goes_on_after_a_limit_with_the_same_bits_and_leaves_a_whole_record(self):
         for algorithm in ("fedadam", "scaffold"):
@@ -264,6 +312,21 @@ class Federated(ProgramTest):
             (["federated.privacy=dp_fedavg"], 2, r"accountants account for Poisson sampling"),
             (["federated.privacy=dp_fedavg", "federated.sampling=poisson"], 2, r"weighted by samples"),
             (["federated.privacy=dp_fedavg", "data.normalization=mean_std"], 2, r"computed from the data of all clients"),
+            (["federated.client_test_fraction=1.0"], 2, r"expected a number, in \[0, 1\)"),
+            (["federated.client_test_split=last"], 2, r"no effect with federated\.client_test_fraction = 0"),
+            (["federated.ditto_lambda=0.5"], 2, r'no effect with federated\.personalization = "none"'),
+            (["federated.personalization=ditto", "federated.ditto_lambda=-1"], 2, r"out of range: got -1"),
+            (["federated.personalization=ditto", "federated.evaluate_clients_every_rounds=5"], 2,
+             r"leaves nothing to judge clients' own models on"),
+            (["federated.personalization=fine_tune", "federated.client_test_fraction=0.2"], 2,
+             r"got evaluate_clients_every_rounds 0, expected at least 1"),
+            (["federated.personalization=fedper"], 2, r"none would be averaged: got 1 of 1 layers"),
+            (["federated.personalization=fedper", "federated.personal_layer_names=dens1"], 2,
+             r'did you mean "dense1"\?'),
+            (["federated.personalization=fedper", "federated.personal_layer_names=dense1",
+              "federated.personal_layers=2"], 2, r"no effect with federated\.personal_layer_names"),
+            (["federated.partition=natural"], 2, r"'federated\.clients' = 13 has no effect"),
+            (["federated.feature_noise=-0.5"], 2, r"out of range: got -0\.5"),
         ]
         for values, code, pattern in rows:
             with self.subTest(values=values):
@@ -290,5 +353,108 @@ class Federated(ProgramTest):
         self.assertFalse(out.exists())
 
 
+class FederatedClients(FederatedTest):
+    def personal_flags(self, kind):
+        return ("--set", f"federated.personalization={kind}", "--set", "federated.client_test_fraction=0.3",
+                "--set", "federated.evaluate_clients_every_rounds=10", "--set", "federated.feature_noise=0.2",
+                *(("--set", "federated.personal_epochs=2") if kind != "fedper" else ()))
+
+    # The model of one dense layer has nothing left to average when that stays with the client.
+    TWO_LAYERS = '[[model.layers]]\nkind = "dense"\nunits = 4\n[[model.layers]]\nkind = "relu"\n'
+
+    def two_layers(self):
+        head, tail = FEDERATED_CONFIG.rsplit("[[model.layers]]", 1)
+        self.config = self.write("two.toml", head + self.TWO_LAYERS + "[[model.layers]]" + tail)
+
+    def personal_record(self, out):
+        """What a run says of its clients: the table, the distributions and the states they are made of."""
+        federated = json.loads((out / "summary.json").read_text())["federated"]
+        return ((out / "clients.tsv").read_text(), federated["client_test_accuracy"],
+                federated["personal_test_accuracy"], federated["own_models"])
+
+    def test_personal_models_have_one_record_for_processes_lanes_and_both(self):
+        self.two_layers()
+        plain = self.train("--set", "federated.feature_noise=0.2", "--set", "federated.client_test_fraction=0.3").hash()
+        for kind in ("ditto", "fedper", "fine_tune"):
+            flags = self.personal_flags(kind)
+            out = self.directory / f"{kind}-1"
+            expected = self.train(*flags, out=out)
+            self.assertEqual(expected.code, 0, expected.text)
+            self.assertEqual(expected.hash() == plain, kind != "fedper")
+            record = self.personal_record(out)
+            # Fine-tuning is the one without state: two worlds do.
+            worlds = [([], ["-n", "3"]), (["--lanes", "2"], ["-n", "2"])]
+            if kind != "fine_tune":
+                worlds += [([], ["-n", "2"]), ([], ["-n", "4"]), (["--lanes", "8"], None)]
+            for number, (lanes, mpirun) in enumerate(worlds):
+                with self.subTest(kind=kind, lanes=lanes, mpirun=mpirun):
+                    out = self.directory / f"{kind}-w{number}"
+                    outcome = self.train(*flags, *lanes, out=out, mpirun=[*MPIRUN, *mpirun] if mpirun else ())
+                    self.assertEqual(outcome.code, 0, outcome.text)
+                    self.assertEqual(outcome.hash(), expected.hash())
+                    self.assertEqual(self.personal_record(out), record)
+
+    def test_personal_models_go_on_after_a_limit_with_the_same_bits(self):
+        self.two_layers()
+        for kind in ("ditto", "fedper"):
+            flags = self.personal_flags(kind)
+            whole = self.directory / f"whole-{kind}"
+            expected = self.train(*flags, out=whole).hash()
+            out = self.directory / f"limited-{kind}"
+            first = self.train(*flags, "--set", "federated.rounds=9", "--lanes", "2", out=out)
+            self.assertEqual(first.code, 0, first.text)
+            again = self.train(*flags, "--resume", out=out, mpirun=[*MPIRUN, "-n", "3"])
+            self.assertEqual(again.code, 0, again.text)
+            self.assertEqual(again.hash(), expected)
+            self.assertEqual(self.personal_record(out), self.personal_record(whole))
+
+    def test_clients_are_named_and_counted_in_the_table(self):
+        lines = ["index\twho"] + [f"{i}\tclient {i % 13}" for i in range(150)]
+        self.write("who.tsv", "\n".join(lines) + "\n")
+        out = self.directory / "named"
+        outcome = self.train("--set", "federated.partition=file", "--set", "federated.partition_file=who.tsv",
+                             "--set", "federated.clients=100", "--set", "federated.partition_column=who",
+                             "--set", "federated.client_test_fraction=0.2",
+                             "--set", "federated.evaluate_clients_every_rounds=20", out=out)
+        self.assertEqual(outcome.code, 0, outcome.text)
+        header, *rows = [line.split("\t") for line in (out / "clients.tsv").read_text().splitlines()]
+        table = [dict(zip(header, row)) for row in rows]
+        self.assertEqual([row["name"] for row in table], [f"client {i}" for i in range(13)])
+        self.assertEqual(sum(int(row["samples"]) + int(row["test_samples"]) for row in table), 150)
+        self.assertEqual(sum(int(row["in_cohort"]) for row in table), 5)
+        self.assertEqual({row["personal_test_accuracy"] for row in table}, {""})
+        last = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()
+                if '"type":"round"' in line][-1]
+        self.assertAlmostEqual(last["client_test_accuracy"]["all"]["mean"],
+                               sum(float(row["test_accuracy"]) for row in table) / 13)
+        self.assertIsNone(last["personal_test_accuracy"])
+
+    def test_texts_are_divided_by_their_authors_and_in_time(self):
+        texts = {"ANN": "abcab\n" * 10, "BEN": "dcba\n" * 7, "SHORT": "a", "CYN": "abdc\n" * 5}
+        (self.directory / "texts").mkdir()
+        self.write("texts/roles.jsonl", "".join(
+            json.dumps({"client": name, "text": text}) + "\n" for name, text in texts.items()))
+        self.config = self.write("text.toml", TEXT_CONFIG)
+        hashes = []
+        for number, (lanes, mpirun) in enumerate(([[], ()], [["--lanes", "3"], ()], [[], [*MPIRUN, "-n", "2"]])):
+            out = self.directory / f"text{number}"
+            outcome = self.train(*lanes, out=out, mpirun=mpirun)
+            self.assertEqual(outcome.code, 0, outcome.text)
+            hashes.append((outcome.hash(), (out / "clients.tsv").read_text()))
+        self.assertEqual(len(set(hashes)), 1)
+        header, *rows = [line.split("\t") for line in hashes[0][1].splitlines()]
+        table = [dict(zip(header, row)) for row in rows]
+        self.assertEqual([(row["name"], row["samples"], row["test_samples"]) for row in table],
+                         [("ANN", "48", "12"), ("BEN", "25", "10"), ("CYN", "20", "5")])
+        self.assertEqual(self.run_program("evaluate", self.directory / "text0").code, 0)
+        rows = [("data.num_classes=7", 2, r"num_classes: got 7, expected 6"),
+                ("data.normalization=unit", 2, r"texts are numbers of characters"),
+                ("federated.feature_noise=0.1", 2, r"noise on them means nothing"),
+                ("federated.client_test_fraction=0.2", 2, r"brings test samples of every client")]
+        for value, code, pattern in rows:
+            with self.subTest(value=value):
+                self.expect_failure(self.train("--set", value), code, pattern)
+
+
 if __name__ == "__main__":
-    sys.exit(program_support.main(Federated))
+    sys.exit(program_support.main(Federated, FederatedClients))

@@ -1,9 +1,10 @@
-// What a resumed run reads besides its configuration and checkpoint: provenance, metrics, names and
-// states of federated clients, and the partition that says whose a sample is.
+// What a run reads besides its configuration and checkpoint: provenance, metrics, names and states
+// of federated clients, the partition that says whose a sample is, devices and their availability.
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -13,7 +14,10 @@
 #include "paramserver/checkpoint_files.h"
 #include "paramserver/layout.h"
 #include "tests/fuzz/selected_case.h"
+#include "worker/federated/async_schedule.h"
+#include "worker/federated/availability_trace.h"
 #include "worker/federated/client_store.h"
+#include "worker/federated/device_profiles.h"
 #include "worker/federated/partition_file.h"
 
 namespace superstep {
@@ -83,8 +87,56 @@ void read_layout(std::string_view input) {
   }
 }
 
+void read_devices(std::string_view input) {
+  constexpr std::int64_t kClients = 4;
+  try {
+    const worker::DeviceProfiles devices =
+        worker::parse_device_profiles(input, "devices.tsv", kClients);
+    require(!devices.profiles.empty());
+    for (const worker::DeviceProfile& device : devices.profiles) {
+      require(device.seconds_per_sample > 0.0);
+    }
+  } catch (const DataError&) {
+    // A clear refusal; anything else ends the fuzzer.
+  }
+}
+
+void read_availability(std::string_view input) {
+  constexpr std::int64_t kClients = 4;
+  try {
+    const worker::AvailabilityTrace trace =
+        worker::AvailabilityTrace::parse(input, "trace.tsv", kClients);
+    for (std::int64_t client = 0; client < kClients; ++client) {
+      worker::VirtualTime before(-1);
+      for (const worker::AvailabilityWindow& window : trace.windows(client)) {
+        require(before < window.begin && window.begin < window.end);
+        before = window.end;
+      }
+      require(before <= trace.period());
+    }
+  } catch (const DataError&) {
+    // A clear refusal; anything else ends the fuzzer.
+  }
+}
+
+// A checkpoint's texts: the clock up to the first blank line, then the clients in training.
+void read_schedule(std::string_view input) {
+  constexpr std::int64_t kClients = 4;
+  const std::size_t cut = input.find("\n\n");
+  const worker::ScheduleTexts texts{
+      .clock = std::string(input.substr(0, cut)),
+      .flights = std::string(cut == std::string_view::npos ? "" : input.substr(cut + 2))};
+  try {
+    const worker::ScheduleState state = worker::parse_schedule(texts, "checkpoint", kClients);
+    require(worker::parse_schedule(worker::to_texts(state), "checkpoint", kClients) == state);
+  } catch (const DataError& error) {
+    require(error.exit_code() == ExitCode::kBadCheckpoint);
+  }
+}
+
 constexpr testing::FuzzCase kCases[] = {read_provenance,   read_metrics_line, read_state_name,
-                                        read_client_state, read_partition,    read_layout};
+                                        read_client_state, read_partition,    read_layout,
+                                        read_devices,      read_availability, read_schedule};
 
 }  // namespace
 }  // namespace superstep

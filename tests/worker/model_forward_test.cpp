@@ -344,5 +344,22 @@ TEST(ModelProgram, RecordedForwardHasTheBitsOfTheEagerOne) {
   }
 }
 
+TEST(ModelForward, EmbeddingsAreRowsOfTheirTable) {
+  const Model model = Model::build(
+      {Embedding{.vocabulary = 3, .units = 2}, Flatten{}, Dense{.units = 4, .bias = false}}, {2},
+      4);
+  std::vector<Tensor> parameters = {tensor_of<float>({3, 2}, {1, 2, 3, 4, 5, 6})};
+  parameters.push_back(identity_parameters<float>(4).front());
+  const auto logits = [&](const std::vector<float>& numbers) {
+    return model
+        .forward({.parameters = parameters, .images = tensor_of<float>({2, 2}, numbers)},
+                 Mode::kEvaluation)
+        .logits;
+  };
+  EXPECT_THAT(values_of<float>(logits({2, 0, 1, 1})), ElementsAre(5, 6, 1, 2, 3, 4, 3, 4));
+  EXPECT_THROW(logits({2, 0, 1, 3}), InvalidArgument);
+  EXPECT_THROW(logits({2, 0, 1, -1}), InvalidArgument);
+}
+
 }  // namespace
 }  // namespace superstep::worker

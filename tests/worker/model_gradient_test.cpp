@@ -45,6 +45,14 @@ class LossOfModel {
     labels_ = int64_tensor(labels);
   }
 
+  // Numbers of things instead of pixels: 0 to vocabulary - 1.
+  void read_numbers(std::int64_t vocabulary) {
+    std::span<T> values = images_.template mutable_data<T>();
+    for (std::size_t i = 0; i < values.size(); ++i) {
+      values[i] = static_cast<T>((3 * static_cast<std::int64_t>(i) + 1) % vocabulary);
+    }
+  }
+
   Tensor operator()(std::span<const Tensor> parameters) const {
     const ForwardOutputs outputs = model_.forward({.parameters = parameters,
                                                    .images = images_,
@@ -110,8 +118,11 @@ double central_difference(const LossOfModel<double>& loss, std::vector<Tensor>& 
   return (above - below) / (2 * kStep);
 }
 
-void expect_gradients_match(const Model& model, Mode mode) {
-  const LossOfModel<double> loss(model, mode);
+void expect_gradients_match(const Model& model, Mode mode, std::int64_t vocabulary = 0) {
+  LossOfModel<double> loss(model, mode);
+  if (vocabulary > 0) {
+    loss.read_numbers(vocabulary);
+  }
   std::vector<Tensor> parameters = scattered_parameters<double>(model);
   const std::vector<Tensor> gradients = loss.gradient(parameters);
   double largest = 0.0;
@@ -165,6 +176,14 @@ TEST(ModelGradient, MatchesCentralDifferencesOfTheDensePresets) {
                                        Relu{}, Dense{.units = 3}},
                                       {2, 2, 1}, 3),
                          Mode::kTraining);
+}
+
+// Nine numbers of a vocabulary of 7, some of them several times.
+TEST(ModelGradient, MatchesCentralDifferencesOfEmbeddings) {
+  expect_gradients_match(Model::build({Embedding{.vocabulary = 7, .units = 2}, Flatten{},
+                                       Dense{.units = 4}, Tanh{}, Dense{.units = 5}},
+                                      {3}, 5),
+                         Mode::kTraining, 7);
 }
 
 TEST(ModelGradient, SinglePrecisionAgreesWithDouble) {

@@ -202,6 +202,25 @@ TEST(ModelBuild, RefusesImpossibleLayerValues) {
   }
 }
 
+TEST(ModelBuild, TakesAnEmbeddingAsTheFirstLayerOnly) {
+  const Embedding embedding{.vocabulary = 7, .units = 2};
+  const Model model = Model::build({embedding, Flatten{}, Dense{.units = 3}}, {4}, 3);
+  EXPECT_EQ(model.layout().entry("embedding1/weight").shape, (kernels::Shape{7, 2}));
+  EXPECT_EQ(model.layout().entry("dense1/weight").shape, (kernels::Shape{8, 3}));
+  const auto refusal = [](const Sequential& layers, const kernels::Shape& shape) -> std::string {
+    try {
+      Model::build(layers, shape, 3);
+    } catch (const InvalidArgument& error) {
+      return error.what();
+    }
+    return "nothing";
+  };
+  EXPECT_THAT(refusal({Relu{}, embedding}, {4}), HasSubstr("only the first layer"));
+  EXPECT_THAT(refusal({embedding, Flatten{}}, {1, 2, 2}), HasSubstr("expected (length)"));
+  EXPECT_THAT(refusal({Embedding{.vocabulary = 7}, Flatten{}}, {4}), HasSubstr("units: got 0"));
+  EXPECT_THAT(refusal({Embedding{.units = 7}, Flatten{}}, {4}), HasSubstr("vocabulary: got 0"));
+}
+
 TEST(ModelBuild, RefusesAnOutputThatIsNotOneValuePerClass) {
   EXPECT_EQ(build_error({Flatten{}, Dense{.units = 9}}, {1, 4, 4}, 10),
             "[Model::build] output of the last layer: got (9), expected (10), one value per class");

@@ -47,7 +47,8 @@ Sequential every_layer() {
           Flatten{},
           Dense{.units = 7, .bias = false, .initializer = Initializer::kZeros},
           Sigmoid{},
-          Dense{.units = 10}};
+          Dense{.units = 10},
+          Embedding{.vocabulary = 9, .units = 2}};
 }
 
 TEST(LayersFromToml, ReadsPresets) {
@@ -111,7 +112,8 @@ TEST(LayersFromToml, NamesUnknownKinds) {
       error_of("[[model.layers]]\nkind = \"relu\"\n[[model.layers]]\nkind = \"conv2\"\n"),
       "[layers_from_toml] model.toml:4: model.layers[1]: unknown kind of layer \"conv2\"; did "
       "you mean \"conv2d\"? (known: dense, conv2d, max_pool, average_pool, "
-      "global_average_pool, batch_norm, relu, tanh, sigmoid, flatten, dropout, residual)");
+      "global_average_pool, batch_norm, relu, tanh, sigmoid, flatten, dropout, residual, "
+      "embedding)");
 }
 
 TEST(LayersFromToml, NamesUnknownKeys) {

@@ -53,6 +53,12 @@ enum class Storage : std::uint8_t {
   kNode,
 };
 
+// Whose samples are whose, for sources that know: client g has the samples [cuts[g], cuts[g + 1]).
+struct SampleGroups {
+  std::vector<std::int64_t> cuts;
+  std::vector<std::string> names;
+};
+
 class Dataset {
  public:
   virtual ~Dataset() = default;
@@ -72,6 +78,8 @@ class Dataset {
   virtual std::vector<std::span<const std::byte>> sample_memory() const { return {}; }
   // The label of every sample. Cost: O(size) for data in memory; the default reads every sample.
   virtual std::vector<std::int64_t> labels() const;
+  // nullptr when the source does not say. Valid as long as the dataset.
+  virtual const SampleGroups* groups() const { return nullptr; }
   // Of all values of the samples [begin, end); nullopt when samples are not bytes.
   virtual std::optional<ByteHistogram> byte_histogram(std::int64_t begin, std::int64_t end) const;
 };

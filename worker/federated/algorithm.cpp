@@ -109,4 +109,17 @@ bool has_client_state(Algorithm algorithm) {
   return algorithm == Algorithm::kScaffold || algorithm == Algorithm::kFedDyn;
 }
 
+bool sends_more_than_its_update(Algorithm algorithm) {
+  switch (algorithm) {
+    case Algorithm::kScaffold:
+    case Algorithm::kFedNova:
+    case Algorithm::kFedDyn:
+    case Algorithm::kQFedAvg:
+    case Algorithm::kMimeLite:
+      return true;
+    default:
+      return false;
+  }
+}
+
 }  // namespace superstep::worker

@@ -69,5 +69,8 @@ void validate(const AlgorithmOptions& options);
 paramserver::FederatedServerOptions server_options(const AlgorithmOptions& options);
 Weighting effective_weighting(const AlgorithmOptions& options);
 bool has_client_state(Algorithm algorithm);
+// Whether a round sums up more than one weighted update per client, or weights that depend on other
+// clients or on losses.
+bool sends_more_than_its_update(Algorithm algorithm);
 
 }  // namespace superstep::worker

@@ -31,6 +31,7 @@ class PartitionedClients final : public ClientData {
   std::int64_t total_samples() const override { return index_.total_samples(); }
   kernels::Shape sample_shape() const override { return dataset_->sample_shape(); }
   int num_classes() const override { return dataset_->num_classes(); }
+  std::string name(std::int64_t client) const override { return index_.name(client); }
   std::string fingerprint() const override {
     return fmt::format("{}; {} clients, {}", dataset_->fingerprint(), num_clients(),
                        to_text(index_.hash()));

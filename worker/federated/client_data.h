@@ -31,6 +31,8 @@ class ClientData {
   virtual std::int64_t total_samples() const = 0;
   virtual kernels::Shape sample_shape() const = 0;
   virtual int num_classes() const = 0;
+  // Of a client, for people: its number unless the data know better (a writer, a role).
+  virtual std::string name(std::int64_t client) const { return std::to_string(client); }
   // Identity of the data and of who has what.
   virtual std::string fingerprint() const = 0;
   // The rank that trains and judges a client where clients do not move.

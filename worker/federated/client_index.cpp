@@ -1,9 +1,11 @@
 #include "worker/federated/client_index.h"
 
 #include <limits>
+#include <utility>
 
 #include <fmt/format.h>
 
+#include "base/as_size.h"
 #include "base/check.h"
 #include "base/error.h"
 
@@ -43,6 +45,18 @@ void ClientIndex::add(std::span<const std::uint32_t> samples) {
   clients_.push_back(
       {.first = total_samples(), .count = static_cast<std::int64_t>(samples.size())});
   samples_.insert(samples_.end(), samples.begin(), samples.end());
+}
+
+void ClientIndex::add(std::span<const std::uint32_t> samples, std::string name) {
+  add(samples);
+  names_.resize(clients_.size());
+  names_.back() = std::move(name);
+}
+
+std::string ClientIndex::name(std::int64_t client) const {
+  const bool has_name =
+      client < static_cast<std::int64_t>(names_.size()) && !names_[as_size(client)].empty();
+  return has_name ? names_[as_size(client)] : std::to_string(client);
 }
 
 std::int64_t ClientIndex::num_samples(std::int64_t client) const {

@@ -4,6 +4,7 @@
 //   index.add({5, 17, 3});                    // the samples of client 0
 //   index.add({1, 2});                        // of client 1
 //   index.samples(1);                         // {1, 2}
+//   index.add({4}, "writer 7");               // a client with a name
 //
 // A sample belongs to at most one client; add() refuses a client without data, a sample twice and a
 // sample that does not exist, each by name.
@@ -26,12 +27,14 @@ class ClientIndex {
 
   // The next client's samples, in the order they are kept.
   void add(std::span<const std::uint32_t> samples);
+  void add(std::span<const std::uint32_t> samples, std::string name);
 
   std::int64_t num_clients() const { return static_cast<std::int64_t>(clients_.size()); }
   std::int64_t num_dataset_samples() const { return static_cast<std::int64_t>(owned_.size()); }
   std::int64_t total_samples() const { return static_cast<std::int64_t>(samples_.size()); }
   std::int64_t num_samples(std::int64_t client) const;
   std::span<const std::uint32_t> samples(std::int64_t client) const;
+  std::string name(std::int64_t client) const;  // its number when it has none
 
   // Of all clients' samples in order.
   Hash128 hash() const;
@@ -45,7 +48,8 @@ class ClientIndex {
 
   std::vector<Client> clients_;
   std::vector<std::uint32_t> samples_;
-  std::vector<bool> owned_;  // one bit per sample of the dataset
+  std::vector<bool> owned_;         // one bit per sample of the dataset
+  std::vector<std::string> names_;  // up to the last client that has one
 };
 
 }  // namespace superstep::worker

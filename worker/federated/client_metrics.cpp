@@ -4,6 +4,7 @@
 #include <array>
 #include <cmath>
 #include <numeric>
+#include <span>
 #include <utility>
 
 #include "base/as_size.h"
@@ -80,25 +81,40 @@ Distribution distribution_of(std::vector<double> values) {
   return result;
 }
 
-Distribution accuracy_of_clients(bsp::World& world, LocalTrainer& local,
-                                 std::span<const float> parameters,
-                                 const ClientSelection& clients) {
-  const ClientData& data = local.clients();
+std::vector<double> accuracies_of_clients(bsp::World& world, const ClientData& data,
+                                          const ClientJudge& judge) {
+  const std::int64_t population = data.num_clients();
   std::vector<std::int64_t> counts(as_size(world.size()), 0);
-  for (std::int64_t i = 0; i < clients.size(); ++i) {
-    ++counts[as_size(data.owner(clients[i], world.size()))];
+  for (std::int64_t client = 0; client < population; ++client) {
+    ++counts[as_size(data.owner(client, world.size()))];
   }
   std::vector<double> values;
-  values.reserve(as_size(world.rank() == 0 ? clients.size() : counts[as_size(world.rank())]));
-  for (std::int64_t i = 0; i < clients.size(); ++i) {
-    if (data.owner(clients[i], world.size()) == world.rank()) {
-      const LocalResult result = local.evaluate_at(parameters, clients[i]);
+  values.reserve(as_size(world.rank() == 0 ? population : counts[as_size(world.rank())]));
+  for (std::int64_t client = 0; client < population; ++client) {
+    if (data.owner(client, world.size()) == world.rank()) {
+      const LocalResult result = judge(client);
       values.push_back(static_cast<double>(result.correct) / static_cast<double>(result.samples));
     }
   }
   collect(world, counts, values);
-  return told_to_all(world,
-                     world.rank() == 0 ? distribution_of(std::move(values)) : Distribution());
+  if (world.rank() != 0) {
+    return {};
+  }
+  std::vector<std::int64_t> next(counts.size(), 0);  // where the next value of a rank is
+  std::partial_sum(counts.begin(), counts.end() - 1, next.begin() + 1);
+  std::vector<double> in_order;
+  in_order.reserve(as_size(population));
+  for (std::int64_t client = 0; client < population; ++client) {
+    in_order.push_back(values[as_size(next[as_size(data.owner(client, world.size()))]++)]);
+  }
+  return in_order;
+}
+
+Distribution distribution_at_root(bsp::World& world, std::vector<double> values) {
+  values.erase(
+      std::remove_if(values.begin(), values.end(), [](double value) { return std::isnan(value); }),
+      values.end());
+  return told_to_all(world, distribution_of(std::move(values)));
 }
 
 }  // namespace superstep::worker

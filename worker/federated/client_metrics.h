@@ -1,44 +1,26 @@
-// How a model does on each client's own data, as a distribution over clients.
+// How models do on each client's own data, as distributions over clients.
 //
-// Means over all samples hide the clients that a model serves badly. Three populations are named
-// apart, since they answer different questions: every client, the last cohort (whose data the model
-// just saw), and held-out clients that never train.
+// Means over all samples hide the clients that a model serves badly. Populations are named apart,
+// since they answer different questions: every client, the last cohort (whose data the model just
+// saw), and held-out clients that never train. So are the samples: those that a client trains on,
+// and those that it keeps for tests (worker/federated/client_division.h). And so are the models:
+// the published one, and each client's own (worker/federated/personal_models.h).
 //
-//   Distribution accuracy =
-//       accuracy_of_clients(world, local, parameters, ClientSelection::all(num_clients));
+//   std::vector<double> values = accuracies_of_clients(
+//       world, data, [&](std::int64_t client) { return local.evaluate_at(parameters, client); });
+//   Distribution accuracy = distribution_at_root(world, std::move(values));
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
-#include <span>
 #include <vector>
 
 #include "bsp/world.h"
-#include "worker/federated/client_data.h"
 #include "worker/federated/local_trainer.h"
 
 namespace superstep::worker {
-
-// Clients to judge: a list, or all of a population without the memory of a list.
-class ClientSelection {
- public:
-  static ClientSelection all(std::int64_t num_clients) { return {num_clients, {}}; }
-  // The list must remain valid.
-  static ClientSelection of(std::span<const std::int64_t> clients) {
-    return {static_cast<std::int64_t>(clients.size()), clients};
-  }
-  std::int64_t size() const { return size_; }
-  std::int64_t operator[](std::int64_t i) const {
-    return listed_.empty() ? i : listed_[static_cast<std::size_t>(i)];
-  }
-
- private:
-  ClientSelection(std::int64_t size, std::span<const std::int64_t> listed)
-      : size_(size), listed_(listed) {}
-  std::int64_t size_;
-  std::span<const std::int64_t> listed_;
-};
 
 // Over clients, each counting once. Percentiles by nearest rank: the smallest value that at least
 // that part of the clients does not exceed.
@@ -54,17 +36,42 @@ struct Distribution {
 };
 Distribution distribution_of(std::vector<double> values);
 
+// Of one model, or one kind of models.
+struct ClientDistributions {
+  Distribution all;
+  Distribution cohort;
+};
+
+// What the distributions are over, client after client: 8 bytes per client and column. A column is
+// empty where nobody was judged so; NaN: a client without samples of the kind.
+struct ClientTable {
+  std::vector<double> accuracy;                // of the published model, on the samples trained on
+  std::vector<double> test_accuracy;           // of the published model, on those kept for tests
+  std::vector<double> personal_test_accuracy;  // of the client's own model, on the same
+  std::vector<bool> in_cohort;
+  std::vector<bool> has_own_model;  // state of a personal model, made in training
+};
+
 struct ClientMetrics {
   Distribution accuracy_all;
   Distribution accuracy_cohort;
   std::optional<Distribution> accuracy_held_out;
+  std::optional<ClientDistributions> test_accuracy;
+  std::optional<ClientDistributions> personal_test_accuracy;
+  std::int64_t own_models = 0;               // clients that have the state of a personal model
+  std::shared_ptr<const ClientTable> table;  // of rank 0, held-out clients left out; else null
 };
 
-// Collective: the accuracy of `parameters` on the clients' own data, the same on every rank. A
-// client is judged by its owner (ClientData::owner). Cost w + g * 8 bytes per client to rank 0,
-// which has that much memory of them, the others their own part; nothing else grows with the
-// population.
-Distribution accuracy_of_clients(bsp::World& world, LocalTrainer& local,
-                                 std::span<const float> parameters, const ClientSelection& clients);
+// Called on the rank that owns the client (ClientData::owner).
+using ClientJudge = std::function<LocalResult(std::int64_t client)>;
+
+// Collective: at rank 0 the accuracies of all clients of `data`, NaN for those without samples;
+// nothing on other ranks. A client is judged by its owner. Cost w + g * 8 bytes per client to rank
+// 0, which has 16 bytes per client meanwhile, the others 8 of their own part; nothing else grows
+// with the population.
+std::vector<double> accuracies_of_clients(bsp::World& world, const ClientData& data,
+                                          const ClientJudge& judge);
+// Collective: over what rank 0 gives, NaN left out; the same on every rank.
+Distribution distribution_at_root(bsp::World& world, std::vector<double> values);
 
 }  // namespace superstep::worker

@@ -83,15 +83,19 @@ fs::path ClientStore::path_of(std::int64_t client, std::int64_t version) const {
          ClientStateName{.client = client, .version = version}.to_text();
 }
 
+bool ClientStore::is_touched(std::int64_t client) const {
+  const auto found = versions_.find(client);
+  return found != versions_.end() && !found->second.empty();
+}
+
 void ClientStore::read(std::int64_t client, std::span<float> state) const {
   SUPERSTEP_CHECK(static_cast<std::int64_t>(state.size()) == num_elements_, "elements of a state",
                   state.size());
-  const auto found = versions_.find(client);
-  if (found == versions_.end() || found->second.empty()) {
+  if (!is_touched(client)) {
     std::fill(state.begin(), state.end(), 0.0F);
     return;
   }
-  const fs::path path = path_of(client, found->second.back());
+  const fs::path path = path_of(client, versions_.at(client).back());
   const auto expected = static_cast<std::int64_t>(state.size_bytes() + kHashBytes);
   decode_client_state(read_file(path, expected), path, state);
 }

@@ -1,4 +1,5 @@
-// The state of clients that have one (SCAFFOLD, FedDyn), on disk, of touched clients only.
+// The state of clients that have one (SCAFFOLD, FedDyn, personal models), on disk, of touched
+// clients only.
 //
 //   root/000123/123456.00000042       client 123456 after round 42: float32 and their XXH3-128
 //
@@ -33,6 +34,8 @@ class ClientStore {
   // The states that lie under `root` and are not newer than `round`.
   ClientStore(std::filesystem::path root, std::int64_t num_elements, std::int64_t round);
 
+  // Whether a version of the client is noted.
+  bool is_touched(std::int64_t client) const;
   // The newest version noted. Throws DataError when the file is missing, short or damaged.
   void read(std::int64_t client, std::span<float> state) const;
   void write(std::int64_t client, std::int64_t version, std::span<const float> state);
@@ -48,7 +51,8 @@ class ClientStore {
   // with client mod num_ranks == rank.
   void prune(std::int64_t oldest_kept, int rank, int num_ranks);
 
-  std::string name() const { return root_.filename().string(); }  // "states", "errors"
+  std::string name() const { return root_.filename().string(); }  // "states", "errors", "personal"
+  std::int64_t state_bytes() const { return num_elements_ * std::int64_t{sizeof(float)}; }
   std::int64_t num_touched() const { return static_cast<std::int64_t>(versions_.size()); }
 
   // "<n> clients, <hash of (client, newest version) in order>": what a checkpoint says of the

@@ -9,13 +9,18 @@
 //   weighted  m distinct clients, one after the other with probability proportional to the number
 //             of samples among those left (Efraimidis and Spirakis 2006). Cost O(N log m)
 //
+// Each of them may be confined to clients that a predicate names: those that are there at the time
+// (worker/federated/availability.h). Fixed then costs O(m N / eligible), at most O(N).
+//
 // Cohorts are in ascending order of clients.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string_view>
 #include <vector>
 
+#include "base/philox.h"
 #include "worker/federated/client_data.h"
 
 namespace superstep::worker {
@@ -33,7 +38,15 @@ struct CohortOptions {
 // Throws InvalidArgument when the cohort is empty or larger than the population.
 void validate(const CohortOptions& options, std::int64_t num_clients);
 
+// Who may be chosen; empty: everybody.
+using MayTakePart = std::function<bool(std::int64_t client)>;
+
 std::vector<std::int64_t> select_cohort(const CohortOptions& options, const ClientData& clients,
-                                        std::int64_t round);
+                                        std::int64_t round, const MayTakePart& may = {});
+
+// min(count, number of those who may) distinct clients of 0 ... num_clients - 1, every set of them
+// equally likely; what `fixed` does with its stream.
+std::vector<std::int64_t> choose_clients(std::int64_t count, std::int64_t num_clients,
+                                         PhiloxStream stream, const MayTakePart& may);
 
 }  // namespace superstep::worker

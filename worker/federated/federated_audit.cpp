@@ -6,11 +6,19 @@
 namespace superstep::worker {
 
 void FederatedTrainer::State::watch_samples() {
+  watch_samples_of(*clients, local);
+  if (options.audit != nullptr && personal) {
+    personal->set_sample_watch(
+        [audit = options.audit](Audit::Memory samples) { audit->protect(samples); });
+  }
+}
+
+void FederatedTrainer::State::watch_samples_of(const ClientData& data, LocalTrainer& reader) const {
   if (options.audit == nullptr) {
     return;
   }
-  options.audit->protect(clients->sample_memory());
-  local.set_sample_watch(
+  options.audit->protect(data.sample_memory());
+  reader.set_sample_watch(
       [audit = options.audit](Audit::Memory samples) { audit->protect(samples); });
 }
 
@@ -22,12 +30,11 @@ FederatedTrainer::State::~State() {
 }
 
 // `mine`: of the clients that this rank trained.
-void FederatedTrainer::State::note_round(const std::vector<ClientRecord>& mine) const {
+void FederatedTrainer::State::note_round(const std::vector<ClientRecord>& mine) {
   if (options.audit == nullptr) {
     return;
   }
   const std::int64_t size = model.layout().size();
-  const std::int64_t model_bytes = size * std::int64_t{sizeof(float)};
   if (world.ranks_at(bsp::Level::kNode).size() > 1) {
     const std::int64_t shard = model.layout().shard(world.rank(), world.size()).length();
     const std::int64_t arrays = server.control().empty() ? 1 : 2;
@@ -39,9 +46,10 @@ void FederatedTrainer::State::note_round(const std::vector<ClientRecord>& mine) 
   const auto accepted = std::count_if(mine.begin(), mine.end(), [](const ClientRecord& record) {
     return record.rejection == Rejection::kNone;
   });
-  const std::int64_t stores = (store ? 1 : 0) + (errors ? 1 : 0);
-  for (std::int64_t i = 0; i < stores * accepted; ++i) {
-    options.audit->note("client_state", AuditWay::kFile, model_bytes);
+  for (const ClientStore* states : client_stores()) {
+    for (std::int64_t i = 0; i < accepted; ++i) {
+      options.audit->note("client_state", AuditWay::kFile, states->state_bytes());
+    }
   }
 }
 

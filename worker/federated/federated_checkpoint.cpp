@@ -73,13 +73,14 @@ paramserver::Manifest FederatedTrainer::State::manifest() {
     manifest.numbers["privacy.rounds"] = static_cast<double>(privacy->executed_rounds());
   }
   manifest.texts = {{"algorithm", std::string(name_of(options.algorithm.kind))},
-                    {kClientsText, clients->fingerprint()}};
+                    {kClientsText, fingerprint_of_clients()}};
   if (privacy && options.privacy.noise_source == NoiseSource::kSystem) {
     manifest.texts["privacy.sampling_key"] = fmt::format("{:016x}", sampling.seed);
   }
   for (const ClientStore* states : client_stores()) {
     manifest.texts["clients." + states->name()] = states->describe();
   }
+  save_clock(manifest);
   return manifest;
 }
 
@@ -89,6 +90,9 @@ std::vector<ClientStore*> FederatedTrainer::State::client_stores() {
     if (*states) {
       stores.push_back(&**states);
     }
+  }
+  if (personal && personal->states() != nullptr) {
+    stores.push_back(personal->states());
   }
   return stores;
 }
@@ -122,10 +126,8 @@ void FederatedTrainer::State::begin_save(SaveUntil until) {
   const Clock::time_point start = Clock::now();
   world.set_phase("checkpoint");
   std::vector<ClientStore::Flush> flushes;
-  for (std::optional<ClientStore>* states : {&store, &errors}) {
-    if (*states) {
-      flushes.push_back((*states)->take_unflushed());
-    }
+  for (ClientStore* states : client_stores()) {
+    flushes.push_back(states->take_unflushed());
   }
   const bool here = until == SaveUntil::kWritten;
   if (!flushes.empty()) {
@@ -137,7 +139,11 @@ void FederatedTrainer::State::begin_save(SaveUntil until) {
                              });
   }
   using Run = paramserver::CheckpointWriter::Run;
-  const std::vector<paramserver::ArrayPart> parts = server.parts();
+  std::vector<paramserver::ArrayPart> parts = server.parts();
+  if (versions) {
+    const std::vector<paramserver::ArrayPart> older = versions->parts();
+    parts.insert(parts.end(), older.begin(), older.end());
+  }
   note_checkpoint(parts);
   writer.begin(
       here ? Run::kHere : Run::kInBackground, options.checkpoint.directory, manifest(), parts,
@@ -175,29 +181,31 @@ void FederatedTrainer::State::advance_save() {
 
 // Which checkpoints are left is known: rank 0 deleted the others before the last notes.
 void FederatedTrainer::State::prune_client_states() {
-  if (!store && !errors) {
+  if (client_stores().empty()) {
     return;
   }
   const auto kept = paramserver::list_checkpoints(options.checkpoint.directory);
   SUPERSTEP_CHECK(!kept.empty(), "checkpoints after one was written");
   const std::int64_t oldest =
       paramserver::CheckpointReader(kept.front()).manifest().position.superstep;
-  for (std::optional<ClientStore>* states : {&store, &errors}) {
-    if (*states) {
-      (*states)->prune(oldest, world.rank(), world.size());
-    }
+  for (ClientStore* states : client_stores()) {
+    states->prune(oldest, world.rank(), world.size());
   }
+}
+
+std::string FederatedTrainer::State::fingerprint_of_clients() const {
+  return clients->fingerprint() + fingerprint(options.device);
 }
 
 // Clients whose data lie at sites are known to no file that is read before.
 void FederatedTrainer::State::require_same_clients(
     const paramserver::CheckpointReader& reader) const {
   const auto found = reader.manifest().texts.find(kClientsText);
-  if (found != reader.manifest().texts.end() && found->second != clients->fingerprint()) {
+  if (found != reader.manifest().texts.end() && found->second != fingerprint_of_clients()) {
     throw DataError("FederatedTrainer", reader.directory().string(), -1,
                     fmt::format("the checkpoint is of other clients or data: got \"{}\", expected "
                                 "\"{}\"",
-                                clients->fingerprint(), found->second));
+                                fingerprint_of_clients(), found->second));
   }
 }
 
@@ -221,11 +229,15 @@ void FederatedTrainer::State::restore(const paramserver::CheckpointReader& reade
       sampling.seed = sampling_key(manifest);
     }
   }
+  restore_clock(reader);
   if (store) {
     store.emplace(options.client_store / "states", model.layout().size(), rounds_done);
   }
   if (errors) {
     errors.emplace(options.client_store / "errors", model.layout().size(), rounds_done);
+  }
+  if (personal) {
+    personal->restore(rounds_done);
   }
   for (const ClientStore* states : client_stores()) {
     const auto said = manifest.texts.find("clients." + states->name());

@@ -28,7 +28,8 @@ bool all_finite(std::span<const float> values) {
 }  // namespace
 
 double FederatedTrainer::State::base_weight(std::int64_t client) const {
-  return effective_weighting(options.algorithm) == Weighting::kSamples
+  const bool alone = options.asynchrony.kind == Asynchrony::kFedAsync;
+  return !alone && effective_weighting(options.algorithm) == Weighting::kSamples
              ? static_cast<double>(clients->num_samples(client))
              : 1.0;
 }
@@ -94,7 +95,7 @@ Rejection FederatedTrainer::State::rejection() const {
   }
   paramserver::RingFormat range = ring;  // which may be wider, for what decoding makes of it
   range.value_bound = options.update_bound;
-  if (paramserver::fits(range, local.parameters(), server.pull().buffer())) {
+  if (paramserver::fits(range, local.parameters(), origin.reference)) {
     return Rejection::kNone;
   }
   return all_finite(local.parameters()) ? Rejection::kOutOfRange : Rejection::kNotFinite;
@@ -224,32 +225,30 @@ bool FederatedTrainer::State::choose_labels(std::int64_t client) {
   return attacks;
 }
 
-// Compresses the update in local.parameters(), padding left out; what was lost goes to `lost` where
-// error feedback is on. Returns the bytes on the wire.
+// Compresses the update in local.parameters(), padding and personal layers left out; what was lost
+// goes to `lost` where error feedback is on. Returns the bytes on the wire.
 std::int64_t FederatedTrainer::State::compress_update(std::int64_t client) {
-  const std::span<const float> global = server.pull().buffer();
   const std::span<const float> own = local.parameters();
   const std::span<float> update = compressed.span();
   if (errors) {
     errors->read(client, update);
   }
   elements.clear();
-  for (const paramserver::LayoutEntry& entry : model.layout().entries()) {
+  for (const paramserver::LayoutEntry& entry : sent) {
     for (std::int64_t i = entry.offset; i < entry.offset + entry.num_elements(); ++i) {
       const auto at = static_cast<std::size_t>(i);
-      elements.push_back((own[at] - global[at]) + (errors ? update[at] : 0.0F));
+      elements.push_back((own[at] - origin.model[at]) + (errors ? update[at] : 0.0F));
     }
   }
   std::vector<float> wanted;
   if (errors) {
     wanted = elements;
   }
-  const PhiloxStream stream(options.cohort.seed, stream_id("federated compression"), client,
-                            rounds_done);
-  const std::int64_t bytes = compress(options.compression, stream, elements);
+  const std::int64_t bytes =
+      compress(options.compression, client_stream("federated compression", client), elements);
   const auto scatter = [&](std::span<float> to, auto value) {
     std::size_t next = 0;
-    for (const paramserver::LayoutEntry& entry : model.layout().entries()) {
+    for (const paramserver::LayoutEntry& entry : sent) {
       for (std::int64_t i = entry.offset; i < entry.offset + entry.num_elements(); ++i, ++next) {
         to[static_cast<std::size_t>(i)] = value(next);
       }
@@ -286,32 +285,54 @@ void FederatedTrainer::State::contribute(std::int64_t client, ClientRecord& reco
   if (compresses) {
     paramserver::add_update(ring, record.weight, compressed.span(), sums);
   } else {
-    paramserver::add_difference(ring, record.weight, local.parameters(), server.pull().buffer(),
-                                sums);
+    paramserver::add_difference(ring, record.weight, local.parameters(), origin.reference, sums);
   }
   contribute_control(client, record, false);
 }
 
-ClientRecord FederatedTrainer::State::train_client(const RoundPlan& plan, std::int64_t client) {
-  const Clock::time_point start = Clock::now();
+// What the client sends of its model goes to local.parameters(); `origin` is its own. Personal
+// layers leave it before anything of it is sent.
+LocalTraining FederatedTrainer::State::train_alone(std::int64_t client) {
   const bool attacks = choose_labels(client);
   if (options.algorithm.kind == Algorithm::kMimeLite) {
     measure_gradient(client);
   }
-  const LocalRule rule = rule_for(client);
-  const LocalResult result = local.train(server.pull().buffer(), client, rounds_done, rule);
+  LocalRule rule = rule_for(client);
+  rule.repetition = origin.repetition;
+  LocalTraining training;
+  training.result = local.train(personal ? personal->start_of(client, origin.model) : origin.model,
+                                client, origin.round, rule);
+  training.layers_are_finite = !personal || personal->take_layers(local.parameters());
   if (attacks) {
     attack_alone(client);
   }
-  ClientRecord record{.client = client,
-                      .rejection = rejection(),
-                      .weight = weight_of(plan, client),
-                      .samples = result.samples,
-                      .correct = result.correct,
-                      .steps = result.steps,
-                      .loss_sum = result.loss_sum,
-                      .bytes = elements_on_the_wire(model.layout()) * std::int64_t{sizeof(float)} +
-                               control_bytes()};
+  if (personal) {
+    personal->return_layers(origin.model, local.mutable_parameters());
+  }
+  return training;
+}
+
+ClientRecord FederatedTrainer::State::train_client(const RoundPlan& plan, std::size_t i) {
+  const Clock::time_point began = Clock::now();
+  const std::int64_t client = plan.cohort[i];
+  const TrainedClient* trained = plan.flights.empty() ? nullptr : find_ahead(plan.flights[i]);
+  origin = start_of(plan, i);
+  LocalTraining training;
+  if (trained == nullptr) {
+    training = train_alone(client);
+  } else {
+    std::copy(trained->model.begin(), trained->model.end(), local.mutable_parameters().begin());
+    training = trained->training;
+  }
+  ClientRecord record{
+      .client = client,
+      .rejection = training.layers_are_finite ? rejection() : Rejection::kNotFinite,
+      .weight = weight_of(plan, client) * origin.weight,
+      .samples = training.result.samples,
+      .correct = training.result.correct,
+      .steps = training.result.steps,
+      .loss_sum = training.result.loss_sum,
+      .bytes = elements_on_the_wire(sent) * std::int64_t{sizeof(float)} + control_bytes()};
   record.denominator = base_weight(client);
   if (record.rejection == Rejection::kNone && privacy) {
     clip_update(client, record);
@@ -323,7 +344,12 @@ ClientRecord FederatedTrainer::State::train_client(const RoundPlan& plan, std::i
       contribute(client, record);
     }
   }
-  record.seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  if (record.rejection == Rejection::kNone && personal) {
+    record.diverged =
+        personal->keep(client, rounds_done, server.pull().buffer()) == PersonalModels::Kept::kOld;
+  }
+  record.seconds = std::chrono::duration<double>(Clock::now() - began).count() +
+                   (trained == nullptr ? 0.0 : trained->seconds);
   return record;
 }
 

@@ -33,16 +33,9 @@ void check_privacy(const FederatedOptions& options, const ClientData& clients) {
                     "adjacency: got sampling \"{}\", expected \"poisson\"",
                     name_of(options.cohort.sampling)));
   }
-  switch (options.algorithm.kind) {
-    case Algorithm::kScaffold:
-    case Algorithm::kFedNova:
-    case Algorithm::kFedDyn:
-    case Algorithm::kQFedAvg:
-    case Algorithm::kMimeLite:
-      refuse_privacy(fmt::format("{} sends more than one clipped update per client",
-                                 name_of(options.algorithm.kind)));
-    default:
-      break;
+  if (sends_more_than_its_update(options.algorithm.kind)) {
+    refuse_privacy(fmt::format("{} sends more than one clipped update per client",
+                               name_of(options.algorithm.kind)));
   }
   if (options.algorithm.weighting == Weighting::kSamples && privacy.weight_cap == 0.0) {
     refuse_privacy(
@@ -89,16 +82,8 @@ void check_robust(const FederatedOptions& options) {
   if (options.algorithm.weighting == Weighting::kSamples) {
     refuse("clients weigh the same: got weighting \"samples\", expected \"uniform\"");
   }
-  switch (options.algorithm.kind) {
-    case Algorithm::kScaffold:
-    case Algorithm::kFedNova:
-    case Algorithm::kFedDyn:
-    case Algorithm::kQFedAvg:
-    case Algorithm::kMimeLite:
-      refuse("not with an algorithm whose clients send more than one update");
-      break;
-    default:
-      break;
+  if (sends_more_than_its_update(options.algorithm.kind)) {
+    refuse("not with an algorithm whose clients send more than one update");
   }
 }
 
@@ -133,13 +118,15 @@ void check_compression(const FederatedOptions& options) {
 }
 
 // Running means and variances are averaged as they are: what scales, rounds or adds to an update
-// makes variances negative.
+// makes variances negative. Personal ones are not averaged.
 void check_statistics(const FederatedOptions& options, const paramserver::ParameterLayout& layout) {
-  const auto statistic = std::find_if(layout.entries().begin(), layout.entries().end(),
-                                      [](const paramserver::LayoutEntry& entry) {
-                                        return entry.role == paramserver::EntryRole::kStatistic;
-                                      });
-  if (statistic == layout.entries().end()) {
+  const std::vector<paramserver::LayoutEntry> sent =
+      shared_entries(layout, options.personalization);
+  const auto statistic =
+      std::find_if(sent.begin(), sent.end(), [](const paramserver::LayoutEntry& entry) {
+        return entry.role == paramserver::EntryRole::kStatistic;
+      });
+  if (statistic == sent.end()) {
     return;
   }
   const auto refuse = [&](std::string_view what) {
@@ -177,10 +164,70 @@ paramserver::RingDemand private_demand(const FederatedOptions& options, const Cl
           .bits = options.ring_bits};
 }
 
+void check_personalization(const FederatedOptions& options) {
+  const PersonalizationOptions& personalization = options.personalization;
+  validate(personalization);
+  const auto refuse = [&](const std::string& why) {
+    throw InvalidArgument("FederatedOptions", fmt::format("personalization ({}): {}",
+                                                          name_of(personalization.kind), why));
+  };
+  if (has_personal_state(personalization.kind) && options.client_store.empty()) {
+    refuse("clients keep their own models: expected a directory in client_store");
+  }
+  if (personalization.kind == PersonalizationKind::kFineTune &&
+      options.evaluate_clients_every_rounds == 0) {
+    refuse(
+        "clients train on in evaluations only: got evaluate_clients_every_rounds 0, expected "
+        "at least 1");
+  }
+  if (personalization.kind != PersonalizationKind::kFedPer) {
+    return;
+  }
+  if (options.privacy.kind != PrivacyKind::kNone) {
+    refuse("not with privacy: noise would be added to layers that no client sends");
+  }
+  switch (options.algorithm.kind) {
+    case Algorithm::kScaffold:
+    case Algorithm::kFedDyn:
+    case Algorithm::kQFedAvg:
+    case Algorithm::kMimeLite:
+      refuse(fmt::format("not with {}, which also looks at the published model as a whole",
+                         name_of(options.algorithm.kind)));
+      break;
+    default:
+      break;
+  }
+}
+
+std::int64_t most_samples(const ClientData& clients) {
+  std::int64_t most = 0;
+  for (std::int64_t client = 0; client < clients.num_clients(); ++client) {
+    most = std::max(most, clients.num_samples(client));
+  }
+  return most;
+}
+
+// The most updates that can enter one sum.
+std::int64_t most_updates(const FederatedOptions& options, const ClientData& clients) {
+  if (options.asynchrony.kind != Asynchrony::kNone) {
+    return reports_per_update(options.asynchrony);
+  }
+  return options.cohort.sampling == Sampling::kPoisson ? clients.num_clients()
+                                                       : options.cohort.size;
+}
+
 // The most that the weights of a cohort can add up to.
 double most_weight(const FederatedOptions& options, const ClientData& clients) {
   const std::int64_t size = options.cohort.size;
   const bool by_samples = effective_weighting(options.algorithm) == Weighting::kSamples;
+  if (options.asynchrony.kind == Asynchrony::kFedAsync) {
+    return 1.0;
+  }
+  if (options.asynchrony.kind == Asynchrony::kFedBuff) {
+    // A client may be in the buffer several times.
+    const double buffer = static_cast<double>(options.asynchrony.buffer);
+    return by_samples ? buffer * static_cast<double>(most_samples(clients)) : buffer;
+  }
   std::priority_queue<std::int64_t, std::vector<std::int64_t>, std::greater<>> largest;
   double sum = 0.0;
   std::int64_t fewest_steps = std::numeric_limits<std::int64_t>::max();
@@ -220,9 +267,9 @@ double mean_weight(const FederatedOptions& options, const ClientData& clients) {
 
 }  // namespace
 
-std::int64_t elements_on_the_wire(const paramserver::ParameterLayout& layout) {
+std::int64_t elements_on_the_wire(std::span<const paramserver::LayoutEntry> sent) {
   std::int64_t sum = 0;
-  for (const paramserver::LayoutEntry& entry : layout.entries()) {
+  for (const paramserver::LayoutEntry& entry : sent) {
     sum += entry.num_elements();
   }
   return sum;
@@ -251,12 +298,15 @@ PrivacyEngine privacy_engine(const FederatedOptions& options, const ClientData& 
 paramserver::RingFormat check_federated(const FederatedOptions& given, const ClientData& clients,
                                         const paramserver::ParameterLayout& layout) {
   const FederatedOptions options = completed(given);
-  validate(options.cohort, clients.num_clients());
+  if (options.asynchrony.kind == Asynchrony::kNone) {
+    validate(options.cohort, clients.num_clients());
+  }
   validate(options.local);
   validate(options.algorithm);
   check_privacy(options, clients);
   check_robust(options);
   check_compression(options);
+  check_personalization(options);
   check_statistics(options, layout);
   if (options.cohort.sampling == Sampling::kWeighted &&
       effective_weighting(options.algorithm) == Weighting::kSamples) {
@@ -264,6 +314,7 @@ paramserver::RingFormat check_federated(const FederatedOptions& given, const Cli
                           "sampling \"weighted\" with weighting \"samples\" counts the size of a "
                           "client twice: expected weighting \"uniform\"");
   }
+  check_time(options, clients);
   if (options.rounds < 1) {
     throw InvalidArgument("FederatedOptions",
                           fmt::format("rounds: got {}, expected at least 1", options.rounds));
@@ -282,10 +333,10 @@ paramserver::RingFormat check_federated(const FederatedOptions& given, const Cli
   }
   return paramserver::choose_ring(
       {.sum_of_weights = most_weight(options, clients),
-       .num_clients = options.cohort.sampling == Sampling::kPoisson ? clients.num_clients()
-                                                                    : options.cohort.size,
+       .num_clients = most_updates(options, clients),
        .value_bound = options.update_bound *
-                      scale_of_decoding(options.compression, elements_on_the_wire(layout)),
+                      scale_of_decoding(options.compression, elements_on_the_wire(shared_entries(
+                                                                 layout, options.personalization))),
        .bits = options.ring_bits});
 }
 

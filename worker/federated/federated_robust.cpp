@@ -34,7 +34,7 @@ std::vector<double> sum_blocks(std::span<const double> all, std::size_t group) {
 // What a client that attacks on its own makes of its update, in local.mutable_parameters().
 void FederatedTrainer::State::attack_alone(std::int64_t client) {
   const AttackOptions& attack = options.attack;
-  const std::span<const float> global = server.pull().buffer();
+  const std::span<const float> global = origin.model;
   const std::span<float> own = local.mutable_parameters();
   const auto strength = static_cast<float>(attack.strength);
   if (attack.kind == AttackKind::kSignFlip) {
@@ -43,10 +43,7 @@ void FederatedTrainer::State::attack_alone(std::int64_t client) {
     }
   } else if (attack.kind == AttackKind::kGaussian) {
     std::vector<float> noise(own.size());
-    fill_normal(
-        noise,
-        PhiloxStream(options.cohort.seed, stream_id("federated attack"), client, rounds_done), 0.0F,
-        strength);
+    fill_normal(noise, client_stream("federated attack", client), 0.0F, strength);
     for (const paramserver::LayoutEntry& entry : model.layout().entries()) {
       for (std::int64_t i = entry.offset; i < entry.offset + entry.num_elements(); ++i) {
         own[as_size(i)] += noise[as_size(i)];

@@ -10,14 +10,19 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
 #include "base/aligned.h"
+#include "base/philox.h"
 #include "paramserver/checkpoint_writer.h"
 #include "paramserver/federated_server.h"
 #include "worker/federated/client_store.h"
+#include "worker/federated/federated_clock.h"
 #include "worker/federated/federated_trainer.h"
+#include "worker/federated/model_versions.h"
+#include "worker/federated/personal_models.h"
 #include "worker/step_programs.h"
 
 namespace superstep::worker {
@@ -36,12 +41,15 @@ struct ClientRecord {
   double seconds = 0.0;
   std::int64_t bytes = 0;   // of what it sends on the wire
   bool is_within = false;   // privacy: its norm is within the bound
+  bool diverged = false;    // personal model: not finite, the one before stays
   std::uint32_t flags = 0;  // of the rank, on its header record
 };
 
 // The same on every rank.
 struct RoundPlan {
   std::vector<std::int64_t> cohort;
+  std::vector<Flight> flights;  // asynchronous: where the clients of `cohort` started
+  RoundTiming timing;           // with virtual time
   std::vector<int> placement;
   double mean_steps = 0.0;  // FedNova: weighted mean of local steps
 };
@@ -55,11 +63,38 @@ struct CohortLosses {
 // What a save waits for.
 enum class SaveUntil : std::uint8_t { kBegun, kWritten };
 
+// What the client in work starts from, and how its model enters the sum. A synchronous round: the
+// published model, this round, 1.
+struct ClientStart {
+  std::span<const float> model;      // it trains from
+  std::span<const float> reference;  // what is subtracted from its model
+  std::int64_t round = 0;            // keys its random numbers and its learning rate
+  std::int64_t repetition = 0;       // so do its earlier starts from the same model
+  double weight = 1.0;               // of its staleness; FedAsync: times the mixing
+};
+
+struct LocalTraining {
+  LocalResult result;
+  bool layers_are_finite = true;  // personal ones, which nobody else looks at
+};
+
+// A client that was trained before its report is used, on the rank that trained it. All ranks list
+// the same ones; the others have no model.
+struct TrainedClient {
+  Flight flight;
+  int rank = 0;
+  std::vector<float> model;
+  LocalTraining training;
+  double seconds = 0.0;
+};
+
 // Options with what the algorithm decides filled in: fedsgd is one step on the whole local set.
 FederatedOptions completed(FederatedOptions options);
+// federated_time_options.cpp
+void check_time(const FederatedOptions& options, const ClientData& clients);
 
-// Parameters and running statistics, without padding.
-std::int64_t elements_on_the_wire(const paramserver::ParameterLayout& layout);
+// Parameters and running statistics of these entries, without padding.
+std::int64_t elements_on_the_wire(std::span<const paramserver::LayoutEntry> sent);
 
 PrivacyEngine privacy_engine(const FederatedOptions& options, const ClientData& clients,
                              std::int64_t num_elements, const paramserver::RingFormat& ring);
@@ -73,7 +108,6 @@ struct FederatedTrainer::State {
   ~State();
 
   // --- rounds (federated_trainer.cpp) ---
-  RoundPlan plan_round() const;
   std::vector<ClientRecord> share(const RoundPlan& plan, const std::vector<ClientRecord>& mine);
   paramserver::RoundScale scale_of(const RoundPlan& plan,
                                    const std::vector<ClientRecord>& records) const;
@@ -82,16 +116,26 @@ struct FederatedTrainer::State {
   std::uint32_t stop_flags() const;
   std::optional<StopReason> stop_reason() const;
   void evaluate_model(const Dataset& test);
-  void evaluate_clients(LocalTrainer* held_out_trainer);
+
+  // --- judging by client (federated_evaluation.cpp) ---
+  void judge_held_out(const std::shared_ptr<const ClientData>& data);
+  void judge_tests(const std::shared_ptr<const ClientData>& data);
+  void evaluate_clients();
+  void evaluate_on_own(const std::vector<std::int64_t>& cohort, ClientMetrics& metrics,
+                       ClientTable& table);
+  void evaluate_on_tests(const std::vector<std::int64_t>& cohort, ClientMetrics& metrics,
+                         ClientTable& table);
 
   // --- what leaves this rank (federated_audit.cpp) ---
   void watch_samples();
-  void note_round(const std::vector<ClientRecord>& mine) const;
+  void watch_samples_of(const ClientData& data, LocalTrainer& reader) const;
+  void note_round(const std::vector<ClientRecord>& mine);
   void note_checkpoint(std::span<const paramserver::ArrayPart> parts) const;
   void tell_audit() const;
 
   // --- clients (federated_client.cpp) ---
-  ClientRecord train_client(const RoundPlan& plan, std::int64_t client);
+  ClientRecord train_client(const RoundPlan& plan, std::size_t i);
+  LocalTraining train_alone(std::int64_t client);
   LocalRule rule_for(std::int64_t client);
   double base_weight(std::int64_t client) const;  // before an algorithm scales it
   double weight_of(const RoundPlan& plan, std::int64_t client) const;
@@ -106,6 +150,26 @@ struct FederatedTrainer::State {
   bool contribute_control(std::int64_t client, const ClientRecord& record, bool check_only);
   void clear_statistics(std::span<float> control) const;
   void measure_gradient(std::int64_t client);
+
+  // --- plans (federated_plan.cpp) ---
+  TimedWork next_work();
+  RoundPlan plan_round();
+  void place(RoundPlan& plan) const;
+  ClientStart start_of(const RoundPlan& plan, std::size_t i) const;
+  PhiloxStream client_stream(std::string_view purpose, std::int64_t client) const;
+
+  // --- virtual time (federated_time.cpp) ---
+  void keep_versions();
+  void note_time(const RoundPlan& plan, RoundReport& report);
+  std::optional<ClockTotals> time_so_far() const;
+  std::array<std::pair<std::string, std::int64_t*>, 8> time_counters();
+  void save_clock(paramserver::Manifest& manifest);
+  void restore_clock(const paramserver::CheckpointReader& reader);
+
+  // --- FedAsync in parallel (federated_ahead.cpp) ---
+  const TrainedClient* find_ahead(const Flight& flight) const;
+  std::vector<Flight> known_flights(const RoundPlan& plan) const;
+  void train_ahead(RoundPlan& plan);
 
   // --- robust rounds (federated_robust.cpp) ---
   void attack_alone(std::int64_t client);
@@ -141,6 +205,7 @@ struct FederatedTrainer::State {
   paramserver::Manifest manifest();
   std::array<std::pair<std::string, std::int64_t*>, 5> counters();
   std::vector<ClientStore*> client_stores();
+  std::string fingerprint_of_clients() const;
   void require_same_clients(const paramserver::CheckpointReader& reader) const;
   void restore(const paramserver::CheckpointReader& reader);
 
@@ -155,18 +220,29 @@ struct FederatedTrainer::State {
   LocalTrainer local;
   StepPrograms evaluation;  // of the published model
   std::optional<PrivacyEngine> privacy;
+  std::optional<FederatedClock> clock;
+  std::optional<ModelVersions> versions;  // asynchronous runs
+  std::vector<TrainedClient> ahead;       // FedAsync
+  ClientStart origin;                     // of the client in work
+  std::vector<std::int64_t> last_cohort;  // ascending
+  ClockTotals time_totals;
   std::optional<ClientStore> store;
-  std::optional<ClientStore> errors;    // error feedback of compression
-  AlignedBuffer<float> client_state;    // of the client in work
-  AlignedBuffer<float> shift;           // of its steps
-  AlignedBuffer<float> control_update;  // for channel 1
-  AlignedBuffer<float> compressed;      // update of the client in work, decoded
-  AlignedBuffer<float> lost;            // what its compression left out, with error feedback
-  std::vector<float> elements;          // the same without padding
+  std::optional<ClientStore> errors;  // error feedback of compression
+  std::optional<PersonalModels> personal;
+  std::vector<paramserver::LayoutEntry> sent;  // what updates consist of
+  AlignedBuffer<float> client_state;           // of the client in work
+  AlignedBuffer<float> shift;                  // of its steps
+  AlignedBuffer<float> control_update;         // for channel 1
+  AlignedBuffer<float> compressed;             // update of the client in work, decoded
+  AlignedBuffer<float> lost;                   // what its compression left out, with error feedback
+  std::vector<float> elements;                 // the same without padding
   CohortLosses losses;
   ClientCost cost;
   std::optional<ClientMetrics> client_metrics;
   std::shared_ptr<const ClientData> held_out;
+  std::optional<LocalTrainer> held_out_judge;
+  std::shared_ptr<const ClientData> client_tests;  // what clients keep for tests
+  std::optional<LocalTrainer> test_judge;
   std::vector<std::vector<std::int64_t>> rows;  // robust rounds: updates of this rank's clients
   std::optional<PrivacyRound> last_privacy;
   std::optional<double> pld_at_end;  // epsilon after the last round: no data decide it

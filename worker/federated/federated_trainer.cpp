@@ -19,7 +19,7 @@ namespace {
 constexpr std::uint32_t kSignalFlag = 1;
 constexpr std::uint32_t kWallTimeFlag = 2;
 constexpr std::uint32_t kWritingFlag = 4;  // a checkpoint, and this rank is not done with its part
-constexpr std::size_t kFields = 12;
+constexpr std::size_t kFields = 13;
 
 std::array<double, kFields> to_array(const ClientRecord& record) {
   return {static_cast<double>(record.client),
@@ -33,6 +33,7 @@ std::array<double, kFields> to_array(const ClientRecord& record) {
           record.seconds,
           static_cast<double>(record.bytes),
           record.is_within ? 1.0 : 0.0,
+          record.diverged ? 1.0 : 0.0,
           static_cast<double>(record.flags)};
 }
 
@@ -48,7 +49,8 @@ ClientRecord from_array(std::span<const double> fields) {
           .seconds = fields[8],
           .bytes = static_cast<std::int64_t>(fields[9]),
           .is_within = fields[10] != 0.0,
-          .flags = static_cast<std::uint32_t>(fields[11])};
+          .diverged = fields[11] != 0.0,
+          .flags = static_cast<std::uint32_t>(fields[12])};
 }
 
 }  // namespace
@@ -79,6 +81,7 @@ FederatedTrainer::State::State(bsp::World& the_world, const Model& the_model,
       local(model, clients, options.local),
       evaluation(model, server.pull().buffer(),
                  {.seed = options.local.seed, .precision = options.local.precision}),
+      sent(shared_entries(model.layout(), options.personalization)),
       writer(world) {
   const std::int64_t size = model.layout().size();
   if (options.privacy.kind != PrivacyKind::kNone) {
@@ -86,9 +89,20 @@ FederatedTrainer::State::State(bsp::World& the_world, const Model& the_model,
     privacy->account(options.privacy.executed_rounds);
     draw_secret_sampling();
   }
+  if (has_clock(options)) {
+    clock.emplace(options, clients, model.layout());
+    clock->set_cohort_seed(sampling.seed);
+  }
+  if (options.asynchrony.kind != Asynchrony::kNone) {
+    versions.emplace(world, model.layout());
+  }
   if (has_client_state(options.algorithm.kind)) {
     store.emplace(options.client_store / "states", size, 0);
     client_state = AlignedBuffer<float>(size);
+  }
+  if (options.personalization.kind != PersonalizationKind::kNone) {
+    personal.emplace(model, clients, options.local, options.personalization,
+                     options.client_store / "personal");
   }
   if (options.compression.kind != CompressionKind::kNone) {
     compressed = AlignedBuffer<float>(size);
@@ -126,32 +140,11 @@ paramserver::RingFormat FederatedTrainer::ring() const {
 }
 
 paramserver::MemoryUse FederatedTrainer::memory_use() const {
-  return state_->server.memory_use();
-}
-
-RoundPlan FederatedTrainer::State::plan_round() const {
-  RoundPlan plan;
-  plan.cohort = select_cohort(sampling, *clients, rounds_done);
-  if (options.data_mode == DataMode::kStrict) {
-    plan.placement = place_by_owner(plan.cohort, *clients, world.size());
-  } else {
-    std::vector<double> costs;
-    costs.reserve(plan.cohort.size());
-    for (const std::int64_t client : plan.cohort) {
-      costs.push_back(cost.predict(static_cast<double>(clients->num_samples(client))));
-    }
-    plan.placement = place_by_cost(costs, world.size());
+  paramserver::MemoryUse memory = state_->server.memory_use();
+  if (state_->versions) {
+    memory.parameters_per_node += state_->versions->bytes_per_node();
   }
-  double weights = 0.0;
-  double weighted_steps = 0.0;
-  for (const std::int64_t client : plan.cohort) {
-    const std::int64_t samples = clients->num_samples(client);
-    const double weight = base_weight(client);
-    weights += weight;
-    weighted_steps += weight * static_cast<double>(LocalTrainer::num_steps(options.local, samples));
-  }
-  plan.mean_steps = weights > 0.0 ? weighted_steps / weights : 0.0;
-  return plan;
+  return memory;
 }
 
 std::uint32_t FederatedTrainer::State::stop_flags() const {
@@ -188,19 +181,22 @@ std::vector<ClientRecord> FederatedTrainer::State::share(const RoundPlan& plan,
   std::for_each(mine.begin(), mine.end(), append);
   std::vector<double> all((plan.cohort.size() + static_cast<std::size_t>(world.size())) * kFields);
   world.allgather(std::span<const double>(mine_flat), std::span<double>(all), counts);
+  // Every rank lists its clients in the order of the plan, behind its header.
+  std::vector<std::size_t> next;
+  std::size_t offset = 0;
+  flags = 0;
+  for (const std::int64_t count : counts) {
+    flags |= from_array(std::span<const double>(all).subspan(offset, kFields)).flags;
+    next.push_back(offset + kFields);
+    offset += static_cast<std::size_t>(count);
+  }
   std::vector<ClientRecord> records;
   records.reserve(plan.cohort.size());
-  flags = 0;
-  std::size_t offset = 0;
-  for (const std::int64_t count : counts) {
-    const std::size_t end = offset + static_cast<std::size_t>(count);
-    flags |= from_array(std::span<const double>(all).subspan(offset, kFields)).flags;
-    for (offset += kFields; offset < end; offset += kFields) {
-      records.push_back(from_array(std::span<const double>(all).subspan(offset, kFields)));
-    }
+  for (const int rank : plan.placement) {
+    std::size_t& at = next[static_cast<std::size_t>(rank)];
+    records.push_back(from_array(std::span<const double>(all).subspan(at, kFields)));
+    at += kFields;
   }
-  std::sort(records.begin(), records.end(),
-            [](const ClientRecord& a, const ClientRecord& b) { return a.client < b.client; });
   return records;
 }
 
@@ -255,6 +251,12 @@ void FederatedTrainer::State::learn_from(const std::vector<ClientRecord>& record
     if (errors) {
       errors->note(record.client, rounds_done + 1);
     }
+    if (personal) {
+      personal->note(record.client, rounds_done + 1);
+    }
+    if (record.diverged) {
+      report.diverged.push_back(record.client);
+    }
   }
   const auto samples = static_cast<double>(report.samples);
   report.train_loss = loss_sum / samples;
@@ -262,10 +264,10 @@ void FederatedTrainer::State::learn_from(const std::vector<ClientRecord>& record
   client_rounds += static_cast<std::int64_t>(records.size());
   rejected += static_cast<std::int64_t>(report.rejected.size());
   rounds_without_effect += report.has_effect ? 0 : 1;
-  const std::int64_t model_bytes =
-      elements_on_the_wire(model.layout()) * std::int64_t{sizeof(float)};
-  report.download_bytes =
-      static_cast<std::int64_t>(records.size()) * (model_bytes + control_bytes());
+  const std::int64_t model_bytes = elements_on_the_wire(sent) * std::int64_t{sizeof(float)};
+  const std::int64_t receivers =
+      report.timing ? report.timing->selected : static_cast<std::int64_t>(records.size());
+  report.download_bytes = receivers * (model_bytes + control_bytes());
   upload_bytes += report.upload_bytes;
   download_bytes += report.download_bytes;
 }
@@ -280,12 +282,13 @@ RoundReport FederatedTrainer::State::round() {
   std::vector<ClientRecord> mine;
   for (std::size_t i = 0; i < plan.cohort.size(); ++i) {
     if (plan.placement[i] == world.rank()) {
-      mine.push_back(train_client(plan, plan.cohort[i]));
+      mine.push_back(train_client(plan, i));
     }
   }
   const double compute = to_seconds(Clock::now() - start);
   world.set_phase("share records");
   std::vector<ClientRecord> records = share(plan, mine);
+  keep_versions();
   paramserver::FederatedServer::Noise noise;
   if (privacy) {
     open_private_round();
@@ -308,6 +311,7 @@ RoundReport FederatedTrainer::State::round() {
   }
   report.cohort = static_cast<std::int64_t>(records.size());
   report.client_learning_rate = local.rate_of(rounds_done);
+  note_time(plan, report);
   learn_from(records, report);
   note_round(mine);
   report.round = ++rounds_done;
@@ -336,38 +340,16 @@ void FederatedTrainer::State::evaluate_model(const Dataset& data) {
   }
 }
 
-// The last cohort is that of the round just done. Nothing here moves the model.
-void FederatedTrainer::State::evaluate_clients(LocalTrainer* held_out_trainer) {
-  const auto score = [&](LocalTrainer& trainer, const ClientSelection& who) {
-    return accuracy_of_clients(world, trainer, server.pull().buffer(), who);
-  };
-  world.set_phase("evaluate clients");
-  local.set_labels(Labels::kTrue);
-  ClientMetrics metrics{
-      .accuracy_all = score(local, ClientSelection::all(clients->num_clients())),
-      .accuracy_cohort =
-          score(local, ClientSelection::of(select_cohort(sampling, *clients, rounds_done - 1))),
-      .accuracy_held_out = {}};
-  if (held_out_trainer != nullptr) {
-    metrics.accuracy_held_out =
-        score(*held_out_trainer, ClientSelection::all(held_out->num_clients()));
-  }
-  client_metrics = metrics;
-  world.set_phase("compute");
-}
-
 RoundReport FederatedTrainer::run_round() {
   return state_->round();
 }
 
 FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test,
-                                      const std::shared_ptr<const ClientData>& held_out) {
+                                      const std::shared_ptr<const ClientData>& held_out,
+                                      const std::shared_ptr<const ClientData>& client_tests) {
   State& state = *state_;
-  std::optional<LocalTrainer> judge;
-  if (held_out != nullptr) {
-    state.held_out = held_out;
-    judge.emplace(state.model, held_out, state.options.local);
-  }
+  state.judge_held_out(held_out);
+  state.judge_tests(client_tests);
   state.started = Clock::now();
   if (state.rounds_done == 0) {
     state.save(SaveUntil::kWritten);  // finds out now whether checkpoints can be written
@@ -385,7 +367,7 @@ FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test
     }
     const std::int64_t every = state.options.evaluate_clients_every_rounds;
     if (every > 0 && (last || report.round % every == 0)) {
-      state.evaluate_clients(judge ? &*judge : nullptr);
+      state.evaluate_clients();
       report.clients = state.client_metrics;
     }
     state.tell_audit();
@@ -430,6 +412,7 @@ FederatedResult FederatedTrainer::fit(const std::shared_ptr<const Dataset>& test
           .upload_bytes = state.upload_bytes,
           .download_bytes = state.download_bytes,
           .privacy = state.last_privacy,
+          .time = state.time_so_far(),
           .clients = state.client_metrics,
           .best_accuracy = state.best_accuracy,
           .best_round = state.best_round,

@@ -12,8 +12,10 @@
 // Guarantees: the model after any round has the same bits for every number of ranks and threads and
 // every placement of clients, and after a resume on another number of ranks. An update that is not
 // finite, or outside the ring's bound, is rejected, counted and named. Memory: one model replica
-// and one row of sums per rank, nothing per client. Cost of a round: w of the largest rank + one
-// allgather of 80 bytes per client + 2 l.
+// and one row of sums per rank (replicas of the model more for personal models, for held-out
+// clients and for test samples of clients), nothing per client; asynchronous runs keep older models
+// (model_versions.h), FedAsync up to four models per rank more. Cost of a round: w of the largest
+// rank + one allgather of 104 bytes per client + 2 l.
 #pragma once
 
 #include <chrono>
@@ -34,15 +36,19 @@
 #include "worker/data/dataset.h"
 #include "worker/evaluator.h"
 #include "worker/federated/algorithm.h"
+#include "worker/federated/asynchrony.h"
 #include "worker/federated/audit.h"
 #include "worker/federated/client_data.h"
 #include "worker/federated/client_metrics.h"
 #include "worker/federated/cohort.h"
 #include "worker/federated/compression.h"
+#include "worker/federated/device_model.h"
 #include "worker/federated/local_trainer.h"
+#include "worker/federated/personalization.h"
 #include "worker/federated/placement.h"
 #include "worker/federated/privacy/privacy.h"
 #include "worker/federated/robust.h"
+#include "worker/federated/round_timing.h"
 #include "worker/model.h"
 #include "worker/trainer.h"
 
@@ -57,6 +63,10 @@ struct FederatedOptions {
   RobustOptions robust;
   CompressionOptions compression;
   AttackOptions attack;
+  PersonalizationOptions personalization;
+  DeviceOptions device;          // speed kNone: no virtual time
+  TimingOptions timing;          // of synchronous rounds
+  AsynchronyOptions asynchrony;  // with it a round is an update of the model
   DataMode data_mode = DataMode::kShared;
   double update_bound = 16.0;  // elements of updates beyond it are rejected; see most_clip()
   int ring_bits = 64;
@@ -65,7 +75,7 @@ struct FederatedOptions {
   std::int64_t evaluation_batch = 1000;
   int evaluation_slots = 8;
   CheckpointOptions checkpoint;        // every_supersteps counts rounds
-  std::filesystem::path client_store;  // needed by algorithms with client state
+  std::filesystem::path client_store;  // needed where clients have state
   std::chrono::seconds wall_time_limit{0};
   Audit* audit = nullptr;  // of this rank, to look at all that leaves it; outlives the trainer
 };
@@ -82,6 +92,7 @@ struct RoundReport {
   std::int64_t round = 0;  // rounds done, this one included
   std::int64_t cohort = 0;
   std::vector<RejectedClient> rejected;
+  std::vector<std::int64_t> diverged;  // clients whose personal model was no longer finite
   bool has_effect = true;    // false: too few updates were accepted, the model stayed as it was
   std::int64_t samples = 0;  // visits of samples by accepted clients
   std::int64_t steps = 0;
@@ -96,6 +107,7 @@ struct RoundReport {
   double client_learning_rate = 0.0;
   bsp::SuperstepRecord record;  // of this rank
   std::optional<PrivacyRound> privacy;
+  std::optional<RoundTiming> timing;  // with virtual time
   std::optional<ClientMetrics> clients;
   std::optional<Evaluation> test;
 };
@@ -125,6 +137,7 @@ struct FederatedResult {
   std::int64_t upload_bytes = 0;
   std::int64_t download_bytes = 0;
   std::optional<PrivacyRound> privacy;   // of all rounds together
+  std::optional<ClockTotals> time;       // since the run began
   std::optional<ClientMetrics> clients;  // of the last evaluation of clients
   double best_accuracy = 0.0;
   std::int64_t best_round = -1;
@@ -147,11 +160,14 @@ class FederatedTrainer {
   void load_parameters(std::span<const float> buffer);
   void restore(const paramserver::CheckpointReader& reader);
   // Collective. `test` may be null; so may `held_out`, clients that never train and whose
-  // accuracies are reported beside those of the others. Throws DataError (exit code 6) on every
-  // rank when the model is no number after a round, naming round and rank, and when no update was
-  // accepted in ten rounds in a row (in all rounds of a shorter run), naming clients and reasons.
+  // accuracies are reported beside those of the others, and `client_tests`, what the clients keep
+  // for tests (divide_clients). Throws InvalidArgument when personal models are to be judged and it
+  // is null, or of another number of clients, and DataError (exit code 6) on every rank when the
+  // model is no number after a round, naming round and rank, and when no update was accepted in ten
+  // rounds in a row (in all rounds of a shorter run), naming clients and reasons.
   FederatedResult fit(const std::shared_ptr<const Dataset>& test,
-                      const std::shared_ptr<const ClientData>& held_out = nullptr);
+                      const std::shared_ptr<const ClientData>& held_out = nullptr,
+                      const std::shared_ptr<const ClientData>& client_tests = nullptr);
   // Collective. One round, without evaluation or checkpoint.
   RoundReport run_round();
 

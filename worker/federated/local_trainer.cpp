@@ -27,21 +27,21 @@ void plain_step(float rate, float count, std::span<const float> gradient,
 }
 
 void general_step(float rate, float count, const LocalRule& rule, std::span<const float> gradient,
-                  std::span<const float> global, std::span<float> parameters) {
+                  std::span<float> parameters) {
   const float* __restrict g = gradient.data();
-  const float* __restrict start = global.data();
+  const float* __restrict anchor = rule.anchor.data();
   float* __restrict w = parameters.data();
   if (rule.shift.empty()) {
     for (std::size_t i = 0; i < parameters.size(); ++i) {
       const float mean = rule.gradient_factor * (g[i] / count);
-      w[i] -= rate * (mean + rule.proximal * (w[i] - start[i]));
+      w[i] -= rate * (mean + rule.proximal * (w[i] - anchor[i]));
     }
     return;
   }
   const float* __restrict shift = rule.shift.data();
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     const float mean = rule.gradient_factor * (g[i] / count);
-    w[i] -= rate * (mean + rule.proximal * (w[i] - start[i]) + shift[i]);
+    w[i] -= rate * (mean + rule.proximal * (w[i] - anchor[i]) + shift[i]);
   }
 }
 
@@ -129,11 +129,15 @@ const SlotBatch& LocalTrainer::read(std::int64_t client, std::span<const std::in
 
 // Fisher-Yates from the end. A single batch needs no order: its samples are taken as they lie.
 std::span<const std::int64_t> LocalTrainer::order(std::int64_t client, std::int64_t round,
-                                                  std::int64_t epoch, std::int64_t num_samples) {
+                                                  std::int64_t epoch, std::int64_t repetition,
+                                                  std::int64_t num_samples) {
   order_.resize(as_size(num_samples));
   std::iota(order_.begin(), order_.end(), 0);
   if (options_.batch != 0 && options_.batch < num_samples) {
-    PhiloxStream stream(options_.seed, stream_id("federated local order"), client, round, epoch);
+    constexpr std::uint64_t kPurpose = stream_id("federated local order");
+    PhiloxStream stream =
+        repetition == 0 ? PhiloxStream(options_.seed, kPurpose, client, round, epoch)
+                        : PhiloxStream(options_.seed, kPurpose, client, round, epoch, repetition);
     for (std::int64_t i = num_samples - 1; i > 0; --i) {
       const std::uint64_t j = stream.below(static_cast<std::uint64_t>(i) + 1);
       std::swap(order_[as_size(i)], order_[static_cast<std::size_t>(j)]);
@@ -163,8 +167,7 @@ void LocalTrainer::add_gradient(std::int64_t client, std::span<const std::int64_
 }
 
 // Statistics of batch normalisation are folded into the client's own copy.
-void LocalTrainer::step(std::span<const float> global, const LocalRule& rule, float rate,
-                        std::int64_t num_samples) {
+void LocalTrainer::step(const LocalRule& rule, float rate, std::int64_t num_samples) {
   const auto count = static_cast<float>(num_samples);
   const bool plain = rule.gradient_factor == 1.0F && rule.proximal == 0.0F && rule.shift.empty();
   for (const paramserver::LayoutEntry& entry : model_.layout().entries()) {
@@ -181,27 +184,33 @@ void LocalTrainer::step(std::span<const float> global, const LocalRule& rule, fl
     } else {
       LocalRule part = rule;
       part.shift = rule.shift.empty() ? rule.shift : rule.shift.subspan(offset, length);
-      general_step(rate, count, part, g, global.subspan(offset, length), w);
+      part.anchor = rule.anchor.subspan(offset, length);
+      general_step(rate, count, part, g, w);
     }
   }
 }
 
-LocalResult LocalTrainer::train(std::span<const float> global, std::int64_t client,
-                                std::int64_t round, const LocalRule& rule) {
-  SUPERSTEP_CHECK(global.size() == parameters_.span().size(), "elements of the model",
-                  global.size());
-  std::copy(global.begin(), global.end(), parameters_.span().begin());
+LocalResult LocalTrainer::train(std::span<const float> start, std::int64_t client,
+                                std::int64_t round, const LocalRule& given) {
+  SUPERSTEP_CHECK(start.size() == parameters_.span().size(), "elements of the model", start.size());
+  LocalRule rule = given;
+  if (rule.anchor.empty()) {
+    rule.anchor = start;
+  }
+  SUPERSTEP_CHECK(rule.anchor.size() == start.size(), "elements of the anchor", rule.anchor.size());
+  std::copy(start.begin(), start.end(), parameters_.span().begin());
   const std::int64_t num_samples = clients_->num_samples(client);
   const std::int64_t batch = options_.batch == 0 ? num_samples : options_.batch;
   const auto rate = static_cast<float>(rate_of(round));
   LocalResult result;
   for (std::int64_t epoch = 0; epoch < options_.epochs; ++epoch) {
-    const std::span<const std::int64_t> positions = order(client, round, epoch, num_samples);
+    const std::span<const std::int64_t> positions =
+        order(client, round, epoch, rule.repetition, num_samples);
     for (std::int64_t first = 0; first < num_samples; first += batch) {
       const std::int64_t count = std::min(batch, num_samples - first);
       add_gradient(client, positions.subspan(as_size(first), as_size(count)),
                    round * options_.epochs + epoch, result);
-      step(global, rule, rate, count);
+      step(rule, rate, count);
       ++result.steps;
     }
   }

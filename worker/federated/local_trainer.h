@@ -46,11 +46,16 @@ struct LocalOptions {
 // Throws InvalidArgument that names the field.
 void validate(const LocalOptions& options);
 
-// w -= rate * (gradient_factor * g + proximal * (w - w0) + shift); an empty shift is zero.
+// w -= rate * (gradient_factor * g + proximal * (w - anchor) + shift); an empty shift is zero, an
+// empty anchor is the model that training begins at.
 struct LocalRule {
   float gradient_factor = 1.0F;
   float proximal = 0.0F;
   std::span<const float> shift = {};
+  std::span<const float> anchor = {};
+  // Counts a client's trainings with the same key `round`: each visits its samples in another
+  // order.
+  std::int64_t repetition = 0;
 };
 
 // kFlipped: label k becomes classes - 1 - k (an attack).
@@ -69,8 +74,8 @@ class LocalTrainer {
   LocalTrainer(const Model& model, std::shared_ptr<const ClientData> clients,
                const LocalOptions& options);
 
-  // `global` has the model's layout.
-  LocalResult train(std::span<const float> global, std::int64_t client, std::int64_t round,
+  // Begins at `start`, which has the model's layout.
+  LocalResult train(std::span<const float> start, std::int64_t client, std::int64_t round,
                     const LocalRule& rule);
   // From the next read of samples on.
   void set_labels(Labels labels) { labels_ = labels; }
@@ -96,12 +101,11 @@ class LocalTrainer {
  private:
   const SlotBatch& read(std::int64_t client, std::span<const std::int64_t> positions);
   std::span<const std::int64_t> order(std::int64_t client, std::int64_t round, std::int64_t epoch,
-                                      std::int64_t num_samples);
+                                      std::int64_t repetition, std::int64_t num_samples);
   // Sum of gradients over `positions` into gradient_.
   void add_gradient(std::int64_t client, std::span<const std::int64_t> positions,
                     std::int64_t epoch_key, LocalResult& result);
-  void step(std::span<const float> global, const LocalRule& rule, float rate,
-            std::int64_t num_samples);
+  void step(const LocalRule& rule, float rate, std::int64_t num_samples);
 
   const Model& model_;
   std::shared_ptr<const ClientData> clients_;

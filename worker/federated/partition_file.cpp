@@ -1,16 +1,13 @@
 #include "worker/federated/partition_file.h"
 
-#include <algorithm>
-#include <charconv>
 #include <map>
-#include <system_error>
 #include <vector>
 
 #include <fmt/format.h>
 
-#include "base/error.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "worker/federated/tab_separated.h"
 
 namespace superstep::worker {
 
@@ -18,40 +15,26 @@ namespace {
 
 constexpr std::int64_t kMaxPartitionBytes = std::int64_t{1} << 32;
 
-std::vector<std::string_view> cells_of(std::string_view line) {
-  std::vector<std::string_view> cells;
-  while (true) {
-    const std::size_t tab = line.find('\t');
-    cells.push_back(line.substr(0, tab));
-    if (tab == std::string_view::npos) {
-      return cells;
-    }
-    line.remove_prefix(tab + 1);
-  }
-}
-
 class PartitionReader {
  public:
-  PartitionReader(const std::filesystem::path& file, std::int64_t num_samples)
-      : file_(file.string()), owner_(static_cast<std::size_t>(num_samples), -1) {}
+  explicit PartitionReader(std::int64_t num_samples)
+      : owner_(static_cast<std::size_t>(num_samples), -1) {}
 
-  void read(std::string_view text, const std::string& client_column) {
-    read_header(next_line(text), client_column);
-    while (!text.empty()) {
-      const std::string_view line = next_line(text);
-      if (!line.empty()) {
-        read_row(line);
-      }
+  void read(TabSeparated& rows, const std::string& client_column) {
+    const std::size_t index = rows.column("index");
+    const std::size_t client = rows.column(client_column);
+    while (rows.next()) {
+      read_row(rows, index, client);
     }
     if (clients_.empty()) {
-      fail("no sample is listed: expected at least one line after the header");
+      rows.fail("no sample is listed: expected at least one line after the header");
     }
   }
 
   ClientIndex finish() const {
     ClientIndex index(static_cast<std::int64_t>(owner_.size()));
-    for (const std::vector<std::uint32_t>& samples : clients_) {
-      index.add(samples);
+    for (std::size_t client = 0; client < clients_.size(); ++client) {
+      index.add(clients_[client], names_[client]);
     }
     return index;
   }
@@ -65,61 +48,22 @@ class PartitionReader {
   }
 
  private:
-  [[noreturn]] void fail(const std::string& what) const {
-    throw DataError("read_partition", file_, -1, fmt::format("line {}: {}", line_, what));
-  }
-
-  std::string_view next_line(std::string_view& text) {
-    const std::size_t end = text.find('\n');
-    std::string_view line = text.substr(0, end);
-    text.remove_prefix(end == std::string_view::npos ? text.size() : end + 1);
-    if (!line.empty() && line.back() == '\r') {
-      line.remove_suffix(1);
-    }
-    ++line_;
-    return line;
-  }
-
-  std::size_t column(const std::vector<std::string_view>& names, std::string_view wanted) const {
-    const auto found = std::find(names.begin(), names.end(), wanted);
-    if (found == names.end()) {
-      fail(fmt::format("no column '{}': got {}, expected a header that names it", wanted,
-                       fmt::join(names, ", ")));
-    }
-    return static_cast<std::size_t>(found - names.begin());
-  }
-
-  void read_header(std::string_view line, const std::string& client_column) {
-    const std::vector<std::string_view> names = cells_of(line);
-    num_columns_ = names.size();
-    index_column_ = column(names, "index");
-    client_column_ = column(names, client_column);
-  }
-
-  void read_row(std::string_view line) {
-    const std::vector<std::string_view> cells = cells_of(line);
-    if (cells.size() != num_columns_) {
-      fail(fmt::format("cells: got {}, expected {}", cells.size(), num_columns_));
-    }
-    const std::string_view text = cells[index_column_];
-    std::int64_t sample = -1;
-    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), sample);
-    if (error != std::errc() || end != text.data() + text.size() || sample < 0 ||
-        sample >= static_cast<std::int64_t>(owner_.size())) {
-      fail(fmt::format("index: got \"{}\", expected 0 to {}", text, owner_.size() - 1));
-    }
-    const std::string client(cells[client_column_]);
+  void read_row(const TabSeparated& rows, std::size_t index_column, std::size_t client_column) {
+    const std::int64_t sample =
+        rows.integer(index_column, 0, static_cast<std::int64_t>(owner_.size()) - 1);
+    const std::string client(rows.cell(client_column));
     if (client.empty()) {
-      fail("the client is empty");
+      rows.fail("the client is empty");
     }
     const auto [entry, is_new] =
         numbers_.emplace(client, static_cast<std::int64_t>(clients_.size()));
     if (is_new) {
       clients_.emplace_back();
+      names_.push_back(client);
     }
     std::int64_t& owner = owner_[static_cast<std::size_t>(sample)];
     if (owner >= 0) {
-      fail(
+      rows.fail(
           fmt::format("sample {} is given twice: to client \"{}\" here, on an earlier line to {} "
                       "client",
                       sample, client, owner == entry->second ? "the same" : "another"));
@@ -128,14 +72,10 @@ class PartitionReader {
     clients_[static_cast<std::size_t>(entry->second)].push_back(static_cast<std::uint32_t>(sample));
   }
 
-  std::string file_;
-  std::int64_t line_ = 0;
-  std::size_t num_columns_ = 0;
-  std::size_t index_column_ = 0;
-  std::size_t client_column_ = 0;
   std::vector<std::int64_t> owner_;  // by sample
   std::map<std::string, std::int64_t> numbers_;
   std::vector<std::vector<std::uint32_t>> clients_;
+  std::vector<std::string> names_;
 };
 
 }  // namespace
@@ -148,15 +88,18 @@ ClientIndex read_partition(const std::filesystem::path& file, std::int64_t num_s
 
 NamedPartition read_named_partition(const std::filesystem::path& file, std::int64_t num_samples,
                                     const std::string& client_column) {
-  PartitionReader reader(file, num_samples);
-  reader.read(read_text_file(file, kMaxPartitionBytes), client_column);
+  const std::string text = read_text_file(file, kMaxPartitionBytes);
+  TabSeparated rows("read_partition", text, file);
+  PartitionReader reader(num_samples);
+  reader.read(rows, client_column);
   return {.index = reader.finish(), .name_hashes = reader.name_hashes()};
 }
 
 ClientIndex parse_partition(std::string_view text, const std::filesystem::path& file,
                             std::int64_t num_samples, const std::string& client_column) {
-  PartitionReader reader(file, num_samples);
-  reader.read(text, client_column);
+  TabSeparated rows("read_partition", text, file);
+  PartitionReader reader(num_samples);
+  reader.read(rows, client_column);
   return reader.finish();
 }
 

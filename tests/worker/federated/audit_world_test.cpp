@@ -13,6 +13,7 @@
 #include "tests/worker/federated/federated_support.h"
 #include "worker/data/byte_dataset.h"
 #include "worker/federated/audit.h"
+#include "worker/federated/client_division.h"
 
 namespace superstep::worker {
 namespace {
@@ -57,7 +58,8 @@ std::shared_ptr<const ClientData> marked_clients() {
 
 FederatedResult run_audited(bsp::World& world, Audit& audit, FederatedOptions options,
                             FederatedObserver* observer,
-                            const std::shared_ptr<const ClientData>& clients) {
+                            const std::shared_ptr<const ClientData>& clients,
+                            const std::shared_ptr<const ClientData>& tests = nullptr) {
   kernels::set_team_size(1);
   const Model model = small_model();
   options.audit = &audit;
@@ -65,7 +67,7 @@ FederatedResult run_audited(bsp::World& world, Audit& audit, FederatedOptions op
   std::vector<float> parameters(static_cast<std::size_t>(model.layout().size()));
   model.initialize(options.local.seed, parameters);
   trainer.load_parameters(parameters);
-  return trainer.fit(testing::small_dataset(50, 2));
+  return trainer.fit(testing::small_dataset(50, 2), nullptr, tests);
 }
 
 SUPERSTEP_WORLD_TEST_ON_NODES(Audit, LetsEveryKindOfRunPassAndWritesDownWhatLeft) {
@@ -120,6 +122,39 @@ SUPERSTEP_WORLD_TEST(Audit, PrivateAndRobustRunsDeclareAllThatTheySend) {
   options.cohort.sampling = Sampling::kFixed;
   options.robust = {.kind = RobustKind::kKrum, .byzantine = 1};
   EXPECT_EQ(run_audited(world, audit, options, nullptr, small_clients(kNineClients)).rounds, 2);
+}
+
+SUPERSTEP_WORLD_TEST_ON_NODES(Audit, PersonalAndAsynchronousRunsDeclareAllThatTheySend) {
+  const WorldDirectory directory(world);
+  const std::int64_t model_bytes = small_model().layout().size() * 4;
+  const DividedClients parts = divide_clients(small_clients(kNineClients), {.test_fraction = 0.3});
+  FederatedOptions options = small_options();
+  options.rounds = 4;
+  options.evaluate_clients_every_rounds = 2;
+  options.client_store = directory.path() / "clients";
+  options.personalization.kind = PersonalizationKind::kDitto;
+  Audit audit(world);
+  Entries personal;
+  EXPECT_EQ(run_audited(world, audit, options, &personal, parts.train, parts.test).rejected, 0);
+  EXPECT_EQ(personal.bytes["client_state"], 4 * 5 * model_bytes);
+  options.personalization = {};
+  options.device.speed = DeviceSpeed::kLogNormal;
+  options.checkpoint = {
+      .directory = directory.path() / "checkpoints", .every_supersteps = 1, .asynchronous = true};
+  for (const Asynchrony kind : {Asynchrony::kFedBuff, Asynchrony::kFedAsync}) {
+    options.asynchrony = {.kind = kind, .concurrency = 6, .buffer = 3};
+    Entries asynchronous;
+    const FederatedResult result =
+        run_audited(world, audit, options, &asynchronous, parts.train, parts.test);
+    ASSERT_TRUE(result.time.has_value());
+    EXPECT_GT(result.time->versions, 0);
+    EXPECT_GT(asynchronous.bytes["checkpoint"], 5 * model_bytes);  // older models are in it
+    world.sync();
+    if (world.rank() == 0) {
+      std::filesystem::remove_all(directory.path() / "checkpoints");
+    }
+    world.sync();
+  }
 }
 
 // All ranks fail alike, so that nobody waits for the others.

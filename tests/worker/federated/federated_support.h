@@ -57,10 +57,11 @@ struct FederatedOutcome {
   std::vector<float> parameters;
 };
 
-inline FederatedOutcome run_federated(bsp::World& world, const worker::Model& model,
-                                      std::shared_ptr<const worker::ClientData> clients,
-                                      const worker::FederatedOptions& options,
-                                      const std::filesystem::path& resume_from = {}) {
+inline FederatedOutcome run_federated(
+    bsp::World& world, const worker::Model& model,
+    std::shared_ptr<const worker::ClientData> clients, const worker::FederatedOptions& options,
+    const std::filesystem::path& resume_from = {},
+    const std::shared_ptr<const worker::ClientData>& tests = nullptr) {
   kernels::set_team_size(1);
   worker::FederatedTrainer trainer(world, model, std::move(clients), options);
   std::vector<float> parameters(static_cast<std::size_t>(model.layout().size()));
@@ -71,7 +72,7 @@ inline FederatedOutcome run_federated(bsp::World& world, const worker::Model& mo
     trainer.restore(paramserver::CheckpointReader(resume_from));
   }
   FederatedOutcome outcome;
-  outcome.result = trainer.fit(small_dataset(50, 2));
+  outcome.result = trainer.fit(small_dataset(50, 2), nullptr, tests);
   outcome.parameters.assign(trainer.parameters().begin(), trainer.parameters().end());
   return outcome;
 }
