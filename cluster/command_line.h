@@ -133,10 +133,9 @@ struct PrintArguments {
   std::string text;
 };
 
-using Command =
-    std::variant<TrainArguments, FederatedArguments, PartitionArguments, EvaluateArguments,
-                 PredictArguments, InspectArguments, ExportArguments, LaunchArguments,
-                 EstimatorArguments, BenchArguments, PrintArguments>;
+using Command = std::variant<TrainArguments, FederatedArguments, PartitionArguments,
+                             EvaluateArguments, PredictArguments, InspectArguments, ExportArguments,
+                             LaunchArguments, EstimatorArguments, BenchArguments, PrintArguments>;
 
 // Throws InvalidArgument with what is wrong and which help to ask for.
 Command parse_command_line(int argc, const char* const* argv);
