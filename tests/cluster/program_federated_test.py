@@ -113,7 +113,7 @@ class Federated(FederatedTest):
         self.expect_failure(self.run_program("partition", self.config, "--sites", 4, "--out", sites), 2,
                             "not an empty directory")
         config = self.write("strict.toml", FEDERATED_CONFIG.replace(
-            'format = "synthetic"\nnum_train = 150\nnum_test = 40\nsample_shape = [1, 6, 6]',
+            'format = "synthetic"\nnormalization = "unit"\nnum_train = 150\nnum_test = 40\nsample_shape = [1, 6, 6]',
             f'format = "idx"\ndirectory = "{sites}"\nnormalization = "unit"').replace(
             'clients = 13\n', '').replace('partition = "dirichlet"',
                                           'partition = "sites"\nsites = 4\ndata_mode = "strict"'))

@@ -290,7 +290,10 @@ SUPERSTEP_WORLD_TEST(FederatedTime, RefusesWhatCannotWork) {
       fedbuff(), [](Options& o) { o.cohort.sampling = Sampling::kWeighted; },
       "got sampling \"weighted\"");
   expect_refusal(
-      limited_fedbuff(), [](Options& o) { o.compression.error_feedback = ErrorFeedback::kOn; },
+      limited_fedbuff(),
+      [](Options& o) {
+        o.compression = {.kind = CompressionKind::kTopK, .error_feedback = ErrorFeedback::kOn};
+      },
       "not with error feedback");
   expect_refusal(
       fedasync(), [](Options& o) { o.asynchrony.mixing = 0.0; }, "mixing: got 0");

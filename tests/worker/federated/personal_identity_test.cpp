@@ -128,11 +128,14 @@ TEST_F(PersonalIdentity, PersonalLayersOfTheGlobalModelNeverChange) {
     cases.push_back(fedper);
     cases.back().algorithm.kind = algorithm;
   }
-  for (const CompressionKind kind : {CompressionKind::kQsgd, CompressionKind::kRandomK,
-                                     CompressionKind::kSign, CompressionKind::kRotation}) {
-    for (const ErrorFeedback feedback : {ErrorFeedback::kOff, ErrorFeedback::kOn}) {
-      cases.push_back(fedper);
-      cases.back().compression = {.kind = kind, .keep = 0.3, .error_feedback = feedback};
+  for (const CompressionKind kind :
+       {CompressionKind::kQsgd, CompressionKind::kTopK, CompressionKind::kRandomK,
+        CompressionKind::kSign, CompressionKind::kRotation}) {
+    cases.push_back(fedper);
+    cases.back().compression = {.kind = kind, .keep = 0.3};
+    if (kind != CompressionKind::kQsgd && kind != CompressionKind::kRotation) {
+      cases.push_back(FederatedOptions(cases.back()));
+      cases.back().compression.error_feedback = ErrorFeedback::kOn;
     }
   }
   for (const AttackKind kind :
