@@ -79,7 +79,8 @@ def machine_lines(machine):
 
 def command_line(script):
     """The line that says how the figures were made."""
-    return f"Command: `{shlex.join(['./scripts/' + script, *sys.argv[1:]])}`"
+    words = [pathlib.Path(word).name.upper() if word.startswith("/") else word for word in sys.argv[1:]]
+    return f"Command: `{shlex.join(['./scripts/' + script, *words])}`"
 
 
 def write_section(name, title, lines):

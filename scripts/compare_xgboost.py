@@ -251,11 +251,11 @@ def accuracy_line(data, model, matrix, text):
 
 
 TIMED = r"""
-import sys, time
+import json, sys, time
 import numpy as np, xgboost as xgb
 data = np.load(sys.argv[1])
 matrix = xgb.DMatrix(data["matrix"], label=data["target"], nthread=int(sys.argv[2]))
-parameters = eval(sys.argv[3])
+parameters = json.loads(sys.argv[3])
 begin = time.perf_counter()
 xgb.train(parameters, matrix, num_boost_round=int(sys.argv[4]))
 print(time.perf_counter() - begin)
@@ -269,7 +269,7 @@ def compare_time(data, rounds, repetitions, directory, ranks):
     mine, theirs = [], []
     for _ in range(repetitions):
         run = subprocess.run([sys.executable, "-c", TIMED, arrays, str(ranks),
-                              repr(data.parameters(255, ranks)), str(rounds)],
+                              json.dumps(data.parameters(255, ranks)), str(rounds)],
                              env={**os.environ, "OMP_NUM_THREADS": str(ranks)}, capture_output=True, text=True,
                              check=True)
         theirs.append(float(run.stdout))
