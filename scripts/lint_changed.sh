@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly max_files=8   # about 20 s each
+readonly max_files=6   # about 20 s each
 readonly last_commits=10
 
 # Every source on its own and without precompiled headers, which clang-tidy cannot read.
