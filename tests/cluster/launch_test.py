@@ -319,7 +319,7 @@ class Policies(LaunchTest):
                                       preexec_fn=lambda number=number: signal.signal(number, signal.SIG_IGN))
                 self.wait_for_file(f"started{int(number)}")
                 process.send_signal(number)
-                self.assertNotIn("came", self.finish(process, 2).stderr)
+                self.assertNotIn("came", self.finish(process, 2).text)
 
     def test_ends_of_children_are_seen_though_they_were_ignored(self):
         process = self.launch(self.directory / "deaf", options=self.fake("exit 2\n"),
