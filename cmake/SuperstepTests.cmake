@@ -2,7 +2,8 @@
 # (scripts/check_targets.py proves it).
 #
 #   superstep_add_test_program(bsp_tests SOURCES a_test.cpp b_test.cpp LINK superstep::bsp)
-#       one GoogleTest program
+#       one GoogleTest program, whose files are compiled eight at a time (CMAKE_UNITY_BUILD): helpers of the same
+#       name in two of them collide, so each has a name of its own, or they are one in a header
 #   superstep_add_unit_test(bsp.unit PROGRAM bsp_tests [FILTER "Suite.*"] [LABELS slow threads] [TIMEOUT s])
 #       runs it in one process; the label threads makes it part of the thread sanitizer's leg
 #   superstep_add_world_test(bsp.world PROGRAM bsp_world_tests [LANES 1 2 3 4 7] [PROCESSES 1 2 3 4]

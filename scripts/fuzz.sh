@@ -16,6 +16,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
+programs=$root/build/asan/tests/fuzz
 build=$root/build/fuzz
 mapfile -t targets < <(sed -n 's/^superstep_add_fuzz_target(\([a-z_]*\) .*/\1/p' tests/fuzz/CMakeLists.txt)
 options=(-max_total_time=60)
@@ -45,7 +46,7 @@ fi
 # which are about length and depth, are cut here and whole in the ordinary tests.
 run() {
   mkdir -p "$build/corpus/$1" "$build/crashes" "$build/logs"
-  (cd "$build" && ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=0 "tests/fuzz/fuzz_$1" -max_len=4096 \
+  (cd "$build" && ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=0 "$programs/fuzz_$1" -max_len=4096 \
     "-timeout=$longest" -report_slow_units=60 -rss_limit_mb=1024 -malloc_limit_mb=256 -print_final_stats=1 \
     "-artifact_prefix=crashes/$1-" "${options[@]}" "corpus/$1" "$root/tests/fuzz/corpus/$1") >"$build/logs/$1.log" 2>&1
 }
@@ -60,7 +61,7 @@ summarise() {
   [ "$crashes" -eq 0 ] && [ "${executions:-0}" -gt 0 ]
 }
 
-cmake --preset fuzz
+cmake --preset asan
 cmake --build --preset fuzz --parallel "$(nproc)"
 for target in "${targets[@]}"; do
   while [ "$(jobs -rp | wc -l)" -ge "$at_once" ]; do

@@ -5,20 +5,19 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "tests/support/error_text.h"
+
 namespace superstep {
 namespace {
 
 using ::testing::AllOf;
 using ::testing::EndsWith;
+using testing::error_text;
 using ::testing::HasSubstr;
 
 std::string message_of_failed_check(int begin, int end) {
-  try {
-    SUPERSTEP_CHECK(begin <= end, "shard range", begin, end);
-  } catch (const CheckFailure& failure) {
-    return failure.what();
-  }
-  return "";
+  return error_text<CheckFailure>(
+      [&] { SUPERSTEP_CHECK(begin <= end, "shard range", begin, end); });
 }
 
 TEST(Check, HoldingConditionDoesNothing) {

@@ -6,17 +6,16 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/support/error_text.h"
+
 namespace superstep {
 namespace {
 
+using testing::error_text;
+
 template <typename To, typename From>
 std::string refusal(From value) {
-  try {
-    checked_cast<To>(value, "element count");
-  } catch (const InvalidArgument& error) {
-    return error.what();
-  }
-  return "";
+  return error_text<InvalidArgument>([&] { checked_cast<To>(value, "element count"); });
 }
 
 TEST(CheckedCast, KeepsValuesThatFit) {

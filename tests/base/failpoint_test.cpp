@@ -9,19 +9,16 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "tests/support/error_text.h"
 
 namespace superstep {
 namespace {
 
+using testing::error_text;
 using ::testing::HasSubstr;
 
 std::string complaint(const char* text) {
-  try {
-    parse_faults(text);
-  } catch (const InvalidArgument& error) {
-    return error.what();
-  }
-  return "accepted";
+  return error_text<InvalidArgument>([&] { parse_faults(text); });
 }
 
 TEST(Failpoint, ReadsFaults) {

@@ -11,26 +11,18 @@
 
 #include "base/error.h"
 #include "tests/base/temporary_directory.h"
+#include "tests/support/error_text.h"
 
 namespace superstep {
 namespace {
 
 namespace fs = std::filesystem;
+using superstep::testing::error_text;
 using superstep::testing::TemporaryDirectory;
 using ::testing::HasSubstr;
 
 void write_plainly(const fs::path& path, const std::string& text) {
   std::ofstream(path, std::ios::binary) << text;
-}
-
-template <typename Action>
-std::string data_error_of(const Action& action) {
-  try {
-    action();
-  } catch (const DataError& error) {
-    return error.what();
-  }
-  return "";
 }
 
 TEST(ReadFile, ReturnsEveryByte) {
@@ -46,16 +38,16 @@ TEST(ReadFile, ReturnsEveryByte) {
 TEST(ReadFile, RefusesMoreThanTheLimit) {
   const TemporaryDirectory directory;
   write_plainly(directory / "f", "12345");
-  EXPECT_THAT(data_error_of([&] { read_text_file(directory / "f", 4); }),
+  EXPECT_THAT(error_text<DataError>([&] { read_text_file(directory / "f", 4); }),
               HasSubstr("f: file too large: got 5 bytes, expected at most 4"));
 }
 
 TEST(ReadFile, NamesPathAndReason) {
   const TemporaryDirectory directory;
   const std::string missing = (directory / "missing").native();
-  EXPECT_EQ(data_error_of([&] { read_file(missing, 10); }),
+  EXPECT_EQ(error_text<DataError>([&] { read_file(missing, 10); }),
             "[read_file] " + missing + ": cannot open: No such file or directory");
-  EXPECT_THAT(data_error_of([&] { read_file(directory.path(), 10); }),
+  EXPECT_THAT(error_text<DataError>([&] { read_file(directory.path(), 10); }),
               HasSubstr("not a regular file"));
 }
 
@@ -83,8 +75,9 @@ TEST(RenameDirectory, NeverReplacesADirectoryWithContent) {
   fs::create_directory(directory / "new");
   fs::create_directory(directory / "old");
   write_plainly(directory / "old" / "f", "precious");
-  EXPECT_THAT(data_error_of([&] { rename_directory(directory / "new", directory / "old"); }),
-              HasSubstr("Directory not empty"));
+  EXPECT_THAT(
+      error_text<DataError>([&] { rename_directory(directory / "new", directory / "old"); }),
+      HasSubstr("Directory not empty"));
   EXPECT_EQ(read_text_file(directory / "old" / "f", 100), "precious");
   EXPECT_TRUE(fs::exists(directory / "new"));
 }
@@ -92,10 +85,10 @@ TEST(RenameDirectory, NeverReplacesADirectoryWithContent) {
 TEST(RenameDirectory, RefusesFilesAndMissingDirectories) {
   const TemporaryDirectory directory;
   write_plainly(directory / "file", "1");
-  EXPECT_THAT(data_error_of([&] { rename_directory(directory / "file", directory / "x"); }),
+  EXPECT_THAT(error_text<DataError>([&] { rename_directory(directory / "file", directory / "x"); }),
               HasSubstr("Not a directory"));
   EXPECT_TRUE(fs::exists(directory / "file"));
-  EXPECT_THAT(data_error_of([&] { rename_directory(directory / "none", directory / "x"); }),
+  EXPECT_THAT(error_text<DataError>([&] { rename_directory(directory / "none", directory / "x"); }),
               HasSubstr("none: cannot find the directory: No such file or directory"));
 }
 
@@ -105,7 +98,7 @@ TEST(MakeDirectories, MakesWhatIsMissing) {
   EXPECT_TRUE(fs::is_directory(directory / "a" / "b" / "c"));
   EXPECT_NO_THROW(make_directories(directory / "a" / "b"));
   write_plainly(directory / "file", "1");
-  EXPECT_THAT(data_error_of([&] { make_directories(directory / "file" / "x"); }),
+  EXPECT_THAT(error_text<DataError>([&] { make_directories(directory / "file" / "x"); }),
               HasSubstr("cannot create the directory"));
 }
 
@@ -117,7 +110,7 @@ TEST(FsyncName, LeavesOutADirectoryThatCannotBeRead) {
   EXPECT_NO_THROW(make_directories(directory / "box" / "x"));
   EXPECT_NO_THROW(fsync_name(directory / "box" / "x/"));
   EXPECT_TRUE(fs::is_directory(directory / "box" / "x"));
-  EXPECT_THAT(data_error_of([&] { fsync_name(directory / "none" / "x"); }),
+  EXPECT_THAT(error_text<DataError>([&] { fsync_name(directory / "none" / "x"); }),
               HasSubstr("cannot open the directory"));
   fs::permissions(directory / "box", fs::perms::owner_all);
 }
@@ -126,7 +119,7 @@ TEST(FsyncDirectory, WorksOnDirectoriesOnly) {
   const TemporaryDirectory directory;
   EXPECT_NO_THROW(fsync_directory(directory.path()));
   write_plainly(directory / "file", "1");
-  EXPECT_THAT(data_error_of([&] { fsync_directory(directory / "file"); }),
+  EXPECT_THAT(error_text<DataError>([&] { fsync_directory(directory / "file"); }),
               HasSubstr("Not a directory"));
 }
 
@@ -139,7 +132,7 @@ TEST(FreeBytes, AsksTheNearestExistingParent) {
 
 TEST(WriteError, FullDiskNamesNeededAndFreeBytes) {
   const TemporaryDirectory directory;
-  const std::string message = data_error_of([&] {
+  const std::string message = error_text<DataError>([&] {
     internal::throw_write_error("AtomicFile::write", directory / "f", "write", ENOSPC, 4'096,
                                 1'536);
   });
@@ -151,7 +144,7 @@ TEST(WriteError, FullDiskNamesNeededAndFreeBytes) {
 
 TEST(WriteError, OtherReasonsDoNotSpeakOfSpace) {
   const std::string message =
-      data_error_of([] { internal::throw_write_error("f", "/p", "sync", EIO); });
+      error_text<DataError>([] { internal::throw_write_error("f", "/p", "sync", EIO); });
   EXPECT_EQ(message, "[f] /p: cannot sync: Input/output error");
 }
 

@@ -5,12 +5,15 @@
 #include <vector>
 
 #include "base/error.h"
-#include "bsp/slot_tree.h"
 #include "bsp/world.h"
+#include "tests/bsp/rounding_values.h"
 #include "tests/support/spmd_fixture.h"
 
 namespace superstep::bsp {
 namespace {
+
+using testing::rounding_values;
+using testing::tree_sum_over_ranks;
 
 // Counts that hurt: nothing, one, around p, many, and enough for the sharded algorithms.
 std::vector<std::int64_t> interesting_counts(int num_ranks) {
@@ -83,33 +86,16 @@ void expect_extremes(World& world) {
             static_cast<T>(world.size() * (world.size() + 5) / 2));
 }
 
-// Every rank's elements round differently, so another order of additions gives other bits.
-float rounding_value(int rank, std::int64_t i) {
-  return 1.0F / static_cast<float>(3 + rank * 7 + i % 89);
-}
-
-float tree_sum_over_ranks(SlotRange ranks, std::int64_t i) {
-  if (ranks.length() == 1) {
-    return rounding_value(ranks.begin, i);
-  }
-  const int middle = split_point(ranks);
-  return tree_sum_over_ranks({ranks.begin, middle}, i) +
-         tree_sum_over_ranks({middle, ranks.end}, i);
-}
-
 // From one chunk of the staging area to messages that are written past the caches, one after
 // another, so that what an earlier call left behind would be seen.
 SUPERSTEP_WORLD_TEST(Allreduce, AddsAlongTheTreeOverRanksAtEverySize) {
   for (const std::int64_t n : {3, 32'768, 32'769, 300'001, 5, 2'100'003, 1'001}) {
-    std::vector<float> data(static_cast<std::size_t>(n));
-    for (std::int64_t i = 0; i < n; ++i) {
-      data[static_cast<std::size_t>(i)] = rounding_value(world.rank(), i);
-    }
+    std::vector<float> data = rounding_values<float>(world.rank(), n);
     std::vector<float> out(data.size() + 1, -1.0F);  // not on a border of 16 bytes
     world.allreduce(std::span<const float>(data), std::span(out).subspan(1), ReduceOp::kSum);
     world.allreduce(std::span<const float>(data), std::span(data), ReduceOp::kSum);
     for (std::int64_t i = 0; i < n; ++i) {
-      const float expected = tree_sum_over_ranks({0, world.size()}, i);
+      const float expected = tree_sum_over_ranks<float>({0, world.size()}, i);
       ASSERT_EQ(data[static_cast<std::size_t>(i)], expected) << "n " << n << " i " << i;
       ASSERT_EQ(out[static_cast<std::size_t>(i) + 1], expected) << "n " << n << " i " << i;
     }

@@ -8,36 +8,21 @@
 #include "bsp/execute.h"
 #include "bsp/node_allreduce.h"
 #include "bsp/schedule.h"
-#include "bsp/slot_tree.h"
 #include "bsp/world.h"
+#include "tests/bsp/rounding_values.h"
 #include "tests/support/spmd_fixture.h"
 
 namespace superstep::bsp {
 namespace {
 
-double rounding_value(int rank, std::int64_t i) {
-  return 1.0 / static_cast<double>(3 + rank * 7 + i % 89);
-}
-
-double tree_sum(SlotRange ranks, std::int64_t i) {
-  if (ranks.length() == 1) {
-    return rounding_value(ranks.begin, i);
-  }
-  const int middle = split_point(ranks);
-  return tree_sum({ranks.begin, middle}, i) + tree_sum({middle, ranks.end}, i);
-}
-
-std::vector<double> contribution(int rank, std::int64_t n) {
-  std::vector<double> values(static_cast<std::size_t>(n));
-  for (std::int64_t i = 0; i < n; ++i) {
-    values[static_cast<std::size_t>(i)] = rounding_value(rank, i);
-  }
-  return values;
-}
+using testing::rounding_value;
+using testing::rounding_values;
+using testing::tree_sum_over_ranks;
 
 void expect_tree_sums(std::span<const double> sums, int num_ranks) {
   for (std::size_t i = 0; i < sums.size(); ++i) {
-    ASSERT_EQ(sums[i], tree_sum({0, num_ranks}, static_cast<std::int64_t>(i))) << "i " << i;
+    ASSERT_EQ(sums[i], tree_sum_over_ranks<double>({0, num_ranks}, static_cast<std::int64_t>(i)))
+        << "i " << i;
   }
 }
 
@@ -48,7 +33,7 @@ SUPERSTEP_WORLD_TEST(ManyLanes, MoveTheBoundOfHalvingAndDoublingInTheMemoryState
   const AllreducePlan plan = allreduce_schedule(AllreduceAlgorithm::kHalvingDoubling, p, n);
   const std::int64_t extent = plan.schedule.extents[static_cast<std::size_t>(world.rank())];
   EXPECT_EQ(extent, 2 * n + n / 2);
-  std::vector<double> space = contribution(world.rank(), n);
+  std::vector<double> space = rounding_values<double>(world.rank(), n);
   space.resize(static_cast<std::size_t>(extent));
   const std::uint64_t before = world.traffic().bytes_sent;
   execute(world, plan.schedule, std::span(space));
@@ -61,7 +46,7 @@ SUPERSTEP_WORLD_TEST(ManyLanes, MoveTheBoundOfHalvingAndDoublingInTheMemoryState
 SUPERSTEP_WORLD_TEST(ManyLanes, DoubleForShortMessages) {
   const int p = world.size();
   const AllreducePlan plan = allreduce_schedule(AllreduceAlgorithm::kRecursiveDoubling, p, 2);
-  std::vector<double> space = contribution(world.rank(), 2);
+  std::vector<double> space = rounding_values<double>(world.rank(), 2);
   space.resize(6);
   const std::uint64_t before = world.traffic().bytes_sent;
   execute(world, plan.schedule, std::span(space));
@@ -75,7 +60,7 @@ SUPERSTEP_WORLD_TEST(ManyLanes, AddAlongTheTreeInSharedMemoryOfTheSizeStated) {
   // Two chunks per rank and two of the result; a chunk is at least 16 KiB.
   EXPECT_EQ(internal::NodeAllreduce::staging_bytes(p), std::int64_t{2 * p + 2} * 32'768 * 64 / p);
   for (const std::int64_t n : {1, 3 * p + 1, 9'001}) {
-    std::vector<double> data = contribution(world.rank(), n);
+    std::vector<double> data = rounding_values<double>(world.rank(), n);
     world.allreduce(std::span<const double>(data), std::span(data), ReduceOp::kSum);
     expect_tree_sums(data, p);
   }
@@ -91,11 +76,11 @@ SUPERSTEP_WORLD_TEST(ManyLanes, ReduceScatterAndGatherInLogarithmicallyManyRound
     first += rank < world.rank() ? counts.back() : 0;
     n += counts.back();
   }
-  const std::vector<double> in = contribution(world.rank(), n);
+  const std::vector<double> in = rounding_values<double>(world.rank(), n);
   std::vector<double> mine(static_cast<std::size_t>(world.rank() % 3));
   world.reduce_scatter(std::span<const double>(in), std::span(mine), counts, ReduceOp::kSum);
   for (std::size_t i = 0; i < mine.size(); ++i) {
-    ASSERT_EQ(mine[i], tree_sum({0, p}, first + static_cast<std::int64_t>(i)));
+    ASSERT_EQ(mine[i], tree_sum_over_ranks<double>({0, p}, first + static_cast<std::int64_t>(i)));
   }
   std::vector<double> all(in.size());
   world.allgather(std::span<const double>(mine), std::span(all), counts);
@@ -104,10 +89,10 @@ SUPERSTEP_WORLD_TEST(ManyLanes, ReduceScatterAndGatherInLogarithmicallyManyRound
 
 SUPERSTEP_WORLD_TEST(ManyLanes, AggregateAndHaltTogether) {
   Aggregator<double> sum(world);
-  sum.add(rounding_value(world.rank(), 0));
+  sum.add(rounding_value<double>(world.rank(), 0));
   world.vote_to_halt();
   world.sync();
-  EXPECT_EQ(sum.value(), tree_sum({0, world.size()}, 0));
+  EXPECT_EQ(sum.value(), tree_sum_over_ranks<double>({0, world.size()}, 0));
   EXPECT_TRUE(world.all_halted());
 }
 

@@ -6,40 +6,22 @@
 
 #include "bsp/execute.h"
 #include "bsp/schedule.h"
-#include "bsp/slot_tree.h"
 #include "bsp/world.h"
+#include "tests/bsp/rounding_values.h"
 #include "tests/support/spmd_fixture.h"
 
 namespace superstep::bsp {
 namespace {
 
-// Every rank's elements round differently, so another order of additions gives other bits.
-float rounding_value(int rank, std::int64_t i) {
-  return 1.0F / static_cast<float>(3 + rank * 7 + i % 89);
-}
-
-float tree_sum(SlotRange ranks, std::int64_t i) {
-  if (ranks.length() == 1) {
-    return rounding_value(ranks.begin, i);
-  }
-  const int middle = split_point(ranks);
-  return tree_sum({ranks.begin, middle}, i) + tree_sum({middle, ranks.end}, i);
-}
-
-std::vector<float> contribution(int rank, std::int64_t n) {
-  std::vector<float> values(static_cast<std::size_t>(n));
-  for (std::int64_t i = 0; i < n; ++i) {
-    values[static_cast<std::size_t>(i)] = rounding_value(rank, i);
-  }
-  return values;
-}
+using testing::rounding_values;
+using testing::tree_sum_over_ranks;
 
 std::vector<std::int64_t> counts_that_hurt(int num_ranks) {
   return {0, 1, num_ranks - 1, num_ranks, num_ranks + 1, 1'000};
 }
 
 void expect_sums(World& world, const AllreducePlan& plan, std::int64_t n) {
-  std::vector<float> space = contribution(world.rank(), n);
+  std::vector<float> space = rounding_values<float>(world.rank(), n);
   space.resize(
       static_cast<std::size_t>(plan.schedule.extents[static_cast<std::size_t>(world.rank())]));
   const TrafficCounters before = world.traffic();
@@ -52,7 +34,7 @@ void expect_sums(World& world, const AllreducePlan& plan, std::int64_t n) {
             sizeof(float) * static_cast<std::uint64_t>(planned.elements_received));
   for (std::int64_t i = 0; i < n; ++i) {
     ASSERT_EQ(space[static_cast<std::size_t>(plan.result_offset + i)],
-              tree_sum({0, world.size()}, i))
+              tree_sum_over_ranks<float>({0, world.size()}, i))
         << "n " << n << " i " << i;
   }
 }
@@ -82,10 +64,10 @@ SUPERSTEP_WORLD_TEST_ON_NODES(Execute, GivesTheBitsOfTheTreeOverSharingLevels) {
 // Large enough that World::allreduce goes over the levels.
 void expect_tree_sums(World& world) {
   for (const std::int64_t n : {3, 9'001, 20'011}) {
-    std::vector<float> data = contribution(world.rank(), n);
+    std::vector<float> data = rounding_values<float>(world.rank(), n);
     world.allreduce(std::span<const float>(data), std::span(data), ReduceOp::kSum);
     for (std::int64_t i = 0; i < n; ++i) {
-      ASSERT_EQ(data[static_cast<std::size_t>(i)], tree_sum({0, world.size()}, i))
+      ASSERT_EQ(data[static_cast<std::size_t>(i)], tree_sum_over_ranks<float>({0, world.size()}, i))
           << "n " << n << " i " << i;
     }
   }

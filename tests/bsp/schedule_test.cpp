@@ -14,7 +14,7 @@
 namespace superstep::bsp {
 namespace {
 
-using Ranges = std::vector<std::pair<std::int64_t, std::int64_t>>;
+using ElementRanges = std::vector<std::pair<std::int64_t, std::int64_t>>;
 
 constexpr int kMostRanks = 64;
 
@@ -50,7 +50,7 @@ std::vector<int> lonely_nodes(int num_ranks) {
   return nodes;
 }
 
-void expect_proved(const Schedule& schedule, const std::function<Ranges(int)>& initialised) {
+void expect_proved(const Schedule& schedule, const std::function<ElementRanges(int)>& initialised) {
   EXPECT_THAT(prove(schedule, lonely_nodes(schedule.num_ranks), initialised), ::testing::IsEmpty());
 }
 
@@ -70,7 +70,9 @@ TEST(Schedule, BroadcastReachesEveryRank) {
   for (int p = 1; p <= 1'024; p = p < kMostRanks ? p + 1 : p + 137) {
     for (const int root : {0, p / 2, p - 1}) {
       const Schedule schedule = broadcast_schedule(p, root, 5);
-      expect_proved(schedule, [&](int rank) { return rank == root ? Ranges{{0, 5}} : Ranges{}; });
+      expect_proved(schedule, [&](int rank) {
+        return rank == root ? ElementRanges{{0, 5}} : ElementRanges{};
+      });
       std::vector<std::vector<float>> buffers = buffers_for(schedule, 5);
       const std::vector<float> expected = buffers[static_cast<std::size_t>(root)];
       simulate(schedule, buffers);
@@ -90,7 +92,7 @@ TEST(Schedule, AllgatherConcatenates) {
     std::partial_sum(counts.begin(), counts.end(), std::back_inserter(offsets));
     expect_proved(schedule, [&](int rank) {
       const auto i = static_cast<std::size_t>(rank);
-      return Ranges{{offsets[i], offsets[i + 1]}};
+      return ElementRanges{{offsets[i], offsets[i + 1]}};
     });
     std::vector<std::vector<float>> buffers = buffers_for(schedule, 0);
     std::vector<float> expected(static_cast<std::size_t>(offsets.back()));
@@ -116,7 +118,7 @@ TEST(Schedule, GatherConcatenatesAtTheRoot) {
     const int root = p / 2;
     const Schedule schedule = gather_schedule(counts, root);
     expect_proved(schedule, [&](int rank) {
-      return Ranges{{0, counts[static_cast<std::size_t>(rank)]}};
+      return ElementRanges{{0, counts[static_cast<std::size_t>(rank)]}};
     });
     std::vector<std::vector<float>> buffers = buffers_for(schedule, 0);
     std::vector<float> expected;
@@ -139,7 +141,7 @@ TEST(Schedule, ReduceScatterSumsInTreeOrder) {
     const std::vector<std::int64_t> counts = uneven_counts(p);
     const std::int64_t n = sum_of(counts);
     const ReduceScatterPlan plan = reduce_scatter_schedule(counts);
-    expect_proved(plan.schedule, [&](int) { return Ranges{{0, n}}; });
+    expect_proved(plan.schedule, [&](int) { return ElementRanges{{0, n}}; });
     std::vector<std::vector<float>> buffers = buffers_for(plan.schedule, n);
     simulate(plan.schedule, buffers);
     std::int64_t first = 0;
@@ -162,7 +164,7 @@ TEST(Schedule, AllreduceSumsInTreeOrderWithEitherAlgorithm) {
   for (int p = 1; p <= kMostRanks; p = p < 20 ? p + 1 : p + 11) {
     for (const std::int64_t n : {std::int64_t{1}, std::int64_t{p + 1}, std::int64_t{9'001}}) {
       const AllreducePlan plan = allreduce_schedule(p, n);
-      expect_proved(plan.schedule, [&](int) { return Ranges{{0, n}}; });
+      expect_proved(plan.schedule, [&](int) { return ElementRanges{{0, n}}; });
       std::vector<std::vector<float>> buffers = buffers_for(plan.schedule, n);
       simulate(plan.schedule, buffers);
       for (std::int64_t i = 0; i<n; i += n> 100 ? 97 : 1) {
@@ -192,7 +194,7 @@ Schedule two_ranks(Round round) {
 
 std::vector<std::string> prove_two(const Schedule& schedule,
                                    const std::vector<int>& nodes = {0, 0}) {
-  return prove(schedule, nodes, [](int) { return Ranges{{0, 4}}; });
+  return prove(schedule, nodes, [](int) { return ElementRanges{{0, 4}}; });
 }
 
 TEST(Prover, FindsCombinesAcrossNodes) {

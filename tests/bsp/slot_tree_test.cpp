@@ -9,7 +9,7 @@
 namespace superstep::bsp {
 namespace {
 
-using Ranges = std::vector<SlotRange>;
+using SlotRanges = std::vector<SlotRange>;
 
 TEST(SlotTree, SplitsAtTheLargestPowerOfTwoBelowTheLength) {
   EXPECT_EQ(split_point({0, 2}), 1);
@@ -23,11 +23,11 @@ TEST(SlotTree, SplitsAtTheLargestPowerOfTwoBelowTheLength) {
 
 TEST(SlotTree, FindsMaximalSubtrees) {
   const std::vector<int> all{0, 1, 2, 3, 4, 5};
-  EXPECT_EQ(maximal_subtrees(6, all), (Ranges{{0, 6}}));
+  EXPECT_EQ(maximal_subtrees(6, all), (SlotRanges{{0, 6}}));
   const std::vector<int> middle{1, 2, 3};
-  EXPECT_EQ(maximal_subtrees(6, middle), (Ranges{{1, 2}, {2, 4}}));
+  EXPECT_EQ(maximal_subtrees(6, middle), (SlotRanges{{1, 2}, {2, 4}}));
   const std::vector<int> scattered{0, 2, 4, 5};
-  EXPECT_EQ(maximal_subtrees(6, scattered), (Ranges{{0, 1}, {2, 3}, {4, 6}}));
+  EXPECT_EQ(maximal_subtrees(6, scattered), (SlotRanges{{0, 1}, {2, 3}, {4, 6}}));
   EXPECT_TRUE(maximal_subtrees(6, {}).empty());
 }
 
@@ -44,7 +44,7 @@ TEST(SlotTree, KeepsContiguousSlotsToLogarithmicallyManySubtrees) {
       std::vector<int> slots;
       for (int end = begin + 1; end <= num_slots; ++end) {
         slots.push_back(end - 1);
-        const Ranges ranges = maximal_subtrees(num_slots, slots);
+        const SlotRanges ranges = maximal_subtrees(num_slots, slots);
         int covered = begin;
         for (const SlotRange range : ranges) {
           ASSERT_EQ(range.begin, covered);

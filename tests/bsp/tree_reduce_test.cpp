@@ -67,12 +67,13 @@ float gradient(int slot, std::int64_t i) {
   return (slot % 3 == 0 ? 1e4F : 1.0F) / static_cast<float>(1 + (slot * 31 + i * 17) % 101);
 }
 
-float tree_sum(SlotRange slots, std::int64_t i) {
+float tree_sum_over_slots(SlotRange slots, std::int64_t i) {
   if (slots.length() == 1) {
     return gradient(slots.begin, i);
   }
   const int middle = split_point(slots);
-  return tree_sum({slots.begin, middle}, i) + tree_sum({middle, slots.end}, i);
+  return tree_sum_over_slots({slots.begin, middle}, i) +
+         tree_sum_over_slots({middle, slots.end}, i);
 }
 
 std::vector<std::vector<float>> pieces_of(const Case& c, const TreeReducePlan& plan) {
@@ -82,7 +83,7 @@ std::vector<std::vector<float>> pieces_of(const Case& c, const TreeReducePlan& p
     std::vector<float>& buffer = buffers.emplace_back();
     for (const SlotRange range : maximal_subtrees(c.num_slots, slots[rank])) {
       for (std::int64_t i = 0; i < c.n; ++i) {
-        buffer.push_back(tree_sum(range, i));
+        buffer.push_back(tree_sum_over_slots(range, i));
       }
     }
     EXPECT_EQ(static_cast<std::int64_t>(buffer.size()), plan.pieces_extent[rank]);
@@ -109,7 +110,8 @@ void expect_tree_sums(const Case& c) {
     }
     for (std::int64_t i = c.cuts[o]; i < c.cuts[o + 1]; ++i) {
       const auto at = static_cast<std::size_t>(result.offset + i - c.cuts[o]);
-      ASSERT_EQ(buffers[static_cast<std::size_t>(result.rank)][at], tree_sum({0, c.num_slots}, i));
+      ASSERT_EQ(buffers[static_cast<std::size_t>(result.rank)][at],
+                tree_sum_over_slots({0, c.num_slots}, i));
     }
   }
 }

@@ -9,11 +9,13 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "tests/support/error_text.h"
 
 namespace superstep::cluster {
 namespace {
 
 using ::testing::ElementsAre;
+using testing::error_text;
 using ::testing::HasSubstr;
 
 Command parse(std::initializer_list<const char*> arguments) {
@@ -27,12 +29,7 @@ std::string printed(std::initializer_list<const char*> arguments) {
 }
 
 std::string complaint(std::initializer_list<const char*> arguments) {
-  try {
-    parse(arguments);
-  } catch (const InvalidArgument& error) {
-    return error.what();
-  }
-  return "no complaint";
+  return error_text<InvalidArgument>([&] { parse(arguments); });
 }
 
 TEST(CommandLine, ReadsTrain) {

@@ -23,12 +23,14 @@
 #include "cluster/launch_record.h"
 #include "cluster/launch_watch.h"
 #include "tests/base/temporary_directory.h"
+#include "tests/support/error_text.h"
 
 namespace superstep::cluster {
 namespace {
 
 using std::chrono::milliseconds;
 using ::testing::ElementsAre;
+using testing::error_text;
 using ::testing::HasSubstr;
 
 constexpr int kKilled = 137;
@@ -201,12 +203,7 @@ HostPlan plan_of(const std::vector<std::string>& options) {
 }
 
 std::string message_of(const std::vector<std::string>& options) {
-  try {
-    plan_of(options);
-  } catch (const InvalidArgument& error) {
-    return error.what();
-  }
-  return "accepted";
+  return error_text<InvalidArgument>([&] { plan_of(options); });
 }
 
 TEST(HostPlan, OptionsPassThrough) {

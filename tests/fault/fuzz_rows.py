@@ -27,7 +27,7 @@ class FuzzedParsers(Row):
         return len(self.targets)
 
     def is_possible(self):
-        built = all((SOURCE / "build/fuzz/tests/fuzz" / f"fuzz_{target}").exists() for target in self.targets)
+        built = all((SOURCE / "build/asan/tests/fuzz" / f"fuzz_{target}").exists() for target in self.targets)
         return built and shutil.which("clang-14") is not None
 
     def trial(self, seed):

@@ -1,4 +1,4 @@
-// Runs a fuzz target on every file of a corpus: fuzz_TARGET_replay CORPUS_DIRECTORY
+// Runs a fuzz target on every file of a corpus: fuzz_TARGET CORPUS_DIRECTORY
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>

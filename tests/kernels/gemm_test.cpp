@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "kernels/threads.h"
 #include "tests/kernels/heavy_op_checks.h"
+#include "tests/support/error_text.h"
 
 namespace superstep::testing {
 namespace {
@@ -34,7 +35,7 @@ Shape shape_of_b(const GemmShape& s) {
   return s.transpose_b ? Shape{s.n, s.k} : Shape{s.k, s.n};
 }
 
-std::vector<GemmShape> shapes() {
+std::vector<GemmShape> gemm_shapes() {
   std::vector<GemmShape> all;
   for (const bool ta : {false, true}) {
     for (const bool tb : {false, true}) {
@@ -64,7 +65,7 @@ Tensor product(Gemm<T> gemm, const GemmShape& shape, const Tensor& a, const Tens
 template <typename T>
 void expect_products_match(Gemm<T> gemm) {
   const DType dtype = kernels::dtype_of<T>();
-  for (const GemmShape& shape : shapes()) {
+  for (const GemmShape& shape : gemm_shapes()) {
     const std::vector<Tensor> inputs = {random_tensor({dtype, shape_of_a(shape)}, 1),
                                         random_tensor({dtype, shape_of_b(shape)}, 2)};
     const kernels::Attributes attributes = {{"transpose_a", shape.transpose_a},
@@ -100,7 +101,7 @@ TEST(Gemm, GivesZerosForAnEmptySumAndNothingForAnEmptyResult) {
 // Views into larger buffers start anywhere; 64-byte alignment is only promised for whole tensors.
 template <typename T>
 void expect_same_bits_when_shifted(Gemm<T> gemm) {
-  for (const GemmShape& shape : shapes()) {
+  for (const GemmShape& shape : gemm_shapes()) {
     const DType dtype = kernels::dtype_of<T>();
     const Tensor a = random_tensor({dtype, shape_of_a(shape)}, 1);
     const Tensor b = random_tensor({dtype, shape_of_b(shape)}, 2);
@@ -155,9 +156,9 @@ TEST(TeamSize, BelongsToTheThreadAndIsOneUntilSet) {
 }
 
 TEST(TeamSize, RefusesImpossibleCounts) {
-  EXPECT_THAT(message_of<InvalidArgument>([] { kernels::set_team_size(0); }),
+  EXPECT_THAT(error_text<InvalidArgument>([] { kernels::set_team_size(0); }),
               ::testing::HasSubstr("got 0, expected 1"));
-  EXPECT_THAT(message_of<InvalidArgument>([] { kernels::set_team_size(-2); }),
+  EXPECT_THAT(error_text<InvalidArgument>([] { kernels::set_team_size(-2); }),
               ::testing::HasSubstr("got -2"));
 }
 

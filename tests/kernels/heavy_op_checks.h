@@ -3,12 +3,15 @@
 
 #include <limits>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
 #include <gtest/gtest.h>
 
+#include "base/error.h"
 #include "kernels/op_table.h"
+#include "tests/support/error_text.h"
 #include "tests/support/reference_heavy_ops.h"
 
 namespace superstep::testing {
@@ -66,15 +69,14 @@ inline void expect_examples_match_reference(std::string_view name, double terms)
   }
 }
 
-// The message of the exception that `function` throws; empty when it throws none.
-template <typename Exception, typename Function>
-std::string message_of(const Function& function) {
-  try {
-    function();
-  } catch (const Exception& error) {
-    return error.what();
+// The text of what `name` throws for float32 inputs of these shapes; empty when it takes them.
+inline std::string op_error(std::string_view name, const std::vector<kernels::Shape>& shapes,
+                            const kernels::Attributes& attributes = {}) {
+  std::vector<kernels::Tensor> inputs;
+  for (const kernels::Shape& shape : shapes) {
+    inputs.push_back(kernels::Tensor::zeros(shape, kernels::DType::kFloat32));
   }
-  return {};
+  return error_text<InvalidArgument>([&] { kernels::apply(name, inputs, attributes); });
 }
 
 }  // namespace superstep::testing

@@ -2,7 +2,6 @@
 // summation, independence of the place in the batch.
 #include <cmath>
 #include <limits>
-#include <string>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,19 +9,20 @@
 #include "base/error.h"
 #include "kernels/op_table.h"
 #include "kernels/ops.h"
+#include "tests/support/error_text.h"
 #include "tests/support/reference_heavy_ops.h"
 
 namespace superstep::kernels {
 namespace {
 
+using DType::kFloat32;
 using ::testing::ElementsAre;
+using testing::error_text;
 using ::testing::HasSubstr;
 using testing::random_tensor;
 using testing::same_bits;
 
-constexpr DType kF32 = DType::kFloat32;
-
-Tensor vector_of(const std::vector<float>& values) {
+Tensor float32_vector(const std::vector<float>& values) {
   return Tensor::from<float>({static_cast<std::int64_t>(values.size())}, values);
 }
 
@@ -30,115 +30,111 @@ Tensor ids_of(const std::vector<std::int64_t>& values) {
   return Tensor::from<std::int64_t>({static_cast<std::int64_t>(values.size())}, values);
 }
 
-template <typename Function>
-std::string message_of(Function&& function) {
-  try {
-    function();
-  } catch (const InvalidArgument& error) {
-    return error.what();
-  }
-  return "no exception";
-}
-
 // ---- errors ----
 
 TEST(LightOps, NameTheArgumentThatDoesNotFit) {
-  const Tensor x = Tensor::zeros({2, 3}, kF32);
+  const Tensor x = Tensor::zeros({2, 3}, kFloat32);
   const Tensor wide = Tensor::zeros({2, 3}, DType::kFloat64);
-  EXPECT_THAT(message_of([&] { add(x, Tensor::zeros({2}, kF32)); }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { add(x, Tensor::zeros({2}, kFloat32)); }),
               HasSubstr("[add] shapes do not broadcast: got (2, 3) and (2)"));
-  EXPECT_THAT(message_of([&] { mul(x, wide); }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { mul(x, wide); }),
               HasSubstr("[mul] argument b: got float64, expected float32"));
-  EXPECT_THAT(message_of([&] { sum(x, {.axes = {2}}); }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { sum(x, {.axes = {2}}); }),
               HasSubstr("[sum] argument axes: got axis 2, expected an axis from -2 to 1"));
-  EXPECT_THAT(message_of([&] { sum(x, {.axes = {0, -2}}); }), HasSubstr("expected each axis once"));
-  EXPECT_THAT(message_of([&] { mean(Tensor::zeros({0}, kF32)); }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] {
+                sum(x, {.axes = {0, -2}});
+              }),
+              HasSubstr("expected each axis once"));
+  EXPECT_THAT(error_text<InvalidArgument>([&] { mean(Tensor::zeros({0}, kFloat32)); }),
               HasSubstr("[mean] argument x: got shape (0)"));
-  EXPECT_THAT(message_of([&] {
+  EXPECT_THAT(error_text<InvalidArgument>([&] {
                 broadcast_to(x, {3, 3});
               }),
               HasSubstr("[broadcast_to] shapes do not broadcast"));
-  EXPECT_THAT(message_of([&] { broadcast_to(x, {3}); }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { broadcast_to(x, {3}); }),
               HasSubstr("expected a shape that broadcasts to (3)"));
-  EXPECT_THAT(message_of([&] {
-                apply1("relu_backward", {x, Tensor::zeros({3}, kF32)});
+  EXPECT_THAT(error_text<InvalidArgument>([&] {
+                apply1("relu_backward", {x, Tensor::zeros({3}, kFloat32)});
               }),
               HasSubstr("[relu_backward] argument y: got shape (3), expected shape (2, 3)"));
 }
 
 TEST(LightOps, NameTheShapeThatDoesNotFit) {
-  const Tensor x = Tensor::zeros({2, 3}, kF32);
+  const Tensor x = Tensor::zeros({2, 3}, kFloat32);
   EXPECT_THAT(
-      message_of([&] { reshape(x, {4}); }),
+      error_text<InvalidArgument>([&] { reshape(x, {4}); }),
       HasSubstr(
           "[reshape] argument x: got shape (2, 3) of 6 elements, expected 4 elements as in (4)"));
-  EXPECT_THAT(message_of([&] {
+  EXPECT_THAT(error_text<InvalidArgument>([&] {
                 transpose(x, {0, 0});
               }),
               HasSubstr("[transpose] argument permutation: got [0, 0]"));
-  const std::vector<Tensor> parts = {x, Tensor::zeros({2, 2}, kF32)};
-  EXPECT_THAT(message_of([&] { concat(parts, 0); }),
+  const std::vector<Tensor> parts = {x, Tensor::zeros({2, 2}, kFloat32)};
+  EXPECT_THAT(error_text<InvalidArgument>([&] { concat(parts, 0); }),
               HasSubstr("[concat] argument parts[1]: got shape (2, 2)"));
-  EXPECT_THAT(message_of([&] { concat({}, 0); }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { concat({}, 0); }),
               HasSubstr("[concat] argument parts: got no inputs"));
-  EXPECT_THAT(message_of([&] {
+  EXPECT_THAT(error_text<InvalidArgument>([&] {
                 slice(x, {1, 0}, {2, 3});
               }),
               HasSubstr("got begin 1 and size 2 on axis 0, expected a range within shape (2, 3)"));
-  EXPECT_THAT(message_of([&] { slice(x, {1}, {1}); }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { slice(x, {1}, {1}); }),
               HasSubstr("[slice] argument begin: got [1], expected 2 values"));
-  EXPECT_THAT(message_of([&] {
+  EXPECT_THAT(error_text<InvalidArgument>([&] {
                 pad(x, {.before = {-1, 0}, .after = {0, 0}});
               }),
               HasSubstr("[pad] argument before: got [-1, 0]"));
 }
 
 TEST(LightOps, NameTheBlockThatDoesNotFit) {
-  const Tensor x = Tensor::zeros({3, 1, 4, 5}, kF32);
-  EXPECT_THAT(message_of([&] {
+  const Tensor x = Tensor::zeros({3, 1, 4, 5}, kFloat32);
+  EXPECT_THAT(error_text<InvalidArgument>([&] {
                 space_to_batch(x, {.block = {2, 2}});
               }),
               HasSubstr("got 4 x 5 pixels with padding, expected multiples of the block 2 x 2"));
-  EXPECT_THAT(message_of([&] {
+  EXPECT_THAT(error_text<InvalidArgument>([&] {
                 space_to_batch(x, {.block = {0, 1}});
               }),
               HasSubstr("[space_to_batch] argument block: got [0, 1]"));
-  EXPECT_THAT(message_of([&] {
+  EXPECT_THAT(error_text<InvalidArgument>([&] {
                 batch_to_space(x, {.block = {2, 1}});
               }),
               HasSubstr("got 3 samples, expected a multiple of the block's 2 phases"));
-  EXPECT_THAT(message_of([&] {
+  EXPECT_THAT(error_text<InvalidArgument>([&] {
                 batch_to_space(x, {.padding = {3, 2, 0, 0}});
               }),
               HasSubstr("[batch_to_space] argument padding"));
 }
 
 TEST(LightOps, RefuseLabelsIdsAndRatesOutOfRange) {
-  const Tensor logits = Tensor::zeros({2, 3}, kF32);
-  EXPECT_THAT(message_of([&] {
+  const Tensor logits = Tensor::zeros({2, 3}, kFloat32);
+  EXPECT_THAT(error_text<InvalidArgument>([&] {
                 cross_entropy(logits, ids_of({0, 3}));
               }),
               HasSubstr("[cross_entropy] label of sample 1 of the batch: got 3, expected 0 to 2"));
-  EXPECT_THAT(message_of([&] { cross_entropy(logits, ids_of({-1, 0})); }), HasSubstr("got -1"));
-  EXPECT_THAT(message_of([&] { cross_entropy(logits, ids_of({0})); }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] {
+                cross_entropy(logits, ids_of({-1, 0}));
+              }),
+              HasSubstr("got -1"));
+  EXPECT_THAT(error_text<InvalidArgument>([&] { cross_entropy(logits, ids_of({0})); }),
               HasSubstr("argument labels: got shape (1), expected shape (2)"));
-  EXPECT_THAT(message_of([&] {
-                cross_entropy(Tensor::zeros({2, 0}, kF32), ids_of({0, 0}));
+  EXPECT_THAT(error_text<InvalidArgument>([&] {
+                cross_entropy(Tensor::zeros({2, 0}, kFloat32), ids_of({0, 0}));
               }),
               HasSubstr("expected at least one class"));
-  EXPECT_THAT(message_of([&] {
+  EXPECT_THAT(error_text<InvalidArgument>([&] {
                 embedding_lookup(logits, ids_of({0, 2}));
               }),
               HasSubstr("[embedding_lookup] id at position 1: got 2, expected 0 to 1"));
-  EXPECT_THAT(message_of([&] {
+  EXPECT_THAT(error_text<InvalidArgument>([&] {
                 dropout(logits, ids_of({0, 1}), ids_of({1, 1}), {.rate = 1.0});
               }),
               HasSubstr("[dropout] argument rate: got 1, expected at least 0 and less than 1"));
-  EXPECT_THAT(message_of([&] {
+  EXPECT_THAT(error_text<InvalidArgument>([&] {
                 dropout(logits, ids_of({0}), ids_of({1, 1}), {});
               }),
               HasSubstr("argument sample_ids"));
-  EXPECT_THAT(message_of([&] {
+  EXPECT_THAT(error_text<InvalidArgument>([&] {
                 dropout(logits, ids_of({0, 1}), ids_of({1}), {});
               }),
               HasSubstr("argument key"));
@@ -147,7 +143,7 @@ TEST(LightOps, RefuseLabelsIdsAndRatesOutOfRange) {
 // ---- values ----
 
 TEST(LightOps, ReluKeepsNan) {
-  const Tensor y = relu(vector_of({-1.0F, 2.0F, std::numeric_limits<float>::quiet_NaN()}));
+  const Tensor y = relu(float32_vector({-1.0F, 2.0F, std::numeric_limits<float>::quiet_NaN()}));
   EXPECT_EQ(y.data<float>()[0], 0.0F);
   EXPECT_EQ(y.data<float>()[1], 2.0F);
   EXPECT_TRUE(std::isnan(y.data<float>()[2]));
@@ -161,14 +157,14 @@ TEST(LightOps, SoftmaxAndCrossEntropyStandLargeLogits) {
 }
 
 TEST(LightOps, CrossEntropyOfEqualLogitsIsTheLogarithmOfTheClasses) {
-  const Tensor loss = cross_entropy(Tensor::zeros({2, 10}, kF32), ids_of({0, 9}));
+  const Tensor loss = cross_entropy(Tensor::zeros({2, 10}, kFloat32), ids_of({0, 9}));
   EXPECT_FLOAT_EQ(loss.data<float>()[0], static_cast<float>(std::log(10.0)));
   EXPECT_FLOAT_EQ(loss.data<float>()[1], static_cast<float>(std::log(10.0)));
 }
 
 TEST(LightOps, SumInDoubleDoesNotLoseSmallTerms) {
   const std::int64_t n = 1 << 20;
-  Tensor x = Tensor::full({n}, kF32, 0.1);
+  Tensor x = Tensor::full({n}, kFloat32, 0.1);
   EXPECT_EQ(sum(x).item<float>(),
             static_cast<float>(static_cast<double>(0.1F) * static_cast<double>(n)));
 }
@@ -201,18 +197,18 @@ TEST(LightOps, SumHasTheStatedOrder) {
 }
 
 TEST(LightOps, ScaleMultipliesByAConstantOfTheSameDtype) {
-  EXPECT_THAT(scale(vector_of({1.0F, 2.0F}), 0.5).data<float>(), ElementsAre(0.5F, 1.0F));
+  EXPECT_THAT(scale(float32_vector({1.0F, 2.0F}), 0.5).data<float>(), ElementsAre(0.5F, 1.0F));
 }
 
 TEST(LightOps, FlattenIsAView) {
-  const Tensor x = Tensor::zeros({2, 3, 4}, kF32);
+  const Tensor x = Tensor::zeros({2, 3, 4}, kFloat32);
   EXPECT_EQ(flatten(x).shape(), (Shape{2, 12}));
   EXPECT_TRUE(flatten(x).shares_storage_with(x));
-  EXPECT_EQ(flatten(Tensor::zeros({0, 3, 4}, kF32)).shape(), (Shape{0, 12}));
+  EXPECT_EQ(flatten(Tensor::zeros({0, 3, 4}, kFloat32)).shape(), (Shape{0, 12}));
 }
 
 TEST(LightOps, BatchToSpaceUndoesSpaceToBatch) {
-  const Tensor x = random_tensor({kF32, {2, 3, 5, 7}}, 9);
+  const Tensor x = random_tensor({kFloat32, {2, 3, 5, 7}}, 9);
   const SpaceToBatchOptions options{.block = {2, 3}, .padding = {1, 0, 2, 0}};
   EXPECT_TRUE(same_bits(batch_to_space(space_to_batch(x, options), options), x));
 }
@@ -230,7 +226,7 @@ Tensor rows(const Tensor& x, std::int64_t begin, std::int64_t count) {
 template <typename Function>
 void expect_same_bits_of_every_slice(Function&& function) {
   const std::int64_t samples = 19;
-  const Tensor x = random_tensor({kF32, {samples, 13}}, 21, -4.0, 4.0);
+  const Tensor x = random_tensor({kFloat32, {samples, 13}}, 21, -4.0, 4.0);
   const Tensor labels = random_tensor({DType::kInt64, {samples}}, 22, 0.0, 13.0);
   const Tensor whole = function(x, labels);
   for (std::int64_t begin = 0; begin < samples; ++begin) {
@@ -266,8 +262,8 @@ TEST(Dropout, KeepsTheStatedShareAndScalesIt) {
   for (std::int64_t i = 0; i < samples; ++i) {
     ids.push_back(i);
   }
-  const Tensor y =
-      dropout(Tensor::full({samples, 1000}, kF32, 1.0), ids_of(ids), ids_of({7, 0}), {.rate = 0.3});
+  const Tensor y = dropout(Tensor::full({samples, 1000}, kFloat32, 1.0), ids_of(ids),
+                           ids_of({7, 0}), {.rate = 0.3});
   std::int64_t kept = 0;
   for (const float value : y.data<float>()) {
     ASSERT_TRUE(value == 0.0F || value == static_cast<float>(1.0 / 0.7));
@@ -278,7 +274,7 @@ TEST(Dropout, KeepsTheStatedShareAndScalesIt) {
 }
 
 TEST(Dropout, ChangesWithSeedEpochSampleAndOpOnly) {
-  const Tensor x = Tensor::full({1, 256}, kF32, 1.0);
+  const Tensor x = Tensor::full({1, 256}, kFloat32, 1.0);
   const auto mask = [&](std::int64_t seed, std::int64_t epoch, std::int64_t sample,
                         std::int64_t op) {
     return dropout(x, ids_of({sample}), ids_of({seed, epoch}), {.rate = 0.5, .op_index = op});
@@ -292,7 +288,7 @@ TEST(Dropout, ChangesWithSeedEpochSampleAndOpOnly) {
 }
 
 TEST(Dropout, OfRateZeroIsTheIdentity) {
-  const Tensor x = random_tensor({kF32, {3, 50}}, 4);
+  const Tensor x = random_tensor({kFloat32, {3, 50}}, 4);
   EXPECT_TRUE(same_bits(dropout(x, ids_of({5, 6, 7}), ids_of({1, 1}), {.rate = 0.0}), x));
 }
 

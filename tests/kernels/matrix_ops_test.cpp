@@ -8,27 +8,16 @@
 #include "base/error.h"
 #include "kernels/channel_sums.h"
 #include "tests/kernels/heavy_op_checks.h"
+#include "tests/support/error_text.h"
 
 namespace superstep::testing {
 namespace {
 
-using kernels::Attributes;
 using kernels::DType;
 using kernels::Shape;
 using kernels::Tensor;
 using ::testing::AllOf;
 using ::testing::HasSubstr;
-
-std::string error_of(std::string_view op, std::vector<Shape> shapes,
-                     const Attributes& attributes = {}) {
-  return message_of<InvalidArgument>([&] {
-    std::vector<Tensor> inputs;
-    for (const Shape& shape : shapes) {
-      inputs.push_back(Tensor::zeros(shape, DType::kFloat32));
-    }
-    kernels::apply(op, inputs, attributes);
-  });
-}
 
 TEST(MatrixOps, MatchTheReferenceOnTheirExamples) {
   expect_examples_match_reference("matmul", 24);
@@ -48,30 +37,30 @@ TEST(MatrixOps, MultiplyEmptyBatches) {
 }
 
 TEST(MatrixOps, NameOpArgumentAndBothValues) {
-  EXPECT_THAT(error_of("matmul", {Shape{2, 3}, Shape{4, 5}}),
+  EXPECT_THAT(op_error("matmul", {Shape{2, 3}, Shape{4, 5}}),
               AllOf(HasSubstr("[matmul]"), HasSubstr("with 3"), HasSubstr("with 4")));
-  EXPECT_THAT(error_of("matmul", {Shape{2, 3}, Shape{2, 5}}, {{"transpose_a", true}}),
+  EXPECT_THAT(op_error("matmul", {Shape{2, 3}, Shape{2, 5}}, {{"transpose_a", true}}),
               ::testing::IsEmpty());
-  EXPECT_THAT(error_of("matmul", {Shape{2, 3}, Shape{2, 5}}, {{"transpose_b", true}}),
+  EXPECT_THAT(op_error("matmul", {Shape{2, 3}, Shape{2, 5}}, {{"transpose_b", true}}),
               HasSubstr("(2, 5) transposed"));
-  EXPECT_THAT(error_of("matmul", {Shape{2, 3, 1}, Shape{3, 5}}),
+  EXPECT_THAT(op_error("matmul", {Shape{2, 3, 1}, Shape{3, 5}}),
               AllOf(HasSubstr("a"), HasSubstr("(2, 3, 1)")));
-  EXPECT_THAT(error_of("matmul", {Shape{2, 3}}), HasSubstr("got 1, expected 2"));
-  EXPECT_THAT(error_of("bias_add", {Shape{2, 3}, Shape{4}}),
+  EXPECT_THAT(op_error("matmul", {Shape{2, 3}}), HasSubstr("got 1, expected 2"));
+  EXPECT_THAT(op_error("bias_add", {Shape{2, 3}, Shape{4}}),
               AllOf(HasSubstr("[bias_add]"), HasSubstr("(4)"), HasSubstr("(3)")));
-  EXPECT_THAT(error_of("bias_add", {Shape{2, 3, 4}, Shape{3}}),
+  EXPECT_THAT(op_error("bias_add", {Shape{2, 3, 4}, Shape{3}}),
               HasSubstr("(N, C) or (N, C, H, W)"));
-  EXPECT_THAT(error_of("bias_add_backward", {Shape{3}}), HasSubstr("(N, C) or (N, C, H, W)"));
+  EXPECT_THAT(op_error("bias_add_backward", {Shape{3}}), HasSubstr("(N, C) or (N, C, H, W)"));
 }
 
 TEST(MatrixOps, RefuseMixedAndIntegerTypes) {
   const std::vector<Tensor> mixed = {Tensor::zeros(Shape{2, 2}, DType::kFloat32),
                                      Tensor::zeros(Shape{2, 2}, DType::kFloat64)};
-  EXPECT_THAT(message_of<InvalidArgument>([&] { kernels::apply("matmul", mixed); }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { kernels::apply("matmul", mixed); }),
               AllOf(HasSubstr("float64"), HasSubstr("float32")));
   const std::vector<Tensor> integers = {Tensor::zeros(Shape{2, 2}, DType::kInt32),
                                         Tensor::zeros(Shape{2, 2}, DType::kInt32)};
-  EXPECT_THAT(message_of<InvalidArgument>([&] { kernels::apply("matmul", integers); }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { kernels::apply("matmul", integers); }),
               HasSubstr("int32"));
 }
 

@@ -6,7 +6,6 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "base/error.h"
 #include "tests/kernels/heavy_op_checks.h"
 
 namespace superstep::testing {
@@ -88,31 +87,21 @@ TEST(BatchNorm, GivesZerosForAnEmptyBatch) {
   EXPECT_THAT(d[2].data<float>(), ::testing::Each(0.0F));
 }
 
-std::string error_of(std::string_view op, std::vector<Shape> shapes, const Attributes& attributes) {
-  return message_of<InvalidArgument>([&] {
-    std::vector<Tensor> inputs;
-    for (const Shape& shape : shapes) {
-      inputs.push_back(Tensor::zeros(shape, DType::kFloat32));
-    }
-    kernels::apply(op, inputs, attributes);
-  });
-}
-
 TEST(NormOps, NameOpArgumentAndBothValues) {
   const Attributes good = {{"epsilon", 1e-5}};
   const Shape x{2, 3, 4, 4};
   const Shape c{3};
   EXPECT_THAT(
-      error_of("batch_norm", {x, Shape{4}, c}, good),
+      op_error("batch_norm", {x, Shape{4}, c}, good),
       AllOf(HasSubstr("[batch_norm]"), HasSubstr("gamma"), HasSubstr("(4)"), HasSubstr("(3)")));
-  EXPECT_THAT(error_of("batch_norm", {x, c, c}, {{"epsilon", 0.0}}),
+  EXPECT_THAT(op_error("batch_norm", {x, c, c}, {{"epsilon", 0.0}}),
               AllOf(HasSubstr("epsilon"), HasSubstr("got 0")));
-  EXPECT_THAT(error_of("batch_norm", {x, c, c}, {{"epsilon", std::nan("")}}), HasSubstr("epsilon"));
-  EXPECT_THAT(error_of("batch_norm", {x, c, c}, {}), HasSubstr("epsilon"));
-  EXPECT_THAT(error_of("batch_norm", {Shape{3}, c, c}, good), HasSubstr("rank"));
-  EXPECT_THAT(error_of("batch_norm_backward", {Shape{2, 3, 4, 5}, x, c, c, c}, good),
+  EXPECT_THAT(op_error("batch_norm", {x, c, c}, {{"epsilon", std::nan("")}}), HasSubstr("epsilon"));
+  EXPECT_THAT(op_error("batch_norm", {x, c, c}, {}), HasSubstr("epsilon"));
+  EXPECT_THAT(op_error("batch_norm", {Shape{3}, c, c}, good), HasSubstr("rank"));
+  EXPECT_THAT(op_error("batch_norm_backward", {Shape{2, 3, 4, 5}, x, c, c, c}, good),
               AllOf(HasSubstr("grad"), HasSubstr("(2, 3, 4, 5)"), HasSubstr("(2, 3, 4, 4)")));
-  EXPECT_THAT(error_of("batch_norm_inference", {x, c, c, c, Shape{5}}, good),
+  EXPECT_THAT(op_error("batch_norm_inference", {x, c, c, c, Shape{5}}, good),
               AllOf(HasSubstr("variance"), HasSubstr("(5)")));
 }
 

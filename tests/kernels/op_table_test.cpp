@@ -9,11 +9,13 @@
 
 #include "base/error.h"
 #include "tests/kernels/every_op.h"
+#include "tests/support/error_text.h"
 #include "tests/support/reference_ops.h"
 
 namespace superstep::kernels {
 namespace {
 
+using testing::error_text;
 using ::testing::HasSubstr;
 
 // Ops that move elements of any dtype.
@@ -26,12 +28,7 @@ const std::set<std::string_view>& ops_of_any_dtype() {
 
 std::string message_of(const OpInfo& op, std::span<const TensorType> inputs,
                        const Attributes& attributes) {
-  try {
-    op.infer({inputs, attributes});
-  } catch (const InvalidArgument& error) {
-    return error.what();
-  }
-  return {};
+  return error_text<InvalidArgument>([&] { op.infer({inputs, attributes}); });
 }
 
 class EveryOp : public ::testing::TestWithParam<OpInfo> {};

@@ -42,7 +42,7 @@ Floats run(const PanelGemm& product, const GemmShape& s, const Floats& a, const 
   return c;
 }
 
-std::vector<GemmShape> shapes() {
+std::vector<GemmShape> panel_gemm_shapes() {
   std::vector<GemmShape> all;
   for (const bool ta : {false, true}) {
     for (const bool tb : {false, true}) {
@@ -66,7 +66,7 @@ std::vector<GemmShape> shapes() {
 
 TEST(PanelGemm, IsTheChainOfFusedMultiplyAddsOfEachElement) {
   int checked = 0;
-  for (const GemmShape& s : shapes()) {
+  for (const GemmShape& s : panel_gemm_shapes()) {
     if (!PanelGemm::supports(s)) {
       continue;
     }
@@ -120,7 +120,7 @@ float chain_of_pairs(const GemmShape& s, const Floats& a, const Floats& b, std::
 }
 
 TEST(PanelGemm, InBf16IsTheChainOfPairsOfEachElement) {
-  for (const GemmShape& s : shapes()) {
+  for (const GemmShape& s : panel_gemm_shapes()) {
     ASSERT_EQ(PanelGemm::supports(s, 1, Precision::kBfloat16), kernels::has_bf16_instructions());
     if (!kernels::has_bf16_instructions()) {
       continue;

@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/philox.h"
 #include "tests/kernels/heavy_op_checks.h"
+#include "tests/support/error_text.h"
 
 namespace superstep::testing {
 namespace {
@@ -104,13 +105,13 @@ TEST(MaxPool, BackwardRefusesPositionsOutsideThePlane) {
   for (const std::int32_t bad : {-1, 12}) {
     const Tensor argmax =
         Tensor::from<std::int32_t>(Shape{1, 1, 1, 2}, std::vector<std::int32_t>{3, bad});
-    EXPECT_THAT(message_of<InvalidArgument>([&] {
+    EXPECT_THAT(error_text<InvalidArgument>([&] {
                   kernels::apply("max_pool_backward", std::vector<Tensor>{grad, argmax},
                                  {{"input_shape", Sizes{1, 1, 3, 4}}});
                 }),
                 AllOf(HasSubstr("[max_pool_backward]"), HasSubstr(std::to_string(bad)),
                       HasSubstr("0 to 11")));
-    EXPECT_THAT(message_of<InvalidArgument>([&] {
+    EXPECT_THAT(error_text<InvalidArgument>([&] {
                   kernels::apply("max_pool_gather",
                                  std::vector<Tensor>{
                                      Tensor::zeros(Shape{1, 1, 3, 4}, DType::kFloat32), argmax});
@@ -138,33 +139,27 @@ TEST(PoolOps, ServeEmptyBatches) {
             x.shape());
 }
 
-std::string error_of(std::string_view op, const Shape& shape, const Attributes& attributes) {
-  return message_of<InvalidArgument>([&] {
-    kernels::apply(op, std::vector<Tensor>{Tensor::zeros(shape, DType::kFloat32)}, attributes);
-  });
-}
-
 TEST(PoolOps, NameOpArgumentAndBothValues) {
   const Shape x{1, 2, 5, 6};
-  EXPECT_THAT(error_of("max_pool", x, {}),
+  EXPECT_THAT(op_error("max_pool", {x}),
               AllOf(HasSubstr("[max_pool]"), HasSubstr("kernel"), HasSubstr("missing")));
-  EXPECT_THAT(error_of("max_pool", x, {{"kernel", Sizes{6, 1}}}),
+  EXPECT_THAT(op_error("max_pool", {x}, {{"kernel", Sizes{6, 1}}}),
               AllOf(HasSubstr("rows"), HasSubstr("got 6"), HasSubstr("= 5")));
-  EXPECT_THAT(error_of("max_pool", x, {{"kernel", Sizes{2, 2}}, {"stride", Sizes{1, 0}}}),
+  EXPECT_THAT(op_error("max_pool", {x}, {{"kernel", Sizes{2, 2}}, {"stride", Sizes{1, 0}}}),
               HasSubstr("stride"));
   EXPECT_THAT(
-      error_of("average_pool", x, {{"kernel", Sizes{2, 2}}, {"padding", Sizes{2, 0, 0, 0}}}),
+      op_error("average_pool", {x}, {{"kernel", Sizes{2, 2}}, {"padding", Sizes{2, 0, 0, 0}}}),
       AllOf(HasSubstr("[average_pool]"), HasSubstr("padding"), HasSubstr("got 2"),
             HasSubstr("kernel size 2")));
-  EXPECT_THAT(error_of("average_pool", Shape{5, 6}, {{"kernel", Sizes{2, 2}}}),
+  EXPECT_THAT(op_error("average_pool", {Shape{5, 6}}, {{"kernel", Sizes{2, 2}}}),
               HasSubstr("(5, 6)"));
-  EXPECT_THAT(error_of("average_pool_backward", x,
+  EXPECT_THAT(op_error("average_pool_backward", {x},
                        {{"kernel", Sizes{2, 2}}, {"input_shape", Sizes{1, 2, 5, 6}}}),
               AllOf(HasSubstr("(1, 2, 5, 6)"), HasSubstr("(1, 2, 4, 5)")));
-  EXPECT_THAT(error_of("global_average_pool", Shape{1, 2, 0, 6}, {}),
+  EXPECT_THAT(op_error("global_average_pool", {Shape{1, 2, 0, 6}}),
               HasSubstr("at least one element"));
   EXPECT_THAT(
-      error_of("global_average_pool_backward", Shape{1, 3}, {{"input_shape", Sizes{1, 2, 5, 6}}}),
+      op_error("global_average_pool_backward", {Shape{1, 3}}, {{"input_shape", Sizes{1, 2, 5, 6}}}),
       AllOf(HasSubstr("(1, 3)"), HasSubstr("(1, 2)")));
 }
 

@@ -20,6 +20,7 @@
 #include "kernels/program.h"
 #include "kernels/tape.h"
 #include "tests/kernels/heavy_op_checks.h"
+#include "tests/support/error_text.h"
 
 namespace superstep::testing {
 namespace {
@@ -81,10 +82,10 @@ TEST(Bf16, KeepsEveryNumberOfItsOwnAndEveryNaN) {
 TEST(Bf16, IsNamedInMessages) {
   EXPECT_EQ(kernels::precision_named("bf16"), Precision::kBfloat16);
   EXPECT_EQ(kernels::precision_named("float32"), Precision::kFloat32);
-  EXPECT_THAT(message_of<InvalidArgument>([] { kernels::precision_named("fp16"); }),
+  EXPECT_THAT(error_text<InvalidArgument>([] { kernels::precision_named("fp16"); }),
               HasSubstr("got \"fp16\", expected \"float32\" or \"bf16\""));
   const Tensor a = Tensor::zeros(Shape{2, 2}, DType::kFloat64);
-  EXPECT_THAT(message_of<InvalidArgument>(
+  EXPECT_THAT(error_text<InvalidArgument>(
                   [&] { kernels::matmul(a, a, {.precision = Precision::kBfloat16}); }),
               AllOf(HasSubstr("[matmul]"), HasSubstr("precision"), HasSubstr("float64"),
                     HasSubstr("expected operands of float32")));

@@ -12,17 +12,18 @@
 #include "kernels/ops.h"
 #include "kernels/tape.h"
 #include "tests/support/allocation_counter.h"
+#include "tests/support/error_text.h"
 #include "tests/support/reference_heavy_ops.h"
 
 namespace superstep::kernels {
 namespace {
 
+using DType::kFloat32;
+using testing::error_text;
 using ::testing::HasSubstr;
 using testing::random_tensor;
 using testing::same_bits;
 using Tensors = std::vector<Tensor>;
-
-constexpr DType kF32 = DType::kFloat32;
 
 std::vector<Tensor> random_inputs(std::span<const TensorType> types, std::uint64_t seed) {
   Tensors inputs;
@@ -58,9 +59,9 @@ void expect_same_bits_as_eager(Program& program, const Program::Function& functi
 
 // A step of the 2NN: x (N, 20), labels (N), weights and biases -> loss and the gradients.
 const std::vector<TensorType>& dense_types() {
-  static const std::vector<TensorType> kTypes = {{kF32, {16, 20}}, {DType::kInt64, {16}},
-                                                 {kF32, {20, 32}}, {kF32, {32}},
-                                                 {kF32, {32, 10}}, {kF32, {10}}};
+  static const std::vector<TensorType> kTypes = {{kFloat32, {16, 20}}, {DType::kInt64, {16}},
+                                                 {kFloat32, {20, 32}}, {kFloat32, {32}},
+                                                 {kFloat32, {32, 10}}, {kFloat32, {10}}};
   return kTypes;
 }
 
@@ -79,9 +80,9 @@ Tensors dense_step(std::span<const Tensor> inputs) {
 }
 
 const std::vector<TensorType>& image_types() {
-  static const std::vector<TensorType> kTypes = {{kF32, {4, 2, 8, 8}}, {kF32, {3, 2, 3, 3}},
-                                                 {kF32, {3}},          {kF32, {3}},
-                                                 {DType::kInt64, {4}}, {DType::kInt64, {2}}};
+  static const std::vector<TensorType> kTypes = {{kFloat32, {4, 2, 8, 8}}, {kFloat32, {3, 2, 3, 3}},
+                                                 {kFloat32, {3}},          {kFloat32, {3}},
+                                                 {DType::kInt64, {4}},     {DType::kInt64, {2}}};
   return kTypes;
 }
 
@@ -115,9 +116,9 @@ TEST(Program, RunsAnImageStepWithTheBitsOfEagerExecution) {
 // middle.
 const std::vector<TensorType>& blocked_types() {
   static const std::vector<TensorType> kTypes = {
-      {kF32, {3, 1, 11, 9}},  {kF32, {16, 1, 3, 3}}, {kF32, {16}},
-      {kF32, {32, 16, 3, 3}}, {kF32, {32}},          {kF32, {32}},
-      {kF32, {32, 32, 3, 3}}, {kF32, {32 * 6, 10}},  {DType::kInt64, {3}}};
+      {kFloat32, {3, 1, 11, 9}},  {kFloat32, {16, 1, 3, 3}}, {kFloat32, {16}},
+      {kFloat32, {32, 16, 3, 3}}, {kFloat32, {32}},          {kFloat32, {32}},
+      {kFloat32, {32, 32, 3, 3}}, {kFloat32, {32 * 6, 10}},  {DType::kInt64, {3}}};
   return kTypes;
 }
 
@@ -169,7 +170,7 @@ TEST(Program, KeepsImagesInChannelBlocksWithTheBitsOfEagerExecution) {
 TEST(Program, RecordsEveryOpOfTheTable) {
   for (const OpInfo& op : op_table()) {
     for (const ExampleCall& call : op.examples()) {
-      const Tensors inputs = testing::example_inputs(call, kF32, 3);
+      const Tensors inputs = testing::example_inputs(call, kFloat32, 3);
       const Program::Function function = [&](std::span<const Tensor> in) {
         return apply(op, in, call.attributes);
       };
@@ -193,7 +194,7 @@ TEST(Program, RecordsTheGradientOfAGradient) {
     const Tensor first = inner.gradient(sum(tanh(both)), {both})[0];
     return Tensors{first, outer.gradient(sum(square(first)), {x})[0]};
   };
-  const std::vector<TensorType> types = {{kF32, {7}}};
+  const std::vector<TensorType> types = {{kFloat32, {7}}};
   Program program = Program::record(types, function);
   expect_same_bits_as_eager(program, function);
 }
@@ -210,7 +211,7 @@ TEST(Program, RecordsCustomGradientsAndStoppedOnes) {
     const Tensor loss = sum(mul(y, stop_gradient(square(x))));
     return Tensors{loss, tape.gradient(loss, {x})[0]};
   };
-  const std::vector<TensorType> types = {{kF32, {9}}};
+  const std::vector<TensorType> types = {{kFloat32, {9}}};
   Program program = Program::record(types, function);
   expect_same_bits_as_eager(program, function);
 }
@@ -230,7 +231,7 @@ TEST(Program, AllocatesNothingWhenItRuns) {
     return Tensors{loss, tape.gradient(loss, {x})[0], reshape(x, {5, 4}), x};
   };
   const std::vector<TensorType> types = {
-      {kF32, {4, 5}}, {DType::kInt64, {3}}, {DType::kInt64, {2}}};
+      {kFloat32, {4, 5}}, {DType::kInt64, {3}}, {DType::kInt64, {2}}};
   Program program = Program::record(types, function);
   Tensors inputs = random_inputs(types, 5);
   inputs[1] = Tensor::from<std::int64_t>({3}, std::vector<std::int64_t>{0, 3, 1});
@@ -256,7 +257,7 @@ TEST(Program, AllocatesNothingInADenseStep) {
 }
 
 TEST(Program, DropsOpsNoOutputDependsOn) {
-  const std::vector<TensorType> types = {{kF32, {4}}};
+  const std::vector<TensorType> types = {{kFloat32, {4}}};
   const Program program = Program::record(types, [](std::span<const Tensor> in) {
     exp(square(in[0]));  // not used
     return Tensors{neg(tanh(in[0]))};
@@ -267,8 +268,8 @@ TEST(Program, DropsOpsNoOutputDependsOn) {
 }
 
 TEST(Program, ComputesConstantsOnceWhenRecording) {
-  const std::vector<TensorType> types = {{kF32, {4}}};
-  const Tensor captured = Tensor::full({4}, kF32, 3.0);
+  const std::vector<TensorType> types = {{kFloat32, {4}}};
+  const Tensor captured = Tensor::full({4}, kFloat32, 3.0);
   const Program::Function function = [&](std::span<const Tensor> in) {
     return Tensors{mul(in[0], square(captured)), square(captured)};
   };
@@ -279,7 +280,7 @@ TEST(Program, ComputesConstantsOnceWhenRecording) {
 }
 
 TEST(Program, CopiesOutputsThatAreInputsViewsOrRepeated) {
-  const std::vector<TensorType> types = {{kF32, {2, 3}}};
+  const std::vector<TensorType> types = {{kFloat32, {2, 3}}};
   const Program::Function function = [](std::span<const Tensor> in) {
     const Tensor y = exp(in[0]);
     return Tensors{in[0], y, reshape(y, {6}), y, reshape(in[0], {3, 2}), neg(reshape(y, {3, 2}))};
@@ -290,7 +291,7 @@ TEST(Program, CopiesOutputsThatAreInputsViewsOrRepeated) {
 }
 
 TEST(Program, NeedsOnlyTheArenaThatLivenessAsksFor) {
-  const std::vector<TensorType> types = {{kF32, {1024}}};
+  const std::vector<TensorType> types = {{kFloat32, {1024}}};
   const Program chain = Program::record(types, [](std::span<const Tensor> in) {
     Tensor x = in[0];
     for (int i = 0; i < 20; ++i) {
@@ -301,7 +302,7 @@ TEST(Program, NeedsOnlyTheArenaThatLivenessAsksFor) {
   EXPECT_EQ(chain.num_ops(), 20);
   EXPECT_EQ(chain.arena_bytes(), 4096);  // each overwrites the one before
 
-  const std::vector<TensorType> rows = {{kF32, {32, 32}}};
+  const std::vector<TensorType> rows = {{kFloat32, {32, 32}}};
   const Program flips = Program::record(rows, [](std::span<const Tensor> in) {
     Tensor x = in[0];
     for (int i = 0; i < 20; ++i) {
@@ -319,7 +320,7 @@ TEST(Program, NeedsOnlyTheArenaThatLivenessAsksFor) {
 }
 
 TEST(Program, OverwritesOnlyWhatNobodyReadsAgain) {
-  const std::vector<TensorType> types = {{kF32, {1024}}};
+  const std::vector<TensorType> types = {{kFloat32, {1024}}};
   const Program::Function function = [](std::span<const Tensor> in) {
     const Tensor a = tanh(in[0]);
     const Tensor b = exp(a);     // a is read again
@@ -333,7 +334,7 @@ TEST(Program, OverwritesOnlyWhatNobodyReadsAgain) {
 }
 
 TEST(Program, MayRunAgainAfterAKernelThrew) {
-  const std::vector<TensorType> types = {{kF32, {2, 3}}, {DType::kInt64, {2}}};
+  const std::vector<TensorType> types = {{kFloat32, {2, 3}}, {DType::kInt64, {2}}};
   const Program::Function function = [](std::span<const Tensor> in) {
     return Tensors{cross_entropy(in[0], in[1])};
   };
@@ -347,64 +348,57 @@ TEST(Program, MayRunAgainAfterAKernelThrew) {
   EXPECT_TRUE(same_bits(outputs[0], function(good)[0]));
 }
 
-template <typename Function>
-std::string message_of(Function&& function) {
-  try {
-    function();
-  } catch (const InvalidArgument& error) {
-    return error.what();
-  }
-  return "no exception";
-}
-
 TEST(Program, RefusesOtherTypesThanItWasRecordedFor) {
-  const std::vector<TensorType> types = {{kF32, {4}}};
+  const std::vector<TensorType> types = {{kFloat32, {4}}};
   Program program =
       Program::record(types, [](std::span<const Tensor> in) { return Tensors{neg(in[0])}; });
   Tensors outputs = fresh_outputs(program);
-  const Tensors wrong = {Tensor::zeros({5}, kF32)};
-  EXPECT_THAT(message_of([&] { program.run(wrong, outputs); }),
+  const Tensors wrong = {Tensor::zeros({5}, kFloat32)};
+  EXPECT_THAT(error_text<InvalidArgument>([&] { program.run(wrong, outputs); }),
               HasSubstr("[Program::run] input 0: got float32 (5), expected float32 (4)"));
-  EXPECT_THAT(message_of([&] { program.run({}, outputs); }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { program.run({}, outputs); }),
               HasSubstr("number of inputs: got 0, expected 1"));
-  const Tensors right = {Tensor::zeros({4}, kF32)};
+  const Tensors right = {Tensor::zeros({4}, kFloat32)};
   Tensors undefined(1);
-  EXPECT_THAT(message_of([&] { program.run(right, undefined); }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { program.run(right, undefined); }),
               HasSubstr("output 0: got an undefined tensor"));
 }
 
 void record_with(const std::function<Tensor(const Tensor&)>& function) {
-  const std::vector<TensorType> types = {{kF32, {1}}};
+  const std::vector<TensorType> types = {{kFloat32, {1}}};
   Program::record(types, [&](std::span<const Tensor> in) { return Tensors{function(in[0])}; });
 }
 
 TEST(Program, RefusesWhatItCouldNotRecord) {
-  EXPECT_THAT(message_of([&] {
+  EXPECT_THAT(error_text<InvalidArgument>([&] {
                 record_with([](const Tensor& x) { return neg(exp(x).viewed_as({1, 1})); });
               }),
               HasSubstr("[Tensor::viewed_as] tensor: got one that a Program is recording"));
-  EXPECT_THAT(message_of([&] { record_with([](const Tensor& x) { return x.detached(); }); }),
+  EXPECT_THAT(error_text<InvalidArgument>(
+                  [&] { record_with([](const Tensor& x) { return x.detached(); }); }),
               HasSubstr("[Tensor::detached]"));
-  EXPECT_THAT(message_of([&] {
+  EXPECT_THAT(error_text<InvalidArgument>([&] {
                 record_with([](const Tensor& x) { return x.item<float>() > 0 ? neg(x) : x; });
               }),
               HasSubstr("[Tensor::item]"));
-  EXPECT_THAT(message_of([&] { record_with([](const Tensor&) { return Tensor(); }); }),
-              HasSubstr("output 0: got an undefined tensor"));
+  EXPECT_THAT(
+      error_text<InvalidArgument>([&] { record_with([](const Tensor&) { return Tensor(); }); }),
+      HasSubstr("output 0: got an undefined tensor"));
 }
 
 TEST(Program, RefusesMemoryOfARecordedTensorThatLostItsLinks) {
   const auto borrow = [](Tensor x) {
     return Tensor::borrow(x.shape(), x.dtype(), x.mutable_bytes());
   };
-  EXPECT_THAT(message_of([&] { record_with(borrow); }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { record_with(borrow); }),
               HasSubstr("output 0: got a recorded tensor without its links"));
-  EXPECT_THAT(message_of([&] { record_with([&](const Tensor& x) { return mul(x, borrow(x)); }); }),
+  EXPECT_THAT(error_text<InvalidArgument>(
+                  [&] { record_with([&](const Tensor& x) { return mul(x, borrow(x)); }); }),
               HasSubstr("input 1 of mul: got a recorded tensor without its links"));
 }
 
 TEST(Program, CountsFlopsAndDescribesItself) {
-  const std::vector<TensorType> types = {{kF32, {4, 8}}, {kF32, {8, 2}}};
+  const std::vector<TensorType> types = {{kFloat32, {4, 8}}, {kFloat32, {8, 2}}};
   const Program program = Program::record(
       types, [](std::span<const Tensor> in) { return Tensors{relu(matmul(in[0], in[1]))}; });
   EXPECT_DOUBLE_EQ(program.flops(), 2.0 * 4 * 8 * 2 + 4 * 2);

@@ -2,7 +2,6 @@
 
 #include <cmath>
 #include <optional>
-#include <string>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -10,14 +9,16 @@
 #include "base/error.h"
 #include "kernels/op_table.h"
 #include "kernels/ops.h"
+#include "tests/support/error_text.h"
 
 namespace superstep::kernels {
 namespace {
 
 using ::testing::ElementsAre;
+using testing::error_text;
 using ::testing::HasSubstr;
 
-Tensor vector_of(const std::vector<double>& values) {
+Tensor float64_vector(const std::vector<double>& values) {
   return Tensor::from<double>({static_cast<std::int64_t>(values.size())}, values);
 }
 
@@ -30,26 +31,16 @@ std::vector<double> values_of(const Tensor& tensor) {
   return {data.begin(), data.end()};
 }
 
-template <typename Function>
-std::string message_of(Function&& function) {
-  try {
-    function();
-  } catch (const InvalidArgument& error) {
-    return error.what();
-  }
-  return "no exception";
-}
-
 TEST(Tape, GivesTheGradientOfAComposition) {
   Tape tape;
-  const Tensor x = tape.watch(vector_of({1.0, 2.0, 3.0}));
+  const Tensor x = tape.watch(float64_vector({1.0, 2.0, 3.0}));
   const Tensor y = sum(mul(square(x), x));
   EXPECT_THAT(values_of(tape.gradient(y, {x})[0]), ElementsAre(3.0, 12.0, 27.0));
 }
 
 TEST(Tape, RecordsNothingForTensorsItDoesNotWatch) {
   Tape tape;
-  const Tensor x = vector_of({1.0, 2.0});
+  const Tensor x = float64_vector({1.0, 2.0});
   const Tensor watched = tape.watch(x);
   EXPECT_EQ(x.links(), nullptr);
   EXPECT_TRUE(watched.shares_storage_with(x));
@@ -59,20 +50,20 @@ TEST(Tape, RecordsNothingForTensorsItDoesNotWatch) {
 
 TEST(Tape, SeedsTheTargetWithOnesOrWithTheGivenTensor) {
   Tape tape(Persistence::kPersistent);
-  const Tensor x = tape.watch(vector_of({1.0, 2.0}));
+  const Tensor x = tape.watch(float64_vector({1.0, 2.0}));
   const Tensor y = square(x);
   EXPECT_THAT(values_of(tape.gradient(y, {x})[0]), ElementsAre(2.0, 4.0));
   const std::vector<Tensor> sources = {x};
-  EXPECT_THAT(values_of(tape.gradient(y, vector_of({10.0, 100.0}), sources)[0]),
+  EXPECT_THAT(values_of(tape.gradient(y, float64_vector({10.0, 100.0}), sources)[0]),
               ElementsAre(20.0, 400.0));
 }
 
 TEST(Tape, RefusesASeedOfAnotherShape) {
   Tape tape;
-  const Tensor x = tape.watch(vector_of({1.0, 2.0}));
+  const Tensor x = tape.watch(float64_vector({1.0, 2.0}));
   const std::vector<Tensor> sources = {x};
   EXPECT_THAT(
-      message_of([&] { tape.gradient(square(x), number(1.0), sources); }),
+      error_text<InvalidArgument>([&] { tape.gradient(square(x), number(1.0), sources); }),
       HasSubstr("[Tape::gradient] seed: got float64 (), expected the target's type float64 (2)"));
 }
 
@@ -96,9 +87,9 @@ TEST(Tape, AddsTheLatestRecordedUseFirst) {
 
 TEST(Tape, LeavesUnconnectedGradientsUndefinedOrZero) {
   Tape tape(Persistence::kPersistent);
-  const Tensor x = tape.watch(vector_of({1.0, 2.0}));
-  const Tensor other = tape.watch(vector_of({5.0, 6.0, 7.0}));
-  const Tensor unwatched = vector_of({1.0});
+  const Tensor x = tape.watch(float64_vector({1.0, 2.0}));
+  const Tensor other = tape.watch(float64_vector({5.0, 6.0, 7.0}));
+  const Tensor unwatched = float64_vector({1.0});
   const Tensor y = sum(square(x));
   const std::vector<Tensor> none = tape.gradient(y, {other, unwatched, x});
   EXPECT_FALSE(none[0].defined());
@@ -130,9 +121,10 @@ TEST(Tape, WatchingTwiceKeepsTheLink) {
 
 TEST(Tape, WatchesFloatingTensorsOnly) {
   Tape tape;
-  EXPECT_THAT(message_of([&] { tape.watch(Tensor::zeros({2}, DType::kInt64)); }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { tape.watch(Tensor::zeros({2}, DType::kInt64)); }),
               HasSubstr("[Tape::watch] tensor: got int64, expected float32 or float64"));
-  EXPECT_THAT(message_of([&] { tape.watch(Tensor()); }), HasSubstr("got an undefined one"));
+  EXPECT_THAT(error_text<InvalidArgument>([&] { tape.watch(Tensor()); }),
+              HasSubstr("got an undefined one"));
 }
 
 TEST(Tape, IsUsedUpByOneGradientUnlessPersistent) {
@@ -140,7 +132,7 @@ TEST(Tape, IsUsedUpByOneGradientUnlessPersistent) {
   const Tensor x = once.watch(number(2.0));
   const Tensor y = square(x);
   once.gradient(y, {x});
-  EXPECT_THAT(message_of([&] { once.gradient(y, {x}); }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { once.gradient(y, {x}); }),
               HasSubstr("tape is used up: got a second call, expected one"));
 
   Tape persistent(Persistence::kPersistent);
@@ -185,16 +177,16 @@ TEST(Tape, NestsThreeDeep) {
 
 TEST(Tape, NamesTheOpThatIsNotDifferentiable) {
   Tape tape;
-  const Tensor x = tape.watch(vector_of({1.0, -1.0}));
+  const Tensor x = tape.watch(float64_vector({1.0, -1.0}));
   const Tensor y = sum(greater_than_zero(x));
   EXPECT_THAT(
-      message_of([&] { tape.gradient(y, {x}); }),
+      error_text<InvalidArgument>([&] { tape.gradient(y, {x}); }),
       HasSubstr("op greater_than_zero is not differentiable: a step has no useful derivative"));
 }
 
 TEST(Tape, AcceptsAnOpWithoutGradientOffThePath) {
   Tape tape;
-  const Tensor x = tape.watch(vector_of({1.0, -1.0}));
+  const Tensor x = tape.watch(float64_vector({1.0, -1.0}));
   const Tensor mask = greater_than_zero(stop_gradient(x));
   EXPECT_THAT(values_of(tape.gradient(sum(mul(x, mask)), {x})[0]), ElementsAre(1.0, 0.0));
 }
@@ -210,9 +202,9 @@ TEST(Tape, LinkedTensorsMayOutliveIt) {
 TEST(Tape, RefusesATargetWithoutDerivative) {
   Tape tape;
   const Tensor x = tape.watch(number(2.0));
-  EXPECT_THAT(message_of([&] { tape.gradient(Tensor(), {x}); }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { tape.gradient(Tensor(), {x}); }),
               HasSubstr("got an undefined tensor"));
-  EXPECT_THAT(message_of([&] { tape.gradient(cast(x, DType::kInt32), {x}); }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { tape.gradient(cast(x, DType::kInt32), {x}); }),
               HasSubstr("got int32"));
 }
 
@@ -307,10 +299,10 @@ TEST(CustomGradient, ChecksNumberAndTypeOfItsGradients) {
         });
     tape.gradient(y[0], {x});
   };
-  EXPECT_THAT(message_of([&] { with_backward({}); }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { with_backward({}); }),
               HasSubstr("[custom_gradient] number of gradients: got 0"));
-  EXPECT_THAT(message_of([&] {
-                with_backward({vector_of({1.0, 2.0})});
+  EXPECT_THAT(error_text<InvalidArgument>([&] {
+                with_backward({float64_vector({1.0, 2.0})});
               }),
               HasSubstr("gradient of input 0: got float64 (2), expected float64 ()"));
 }

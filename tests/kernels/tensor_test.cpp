@@ -9,22 +9,14 @@
 #include "base/error.h"
 #include "kernels/attributes.h"
 #include "kernels/strided_loop.h"
+#include "tests/support/error_text.h"
 
 namespace superstep::kernels {
 namespace {
 
 using ::testing::ElementsAre;
+using testing::error_text;
 using ::testing::HasSubstr;
-
-template <typename Function>
-std::string message_of(Function&& function) {
-  try {
-    function();
-  } catch (const InvalidArgument& error) {
-    return error.what();
-  }
-  return "no exception";
-}
 
 bool is_aligned(const Tensor& tensor) {
   return reinterpret_cast<std::uintptr_t>(tensor.bytes()) % 64 == 0;
@@ -37,7 +29,8 @@ TEST(DType, KnowsItsSizeAndName) {
   EXPECT_EQ(size_of(DType::kFloat32), 4);
   EXPECT_EQ(size_of(DType::kInt64), 8);
   EXPECT_EQ(size_of(DType::kBool), 1);
-  EXPECT_THAT(message_of([] { dtype_named("float16"); }), HasSubstr("got \"float16\""));
+  EXPECT_THAT(error_text<InvalidArgument>([] { dtype_named("float16"); }),
+              HasSubstr("got \"float16\""));
 }
 
 TEST(Shape, KnowsElementsStridesAndAxes) {
@@ -52,19 +45,26 @@ TEST(Shape, KnowsElementsStridesAndAxes) {
 }
 
 TEST(Shape, RefusesNegativeSizesTooManyDimensionsAndOverflow) {
-  EXPECT_THAT(message_of([] { Shape{2, -1}; }), HasSubstr("negative size: got (2, -1)"));
-  EXPECT_THAT(message_of([] { Shape(std::vector<std::int64_t>(9, 1)); }),
+  EXPECT_THAT(error_text<InvalidArgument>([] {
+                Shape{2, -1};
+              }),
+              HasSubstr("negative size: got (2, -1)"));
+  EXPECT_THAT(error_text<InvalidArgument>([] { Shape(std::vector<std::int64_t>(9, 1)); }),
               HasSubstr("got 9, expected at most 8"));
   const Shape huge{std::int64_t{1} << 32, std::int64_t{1} << 32};
-  EXPECT_THAT(message_of([&] { huge.num_elements(); }), HasSubstr("too many elements"));
-  EXPECT_THAT(message_of([] { (Shape{2, 3})[2]; }), HasSubstr("axis out of range: got 2"));
+  EXPECT_THAT(error_text<InvalidArgument>([&] { huge.num_elements(); }),
+              HasSubstr("too many elements"));
+  EXPECT_THAT(error_text<InvalidArgument>([] {
+                (Shape{2, 3})[2];
+              }),
+              HasSubstr("axis out of range: got 2"));
 }
 
 TEST(Shape, BroadcastsAsNumPyDoes) {
   EXPECT_EQ(broadcast_shapes("here", {2, 1, 4}, {3, 1}), (Shape{2, 3, 4}));
   EXPECT_EQ(broadcast_shapes("here", {}, {0, 2}), (Shape{0, 2}));
   EXPECT_EQ(broadcast_shapes("here", {1}, {0}), (Shape{0}));
-  EXPECT_THAT(message_of([] {
+  EXPECT_THAT(error_text<InvalidArgument>([] {
                 broadcast_shapes("here", {2, 3}, {2});
               }),
               HasSubstr("[here] shapes do not broadcast: got (2, 3) and (2)"));
@@ -96,17 +96,20 @@ TEST(Tensor, FillsEveryDtype) {
 TEST(Tensor, ViewsAndBorrowsWithoutCopying) {
   Tensor a = Tensor::zeros({2, 3}, DType::kFloat32);
   EXPECT_TRUE(a.viewed_as({6}).shares_storage_with(a));
-  EXPECT_THAT(message_of([&] { a.viewed_as({5}); }), HasSubstr("got (5), expected 6 as in (2, 3)"));
+  EXPECT_THAT(error_text<InvalidArgument>([&] { a.viewed_as({5}); }),
+              HasSubstr("got (5), expected 6 as in (2, 3)"));
   const Tensor borrowed = Tensor::borrow({6}, DType::kFloat32, a.mutable_bytes());
   EXPECT_EQ(borrowed.bytes(), a.bytes());
-  EXPECT_THAT(message_of([&] { Tensor::borrow({1}, DType::kUint8, a.mutable_bytes() + 4); }),
+  EXPECT_THAT(error_text<InvalidArgument>(
+                  [&] { Tensor::borrow({1}, DType::kUint8, a.mutable_bytes() + 4); }),
               HasSubstr("memory is not aligned"));
 }
 
 TEST(Tensor, ChecksTheNumberOfItsValues) {
   EXPECT_THROW(Tensor::from<float>({3}, std::vector<float>{1, 2}), CheckFailure);
   EXPECT_THROW(Tensor::zeros({2}, DType::kFloat32).item<float>(), CheckFailure);
-  EXPECT_THAT(message_of([] { Tensor::uninitialized({std::int64_t{1} << 62}, DType::kFloat64); }),
+  EXPECT_THAT(error_text<InvalidArgument>(
+                  [] { Tensor::uninitialized({std::int64_t{1} << 62}, DType::kFloat64); }),
               HasSubstr("too many bytes"));
 }
 
@@ -116,9 +119,9 @@ TEST(Attributes, GiveTypedValuesOrSayWhatIsThere) {
   EXPECT_THAT(attributes.integers("axes"), ElementsAre(0, 2));
   EXPECT_TRUE(attributes.boolean("keep_dims"));
   EXPECT_EQ(attributes.to_string(), "axes=[0, 2], keep_dims=true, rate=0.5");
-  EXPECT_THAT(message_of([&] { attributes.integer("stride"); }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { attributes.integer("stride"); }),
               HasSubstr("attribute stride: got none, expected an integer"));
-  EXPECT_THAT(message_of([&] { attributes.text("rate"); }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { attributes.text("rate"); }),
               HasSubstr("attribute rate: got 0.5, expected a text"));
 }
 

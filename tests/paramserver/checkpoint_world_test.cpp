@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "paramserver/checkpoint.h"
 #include "tests/paramserver/checkpoint_fixture.h"
+#include "tests/support/error_text.h"
 #include "tests/support/spmd_fixture.h"
 #include "tests/support/world_directory.h"
 
@@ -17,6 +18,7 @@ namespace superstep::paramserver {
 namespace {
 
 namespace fs = std::filesystem;
+using ::superstep::testing::error_text;
 using ::superstep::testing::expected_files;
 using ::superstep::testing::files_in;
 using ::superstep::testing::RankState;
@@ -32,12 +34,7 @@ using ::testing::HasSubstr;
 // Collective: the message of what `body` threw on this rank, the same on all ranks.
 template <typename ErrorType, typename Body>
 std::string error_of_all(bsp::World& world, Body body) {
-  std::string message = "nothing was thrown";
-  try {
-    body();
-  } catch (const ErrorType& error) {
-    message = error.what();
-  }
+  const std::string message = error_text<ErrorType>(body);
   const std::vector<std::string> all = world.allgather_string(message);
   for (const std::string& other : all) {
     EXPECT_EQ(other, message);

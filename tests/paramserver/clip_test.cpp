@@ -17,8 +17,8 @@
 namespace superstep::paramserver {
 namespace {
 
-constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+constexpr float kFloatInfinity = std::numeric_limits<float>::infinity();
+constexpr float kFloatNan = std::numeric_limits<float>::quiet_NaN();
 
 AlignedBuffer<float> random_gradient(std::int64_t size) {
   AlignedBuffer<float> values(size);
@@ -34,9 +34,9 @@ TEST(ClipByValue, CutsBothSidesAndLeavesTheRest) {
 }
 
 TEST(ClipByValue, KeepsNanAndCutsInfinity) {
-  std::vector<float> values(37, kNan);  // more than one vector and a tail
-  values[3] = kInfinity;
-  values[36] = -kInfinity;
+  std::vector<float> values(37, kFloatNan);  // more than one vector and a tail
+  values[3] = kFloatInfinity;
+  values[36] = -kFloatInfinity;
   clip_by_value<float>(values, 0.25);
   for (std::size_t i = 0; i < values.size(); ++i) {
     EXPECT_EQ(std::isnan(values[i]), i != 3 && i != 36) << i;
@@ -103,7 +103,7 @@ TEST(BlockSquaredNorms, DoNotOverflowInFloat) {
 
 TEST(BlockSquaredNorms, PassNanOn) {
   std::vector<double> gradient(kBlockElements, 1.0);
-  gradient[4095] = kNan;
+  gradient[4095] = kFloatNan;
   std::vector<double> norms(1);
   block_squared_norms<double>(gradient, norms);
   EXPECT_TRUE(std::isnan(norms[0]));
@@ -140,16 +140,16 @@ TEST(GlobalNormFactor, ScalesDownOnly) {
 }
 
 TEST(GlobalNormFactor, LeavesNumbersThatAreNotFiniteToTheTrainer) {
-  EXPECT_EQ(global_norm_factor(kNan, 1.0), 1.0);
-  EXPECT_EQ(global_norm_factor(kInfinity, 1.0), 1.0);
+  EXPECT_EQ(global_norm_factor(kFloatNan, 1.0), 1.0);
+  EXPECT_EQ(global_norm_factor(kFloatInfinity, 1.0), 1.0);
 }
 
 TEST(Scale, MultipliesWithTheRoundedFactor) {
-  std::vector<float> values{3.0F, -0.0F, kInfinity};
+  std::vector<float> values{3.0F, -0.0F, kFloatInfinity};
   scale<float>(values, 0.1);
   EXPECT_EQ(values[0], 3.0F * 0.1F);
   EXPECT_TRUE(std::signbit(values[1]));
-  EXPECT_EQ(values[2], kInfinity);
+  EXPECT_EQ(values[2], kFloatInfinity);
 }
 
 TEST(Scale, ByOneTouchesNothing) {

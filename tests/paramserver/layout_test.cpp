@@ -10,12 +10,14 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "base/hash.h"
+#include "tests/support/error_text.h"
 
 namespace superstep::paramserver {
 namespace {
 
 using ::testing::AllOf;
 using ::testing::ElementsAre;
+using testing::error_text;
 using ::testing::HasSubstr;
 
 ParameterLayout two_layers() {
@@ -30,12 +32,7 @@ ParameterLayout two_layers() {
 std::string message_of_add(LayoutEntry entry) {
   ParameterLayout layout;
   layout.add({.name = "a", .shape = {2}});
-  try {
-    layout.add(std::move(entry));
-  } catch (const InvalidArgument& error) {
-    return error.what();
-  }
-  return "";
+  return error_text<InvalidArgument>([&] { layout.add(std::move(entry)); });
 }
 
 TEST(ParameterLayout, StartsEveryEntryOnSixtyFourBytes) {

@@ -8,19 +8,16 @@
 
 #include "base/check.h"
 #include "base/error.h"
+#include "tests/support/error_text.h"
 
 namespace superstep::paramserver {
 namespace {
 
+using testing::error_text;
 using ::testing::HasSubstr;
 
-std::string problem_of(const LearningRateSchedule& schedule) {
-  try {
-    validate(schedule);
-  } catch (const InvalidArgument& error) {
-    return error.what();
-  }
-  return "";
+std::string problem_of_schedule(const LearningRateSchedule& schedule) {
+  return error_text<InvalidArgument>([&] { validate(schedule); });
 }
 
 TEST(LearningRate, StaysConstant) {
@@ -123,21 +120,23 @@ TEST(LearningRate, RefusesImpossibleSchedules) {
   constexpr auto kStep = ScheduleKind::kStep;
   constexpr auto kCosine = ScheduleKind::kCosine;
   constexpr auto kPolynomial = ScheduleKind::kPolynomial;
-  EXPECT_THAT(problem_of({.warmup_steps = -1}), HasSubstr("warmup_steps: got -1"));
-  EXPECT_THAT(problem_of({.kind = kStep}), HasSubstr("boundaries: got none"));
-  EXPECT_THAT(problem_of({.kind = kStep, .boundaries = {5, 5}}), HasSubstr("out of order"));
-  EXPECT_THAT(problem_of({.kind = kStep, .boundaries = {0, 5}}), HasSubstr("out of order"));
-  EXPECT_THAT(problem_of({.kind = kStep, .boundaries = {5}, .gamma = 0}),
+  EXPECT_THAT(problem_of_schedule({.warmup_steps = -1}), HasSubstr("warmup_steps: got -1"));
+  EXPECT_THAT(problem_of_schedule({.kind = kStep}), HasSubstr("boundaries: got none"));
+  EXPECT_THAT(problem_of_schedule({.kind = kStep, .boundaries = {5, 5}}),
+              HasSubstr("out of order"));
+  EXPECT_THAT(problem_of_schedule({.kind = kStep, .boundaries = {0, 5}}),
+              HasSubstr("out of order"));
+  EXPECT_THAT(problem_of_schedule({.kind = kStep, .boundaries = {5}, .gamma = 0}),
               HasSubstr("gamma: got 0"));
-  EXPECT_THAT(problem_of({.kind = kCosine}), HasSubstr("total_steps: got 0"));
-  EXPECT_THAT(problem_of({.kind = kCosine, .warmup_steps = 5, .total_steps = 5}),
+  EXPECT_THAT(problem_of_schedule({.kind = kCosine}), HasSubstr("total_steps: got 0"));
+  EXPECT_THAT(problem_of_schedule({.kind = kCosine, .warmup_steps = 5, .total_steps = 5}),
               HasSubstr("more than warmup_steps = 5"));
-  EXPECT_THAT(problem_of({.kind = kCosine, .total_steps = 5, .final_factor = 1.5}),
+  EXPECT_THAT(problem_of_schedule({.kind = kCosine, .total_steps = 5, .final_factor = 1.5}),
               HasSubstr("final_factor: got 1.5"));
-  EXPECT_THAT(problem_of({.kind = kPolynomial, .total_steps = 5, .power = kNan}),
+  EXPECT_THAT(problem_of_schedule({.kind = kPolynomial, .total_steps = 5, .power = kNan}),
               HasSubstr("power: got nan"));
-  EXPECT_EQ(problem_of({.kind = kPolynomial, .warmup_steps = 4, .total_steps = 5}), "");
-  EXPECT_EQ(problem_of({}), "");
+  EXPECT_EQ(problem_of_schedule({.kind = kPolynomial, .warmup_steps = 4, .total_steps = 5}), "");
+  EXPECT_EQ(problem_of_schedule({}), "");
 }
 
 }  // namespace

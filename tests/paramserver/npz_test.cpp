@@ -13,6 +13,7 @@
 #include "tests/base/temporary_directory.h"
 #include "tests/paramserver/checkpoint_fixture.h"
 #include "tests/paramserver/handmade_zip.h"
+#include "tests/support/error_text.h"
 
 namespace superstep::paramserver {
 namespace {
@@ -20,6 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 using ::superstep::testing::crc32_of;
 using ::superstep::testing::deflated;
+using ::superstep::testing::error_text;
 using ::superstep::testing::little_endian;
 using ::superstep::testing::npy_file;
 using ::superstep::testing::overwrite_byte;
@@ -74,7 +76,7 @@ class Npz : public ::testing::Test {
   }
   // The message for what is read; empty when all of it is good.
   std::string problem_of_npz(std::string_view bytes) {
-    return problem([&] {
+    return error_text<DataError>([&] {
       const NpzReader reader(make(bytes));
       for (const std::string& name : reader.names()) {
         reader.read(name);
@@ -82,20 +84,10 @@ class Npz : public ::testing::Test {
     });
   }
   std::string problem_of_npy(std::string_view bytes) {
-    return problem([&] { read_npy(make(bytes)); });
+    return error_text<DataError>([&] { read_npy(make(bytes)); });
   }
   std::string problem_of_header(const char* dictionary) {
     return problem_of_npy(npy_file(dictionary, std::string(16, '\0')));
-  }
-
-  template <typename Body>
-  static std::string problem(Body body) {
-    try {
-      body();
-    } catch (const DataError& error) {
-      return error.what();
-    }
-    return "";
   }
 
   testing::TemporaryDirectory directory_;
@@ -175,7 +167,7 @@ TEST_F(Npz, ReplacesAnOlderFileAndLeavesNothingElse) {
 TEST_F(Npz, SaysWhyItCannotBeWritten) {
   const ParameterLayout layout = test_layout();
   const auto write_to = [&](const fs::path& path) {
-    return problem([&] { write_npz(path, layout, test_buffer(layout)); });
+    return error_text<DataError>([&] { write_npz(path, layout, test_buffer(layout)); });
   };
   EXPECT_THAT(write_to(directory_ / "nothing" / "w.npz"), HasSubstr("w.npz: cannot"));
   fs::create_directory(directory_ / "folder");
@@ -348,7 +340,8 @@ TEST_F(Npz, ChecksSizesOfPlainFiles) {
   const std::string long_header =
       std::string("\x93NUMPY\2\0", 8) + little_endian(0x7FFFFFFF, 4) + good.substr(10);
   EXPECT_THAT(problem_of_npy(long_header), HasSubstr("header too long"));
-  EXPECT_THAT(problem([&] { read_npy(directory_ / "nothing"); }), HasSubstr("No such file"));
+  EXPECT_THAT(error_text<DataError>([&] { read_npy(directory_ / "nothing"); }),
+              HasSubstr("No such file"));
 }
 
 TEST_F(Npz, ListsMissingEntriesAndOtherShapesBeforeTouchingAnything) {
@@ -357,11 +350,12 @@ TEST_F(Npz, ListsMissingEntriesAndOtherShapesBeforeTouchingAnything) {
       {zip_member("dense1/weight.npy", two_by_two()), zip_member("head.npy", two_by_two())}));
   const std::vector<float> before(static_cast<std::size_t>(layout.size()), 5.0F);
   std::vector<float> buffer = before;
-  EXPECT_THAT(problem([&] { read_weights(path, layout, buffer); }),
+  EXPECT_THAT(error_text<DataError>([&] { read_weights(path, layout, buffer); }),
               HasSubstr("lacks 2 of 3 entries: dense1/bias, scale"));
-  EXPECT_THAT(problem([&] { read_weights(path, layout, buffer, MissingEntries::kKeep); }),
-              HasSubstr("other shapes: dense1/weight: got (2, 2), expected (2, 3)"));
-  EXPECT_THAT(problem([&] {
+  EXPECT_THAT(
+      error_text<DataError>([&] { read_weights(path, layout, buffer, MissingEntries::kKeep); }),
+      HasSubstr("other shapes: dense1/weight: got (2, 2), expected (2, 3)"));
+  EXPECT_THAT(error_text<DataError>([&] {
                 read_weights(make(zip_file({zip_member("head.npy", two_by_two())})), layout, buffer,
                              MissingEntries::kKeep);
               }),
@@ -387,7 +381,7 @@ TEST_F(Npz, RefusesWeightsThatNoTrainingCouldStartFrom) {
   const auto problem_with = [&](std::vector<float> variance, std::vector<float> bias) {
     const fs::path path = make(zip_file({zip_member("norm1/running_variance.npy", file(variance)),
                                          zip_member("dense1/bias.npy", file(bias))}));
-    return problem([&] { read_weights(path, layout, buffer); });
+    return error_text<DataError>([&] { read_weights(path, layout, buffer); });
   };
   EXPECT_THAT(problem_with({1.0F, -0.5F, 1.0F}, {0.0F, 0.0F, 0.0F}),
               HasSubstr("made: entry norm1/running_variance, value 1: got -0.5, expected a finite, "

@@ -13,10 +13,12 @@
 #include "base/check.h"
 #include "base/error.h"
 #include "base/philox.h"
+#include "tests/support/error_text.h"
 
 namespace superstep::paramserver {
 namespace {
 
+using testing::error_text;
 using ::testing::HasSubstr;
 
 constexpr std::array kAllKinds{OptimizerKind::kSgd,      OptimizerKind::kMomentum,
@@ -336,30 +338,27 @@ TEST(Optimizer, NamesTheKindsBothWays) {
   }
 }
 
-std::string problem_of(const OptimizerSpec& spec) {
-  try {
-    validate(spec);
-  } catch (const InvalidArgument& error) {
-    return error.what();
-  }
-  return "";
+std::string problem_of_spec(const OptimizerSpec& spec) {
+  return error_text<InvalidArgument>([&] { validate(spec); });
 }
 
 TEST(Optimizer, RefusesImpossibleOptions) {
   constexpr double kNan = std::numeric_limits<double>::quiet_NaN();
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
-  EXPECT_EQ(problem_of({}), "");
-  EXPECT_EQ(problem_of({.learning_rate = 0.0, .momentum = 0.0, .beta1 = 0.0, .beta2 = 0.0}), "");
-  EXPECT_THAT(problem_of({.learning_rate = -0.1}), HasSubstr("learning_rate: got -0.1"));
-  EXPECT_THAT(problem_of({.learning_rate = kInfinity}), HasSubstr("learning_rate: got inf"));
-  EXPECT_THAT(problem_of({.momentum = 1.0}), HasSubstr("expected 0 <= momentum < 1"));
-  EXPECT_THAT(problem_of({.momentum = kNan}), HasSubstr("momentum: got nan"));
-  EXPECT_THAT(problem_of({.beta1 = -0.1}), HasSubstr("expected 0 <= beta1 < 1"));
-  EXPECT_THAT(problem_of({.beta2 = 1.0}), HasSubstr("expected 0 <= beta2 < 1"));
-  EXPECT_THAT(problem_of({.epsilon = 0.0}), HasSubstr("epsilon: got 0"));
-  EXPECT_THAT(problem_of({.epsilon = 1e-300}), HasSubstr("epsilon: got 1e-300"));
-  EXPECT_THAT(problem_of({.weight_decay = -1.0}), HasSubstr("weight_decay: got -1"));
-  EXPECT_THAT(problem_of({.initial_accumulator = kNan}), HasSubstr("initial_accumulator: got nan"));
+  EXPECT_EQ(problem_of_spec({}), "");
+  EXPECT_EQ(problem_of_spec({.learning_rate = 0.0, .momentum = 0.0, .beta1 = 0.0, .beta2 = 0.0}),
+            "");
+  EXPECT_THAT(problem_of_spec({.learning_rate = -0.1}), HasSubstr("learning_rate: got -0.1"));
+  EXPECT_THAT(problem_of_spec({.learning_rate = kInfinity}), HasSubstr("learning_rate: got inf"));
+  EXPECT_THAT(problem_of_spec({.momentum = 1.0}), HasSubstr("expected 0 <= momentum < 1"));
+  EXPECT_THAT(problem_of_spec({.momentum = kNan}), HasSubstr("momentum: got nan"));
+  EXPECT_THAT(problem_of_spec({.beta1 = -0.1}), HasSubstr("expected 0 <= beta1 < 1"));
+  EXPECT_THAT(problem_of_spec({.beta2 = 1.0}), HasSubstr("expected 0 <= beta2 < 1"));
+  EXPECT_THAT(problem_of_spec({.epsilon = 0.0}), HasSubstr("epsilon: got 0"));
+  EXPECT_THAT(problem_of_spec({.epsilon = 1e-300}), HasSubstr("epsilon: got 1e-300"));
+  EXPECT_THAT(problem_of_spec({.weight_decay = -1.0}), HasSubstr("weight_decay: got -1"));
+  EXPECT_THAT(problem_of_spec({.initial_accumulator = kNan}),
+              HasSubstr("initial_accumulator: got nan"));
 }
 
 TEST(Optimizer, RefusesSpansThatDoNotFit) {

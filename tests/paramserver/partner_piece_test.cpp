@@ -11,12 +11,14 @@
 #include "paramserver/partner_copy.h"
 #include "tests/base/temporary_directory.h"
 #include "tests/paramserver/checkpoint_fixture.h"
+#include "tests/support/error_text.h"
 
 namespace superstep::paramserver {
 namespace {
 
 namespace fs = std::filesystem;
 using ::testing::ElementsAre;
+using testing::error_text;
 using ::testing::HasSubstr;
 
 std::vector<int> partners(const std::vector<int>& node_of_rank) {
@@ -60,12 +62,7 @@ fs::path make_piece(const fs::path& directory, std::int64_t superstep) {
 }
 
 std::string error_of_reading(const fs::path& directory, const std::string& run_id) {
-  try {
-    read_piece(directory, run_id);
-  } catch (const DataError& error) {
-    return error.what();
-  }
-  return "nothing was thrown";
+  return error_text<DataError>([&] { read_piece(directory, run_id); });
 }
 
 TEST(Piece, SaysWhereItBelongs) {

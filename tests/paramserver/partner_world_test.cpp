@@ -15,6 +15,7 @@
 #include "paramserver/partner_piece.h"
 #include "paramserver/partner_restore.h"
 #include "tests/paramserver/checkpoint_fixture.h"
+#include "tests/support/error_text.h"
 #include "tests/support/spmd_fixture.h"
 #include "tests/support/world_directory.h"
 
@@ -22,6 +23,7 @@ namespace superstep::paramserver {
 namespace {
 
 namespace fs = std::filesystem;
+using ::superstep::testing::error_text;
 using ::superstep::testing::expected_files;
 using ::superstep::testing::files_in;
 using ::superstep::testing::overwrite_byte;
@@ -392,13 +394,7 @@ SUPERSTEP_WORLD_TEST_ON_NODES(PartnerCopies, ThatCannotBeWrittenEndTheCheckpoint
   writer.begin(CheckpointWriter::Run::kInBackground, run.checkpoints(), small_manifest(2),
                state.parts(), nullptr,
                {.directory = world.rank() == unlucky ? blocked : run.disk_of(world.node())});
-  std::string message = "nothing was thrown";
-  try {
-    writer.finish();
-  } catch (const DataError& error) {
-    message = error.what();
-  }
-  EXPECT_THAT(message,
+  EXPECT_THAT(error_text<DataError>([&] { writer.finish(); }),
               AllOf(HasSubstr("not written: rank " + std::to_string(unlucky) +
                               ": partner copy on host " + world.host_of(unlucky)),
                     HasSubstr(blocked.native()), HasSubstr("cannot create the directory")));

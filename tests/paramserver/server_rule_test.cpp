@@ -13,12 +13,12 @@
 namespace superstep::paramserver {
 namespace {
 
-struct Trained {
+struct AfterTwoSteps {
   float parameter = 1.0F;
   std::vector<float> states;
 };
 
-Trained two_steps(const ServerRule& rule) {
+AfterTwoSteps two_steps(const ServerRule& rule) {
   std::vector<float> parameters = {1.0F};
   std::vector<std::vector<float>> values;
   std::vector<std::span<float>> states;
@@ -31,7 +31,7 @@ Trained two_steps(const ServerRule& rule) {
   for (const double mean : {0.5, -0.25}) {
     apply(rule, std::vector<double>{mean}, parameters, states);
   }
-  Trained run{.parameter = parameters[0], .states = {}};
+  AfterTwoSteps run{.parameter = parameters[0], .states = {}};
   for (const std::vector<float>& value : values) {
     run.states.push_back(value[0]);
   }
@@ -46,7 +46,7 @@ TEST(ServerRule, SgdAddsTheMean) {
 }
 
 TEST(ServerRule, MomentumKeepsAVelocity) {
-  const Trained run = two_steps({.kind = ServerRuleKind::kMomentum, .momentum = 0.5});
+  const AfterTwoSteps run = two_steps({.kind = ServerRuleKind::kMomentum, .momentum = 0.5});
   // m: 0.5, then 0.25 - 0.25 = 0.
   EXPECT_EQ(run.parameter, 1.5F);
   EXPECT_EQ(run.states[0], 0.0F);
@@ -71,10 +71,10 @@ TEST(ServerRule, AdaptiveRulesFollowReddiEtAl) {
 }
 
 TEST(ServerRule, RefusesFieldsOutOfRange) {
-  EXPECT_THROW(validate({.momentum = 1.0}), InvalidArgument);
-  EXPECT_THROW(validate({.learning_rate = std::nan("")}), InvalidArgument);
-  EXPECT_THROW(validate({.tau = 0.0}), InvalidArgument);
-  EXPECT_NO_THROW(validate({}));
+  EXPECT_THROW(validate(ServerRule{.momentum = 1.0}), InvalidArgument);
+  EXPECT_THROW(validate(ServerRule{.learning_rate = std::nan("")}), InvalidArgument);
+  EXPECT_THROW(validate(ServerRule{.tau = 0.0}), InvalidArgument);
+  EXPECT_NO_THROW(validate(ServerRule{}));
 }
 
 }  // namespace

@@ -22,7 +22,7 @@ class Fuzz(TreeTest):
         self.target("npz", STATISTICS)
 
     def target(self, name, body):
-        self.write(f"build/fuzz/tests/fuzz/fuzz_{name}", f'#!/bin/sh\necho "$0 $*" >>arguments\n{body}\n', executable=True)
+        self.write(f"build/asan/tests/fuzz/fuzz_{name}", f'#!/bin/sh\necho "$0 $*" >>arguments\n{body}\n', executable=True)
 
     def run_it(self, *arguments):
         path = os.path.join(self.root, "bin") + os.pathsep + os.environ["PATH"]

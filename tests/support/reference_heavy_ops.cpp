@@ -18,10 +18,6 @@ using Inputs = std::span<const ReferenceTensor>;
 using Outputs = std::vector<ReferenceTensor>;
 using Sizes = std::vector<std::int64_t>;
 
-ReferenceTensor zeros(const Shape& shape) {
-  return {shape, std::vector<double>(static_cast<std::size_t>(shape.num_elements()), 0.0)};
-}
-
 // Element (n, c, h, w) of a four-dimensional tensor.
 template <typename Reference>
 auto& at(Reference& t, std::int64_t n, std::int64_t c, std::int64_t h, std::int64_t w) {
@@ -47,7 +43,7 @@ Outputs matmul(Inputs inputs, const Attributes& attributes) {
   const std::int64_t m = a.shape[ta ? 1 : 0];
   const std::int64_t k = a.shape[ta ? 0 : 1];
   const std::int64_t n = b.shape[tb ? 0 : 1];
-  ReferenceTensor c = zeros(Shape{m, n});
+  ReferenceTensor c = reference_zeros(Shape{m, n});
   for (std::int64_t i = 0; i < m; ++i) {
     for (std::int64_t j = 0; j < n; ++j) {
       for (std::int64_t p = 0; p < k; ++p) {
@@ -81,7 +77,7 @@ Outputs bias_add(Inputs inputs, const Attributes&) {
 }
 
 Outputs bias_add_backward(Inputs inputs, const Attributes&) {
-  ReferenceTensor sums = zeros(Shape{inputs[0].shape[1]});
+  ReferenceTensor sums = reference_zeros(Shape{inputs[0].shape[1]});
   for (std::size_t i = 0; i < inputs[0].values.size(); ++i) {
     sums.values[channel_of(inputs[0].shape, i)] += inputs[0].values[i];
   }
@@ -130,7 +126,7 @@ Outputs conv2d(Inputs inputs, const Attributes& attributes) {
   const std::int64_t columns =
       x.shape[3] + padding[2] + padding[3] - dilation[1] * (f.shape[3] - 1) - 1;
   ReferenceTensor y =
-      zeros(Shape{x.shape[0], f.shape[0], rows / stride[0] + 1, columns / stride[1] + 1});
+      reference_zeros(Shape{x.shape[0], f.shape[0], rows / stride[0] + 1, columns / stride[1] + 1});
   for_each_product(x.shape, f.shape, y.shape, attributes,
                    [&](auto n, auto o, auto i, auto j, auto c, auto p, auto q, auto h, auto w) {
                      at(y, n, o, i, j) += at(x, n, c, h, w) * at(f, o, c, p, q);
@@ -141,7 +137,7 @@ Outputs conv2d(Inputs inputs, const Attributes& attributes) {
 Outputs conv2d_backward_input(Inputs inputs, const Attributes& attributes) {
   const ReferenceTensor& y = inputs[0];
   const ReferenceTensor& f = inputs[1];
-  ReferenceTensor x = zeros(Shape(attributes.integers("input_shape")));
+  ReferenceTensor x = reference_zeros(Shape(attributes.integers("input_shape")));
   for_each_product(x.shape, f.shape, y.shape, attributes,
                    [&](auto n, auto o, auto i, auto j, auto c, auto p, auto q, auto h, auto w) {
                      at(x, n, c, h, w) += at(y, n, o, i, j) * at(f, o, c, p, q);
@@ -152,7 +148,7 @@ Outputs conv2d_backward_input(Inputs inputs, const Attributes& attributes) {
 Outputs conv2d_backward_filter(Inputs inputs, const Attributes& attributes) {
   const ReferenceTensor& x = inputs[0];
   const ReferenceTensor& y = inputs[1];
-  ReferenceTensor f = zeros(Shape(attributes.integers("filter_shape")));
+  ReferenceTensor f = reference_zeros(Shape(attributes.integers("filter_shape")));
   for_each_product(x.shape, f.shape, y.shape, attributes,
                    [&](auto n, auto o, auto i, auto j, auto c, auto p, auto q, auto h, auto w) {
                      at(f, o, c, p, q) += at(x, n, c, h, w) * at(y, n, o, i, j);
@@ -206,7 +202,7 @@ void for_each_window(const Shape& x, const Attributes& attributes, const Functio
 
 Outputs max_pool(Inputs inputs, const Attributes& attributes) {
   const ReferenceTensor& x = inputs[0];
-  ReferenceTensor y = zeros(pooled(x.shape, attributes));
+  ReferenceTensor y = reference_zeros(pooled(x.shape, attributes));
   ReferenceTensor argmax = y;
   for_each_window(x.shape, attributes, [&](auto n, auto c, auto i, auto j, const Sizes& positions) {
     std::int64_t best = positions.front();
@@ -224,7 +220,7 @@ Outputs max_pool(Inputs inputs, const Attributes& attributes) {
 }
 
 Outputs max_pool_backward(Inputs inputs, const Attributes& attributes) {
-  ReferenceTensor x = zeros(Shape(attributes.integers("input_shape")));
+  ReferenceTensor x = reference_zeros(Shape(attributes.integers("input_shape")));
   const std::size_t window_plane = static_cast<std::size_t>(plane_size(inputs[0].shape));
   const std::size_t plane = static_cast<std::size_t>(plane_size(x.shape));
   for (std::size_t k = 0; k < inputs[0].values.size(); ++k) {
@@ -235,7 +231,7 @@ Outputs max_pool_backward(Inputs inputs, const Attributes& attributes) {
 }
 
 Outputs max_pool_gather(Inputs inputs, const Attributes&) {
-  ReferenceTensor y = zeros(inputs[1].shape);
+  ReferenceTensor y = reference_zeros(inputs[1].shape);
   const std::size_t window_plane = static_cast<std::size_t>(plane_size(inputs[1].shape));
   const std::size_t plane = static_cast<std::size_t>(plane_size(inputs[0].shape));
   for (std::size_t k = 0; k < y.values.size(); ++k) {
@@ -247,7 +243,7 @@ Outputs max_pool_gather(Inputs inputs, const Attributes&) {
 
 Outputs average_pool(Inputs inputs, const Attributes& attributes) {
   const ReferenceTensor& x = inputs[0];
-  ReferenceTensor y = zeros(pooled(x.shape, attributes));
+  ReferenceTensor y = reference_zeros(pooled(x.shape, attributes));
   for_each_window(x.shape, attributes, [&](auto n, auto c, auto i, auto j, const Sizes& positions) {
     for (const std::int64_t position : positions) {
       at(y, n, c, i, j) += at(x, n, c, 0, position) / static_cast<double>(positions.size());
@@ -257,7 +253,7 @@ Outputs average_pool(Inputs inputs, const Attributes& attributes) {
 }
 
 Outputs average_pool_backward(Inputs inputs, const Attributes& attributes) {
-  ReferenceTensor x = zeros(Shape(attributes.integers("input_shape")));
+  ReferenceTensor x = reference_zeros(Shape(attributes.integers("input_shape")));
   for_each_window(x.shape, attributes, [&](auto n, auto c, auto i, auto j, const Sizes& positions) {
     for (const std::int64_t position : positions) {
       at(x, n, c, 0, position) += at(inputs[0], n, c, i, j) / static_cast<double>(positions.size());
@@ -268,7 +264,7 @@ Outputs average_pool_backward(Inputs inputs, const Attributes& attributes) {
 
 Outputs global_average_pool(Inputs inputs, const Attributes&) {
   const Shape& shape = inputs[0].shape;
-  ReferenceTensor y = zeros(Shape{shape[0], shape[1]});
+  ReferenceTensor y = reference_zeros(Shape{shape[0], shape[1]});
   for (std::size_t k = 0; k < inputs[0].values.size(); ++k) {
     y.values[k / static_cast<std::size_t>(plane_size(shape))] +=
         inputs[0].values[k] / static_cast<double>(plane_size(shape));
@@ -277,7 +273,7 @@ Outputs global_average_pool(Inputs inputs, const Attributes&) {
 }
 
 Outputs global_average_pool_backward(Inputs inputs, const Attributes& attributes) {
-  ReferenceTensor x = zeros(Shape(attributes.integers("input_shape")));
+  ReferenceTensor x = reference_zeros(Shape(attributes.integers("input_shape")));
   for (std::size_t k = 0; k < x.values.size(); ++k) {
     x.values[k] = inputs[0].values[k / static_cast<std::size_t>(plane_size(x.shape))] /
                   static_cast<double>(plane_size(x.shape));
@@ -312,7 +308,7 @@ ReferenceTensor scaled_and_shifted(ReferenceTensor x, const ReferenceTensor& gam
 
 Outputs batch_norm(Inputs inputs, const Attributes& attributes) {
   const ReferenceTensor& x = inputs[0];
-  ReferenceTensor mean = zeros(Shape{x.shape[1]});
+  ReferenceTensor mean = reference_zeros(Shape{x.shape[1]});
   ReferenceTensor variance = mean;
   for (std::size_t k = 0; k < x.values.size(); ++k) {
     mean.values[channel_of(x.shape, k)] += x.values[k] / samples_per_channel(x.shape);
@@ -335,7 +331,7 @@ Outputs batch_norm_backward(Inputs inputs, const Attributes& attributes) {
   const double m = samples_per_channel(g.shape);
   const ReferenceTensor xh =
       normalised(inputs[1], inputs[3], inputs[4], attributes.real("epsilon"));
-  ReferenceTensor dgamma = zeros(Shape{g.shape[1]});
+  ReferenceTensor dgamma = reference_zeros(Shape{g.shape[1]});
   ReferenceTensor dbeta = dgamma;
   for (std::size_t k = 0; k < g.values.size(); ++k) {
     dgamma.values[channel_of(g.shape, k)] += g.values[k] * xh.values[k];
@@ -375,6 +371,10 @@ ReferenceFunction heavy_reference(std::string_view op) {
   };
   const auto found = kReferences.find(op);
   return found == kReferences.end() ? nullptr : found->second;
+}
+
+ReferenceTensor reference_zeros(const kernels::Shape& shape) {
+  return {shape, std::vector<double>(static_cast<std::size_t>(shape.num_elements()), 0.0)};
 }
 
 std::vector<ReferenceTensor> to_reference(std::span<const kernels::Tensor> tensors) {

@@ -24,6 +24,8 @@ using ReferenceFunction = std::vector<ReferenceTensor> (*)(std::span<const Refer
 // Null for an op this file does not know.
 ReferenceFunction heavy_reference(std::string_view op);
 
+ReferenceTensor reference_zeros(const kernels::Shape& shape);
+
 std::vector<ReferenceTensor> to_reference(std::span<const kernels::Tensor> tensors);
 
 // Uniform in [low, high), a function of seed and index; integers below high.

@@ -16,10 +16,6 @@ using Inputs = std::span<const ReferenceTensor>;
 using Outputs = std::vector<ReferenceTensor>;
 using Index = std::vector<std::int64_t>;
 
-ReferenceTensor zeros(const Shape& shape) {
-  return {shape, std::vector<double>(static_cast<std::size_t>(shape.num_elements()), 0.0)};
-}
-
 Shape shape_from(const Index& sizes) {
   return Shape(sizes);
 }
@@ -58,7 +54,7 @@ double broadcast_at(const ReferenceTensor& x, const Index& index) {
 
 // y[index] = value(index), for every index of the shape.
 ReferenceTensor tabulate(const Shape& shape, const std::function<double(const Index&)>& value) {
-  ReferenceTensor y = zeros(shape);
+  ReferenceTensor y = reference_zeros(shape);
   for (std::size_t k = 0; k < y.values.size(); ++k) {
     y.values[k] = value(index_of(static_cast<std::int64_t>(k), shape));
   }
@@ -180,7 +176,7 @@ Outputs reduce(Inputs inputs, const Attributes& attributes, bool divides) {
     return result;
   };
   const bool keep_dims = attributes.boolean("keep_dims");
-  ReferenceTensor y = zeros(shape_from(project(sizes_of(x.shape), keep_dims, 1)));
+  ReferenceTensor y = reference_zeros(shape_from(project(sizes_of(x.shape), keep_dims, 1)));
   for (std::size_t k = 0; k < x.values.size(); ++k) {
     const Index index = index_of(static_cast<std::int64_t>(k), x.shape);
     y.values[position_of(project(index, keep_dims, 0), y.shape)] += x.values[k];
@@ -368,7 +364,7 @@ Outputs embedding_lookup(Inputs inputs, const Attributes&) {
 
 Outputs embedding_backward(Inputs inputs, const Attributes& attributes) {
   const std::int64_t width = inputs[0].shape[-1];
-  ReferenceTensor y = zeros({attributes.integer("num_rows"), width});
+  ReferenceTensor y = reference_zeros({attributes.integer("num_rows"), width});
   for (std::size_t k = 0; k < inputs[0].values.size(); ++k) {
     const std::int64_t column = static_cast<std::int64_t>(k) % width;
     const double id = inputs[1].values[k / static_cast<std::size_t>(width)];

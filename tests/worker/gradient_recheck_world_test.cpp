@@ -19,19 +19,19 @@ namespace {
 using paramserver::SlotSummary;
 
 constexpr int kSlots = 12;
-constexpr RecheckOptions kAlways{.share = 1.0, .seed = 5, .num_slots = kSlots};
+constexpr RecheckOptions kEverySuperstep{.share = 1.0, .seed = 5, .num_slots = kSlots};
 constexpr std::int64_t kElement = 66;  // of the entry "weight": in its second line
 
-struct Made {
+struct MadeGradient {
   int rank = 0;
   int time = 0;  // from 1: of this rank and unit
   bsp::SlotRange unit;
   std::span<float> gradient;
   std::span<SlotSummary> sums;
 };
-using Spoil = std::function<void(const Made&)>;
+using Spoil = std::function<void(const MadeGradient&)>;
 
-float& element(const Made& made, std::int64_t index) {
+float& element(const MadeGradient& made, std::int64_t index) {
   return made.gradient[static_cast<std::size_t>(16 + index)];  // "bias" comes first, padded
 }
 
@@ -63,7 +63,7 @@ class Superstep {
   }
 
   // What is said; empty: nothing was wrong.
-  std::string run(const RecheckOptions& options = kAlways) {
+  std::string run(const RecheckOptions& options = kEverySuperstep) {
     GradientRecheck recheck(
         world_, layout_, parameters_, options,
         [&](bsp::SlotRange unit, std::span<float> gradient, std::span<SlotSummary> sums) {
@@ -112,7 +112,7 @@ class Superstep {
   std::vector<bsp::SlotRange> recomputed_;
 };
 
-void nothing(const Made& /*made*/) {}
+void nothing(const MadeGradient& /*made*/) {}
 
 void expect_in(const std::string& text, const std::string& part) {
   EXPECT_NE(text.find(part), std::string::npos) << "expected: " << part << "\nin: " << text;
@@ -176,7 +176,7 @@ TEST(GradientRecheck, PartnersAreOnOtherNodesWhereTheyCanBe) {
 
 SUPERSTEP_WORLD_TEST_ON_NODES(GradientRecheck, NamesTheRankThatWasWrongOnce) {
   for (int culprit = 0; culprit < world.size(); ++culprit) {
-    Superstep superstep(world, [&](const Made& made) {
+    Superstep superstep(world, [&](const MadeGradient& made) {
       if (made.rank == culprit && made.time == 1) {
         flip(element(made, kElement));
       }
@@ -194,7 +194,7 @@ SUPERSTEP_WORLD_TEST_ON_NODES(GradientRecheck, NamesTheRankThatWasWrongOnce) {
 SUPERSTEP_WORLD_TEST_ON_NODES(GradientRecheck, NamesSlotsAndBothValues) {
   const int culprit = world.size() - 1;
   const bsp::SlotRange unit = Superstep(world, nothing).units_of(culprit).back();
-  Superstep superstep(world, [&](const Made& made) {
+  Superstep superstep(world, [&](const MadeGradient& made) {
     const bool is_wrong = made.rank == culprit && made.time == 1 && made.unit == unit;
     element(made, 0) = is_wrong ? -3.0F : 3.0F;
   });
@@ -206,7 +206,7 @@ SUPERSTEP_WORLD_TEST_ON_NODES(GradientRecheck, NamesSlotsAndBothValues) {
 
 SUPERSTEP_WORLD_TEST_ON_NODES(GradientRecheck, NamesTheRankThatIsWrongEachTime) {
   for (int culprit = 0; culprit < world.size(); ++culprit) {
-    const std::string said = Superstep(world, [&](const Made& made) {
+    const std::string said = Superstep(world, [&](const MadeGradient& made) {
                                if (made.rank == culprit) {
                                  element(made, kElement) = 1e6F;
                                }
@@ -228,7 +228,7 @@ SUPERSTEP_WORLD_TEST_ON_NODES(GradientRecheck, NamesTheRankThatIsWrongEachTime) 
 }
 
 SUPERSTEP_WORLD_TEST_ON_NODES(GradientRecheck, NamesTheLineWhereTheValueIsGone) {
-  const std::string said = Superstep(world, [&](const Made& made) {
+  const std::string said = Superstep(world, [&](const MadeGradient& made) {
                              if (made.rank == 0 && made.time == 1 && made.unit.begin == 0) {
                                element(made, kElement) += 1.0F;
                                element(made, kElement + 1) += 1.0F;
@@ -239,7 +239,7 @@ SUPERSTEP_WORLD_TEST_ON_NODES(GradientRecheck, NamesTheLineWhereTheValueIsGone) 
 }
 
 SUPERSTEP_WORLD_TEST_ON_NODES(GradientRecheck, ComparesTheSumsOfSlotsToo) {
-  const std::string said = Superstep(world, [&](const Made& made) {
+  const std::string said = Superstep(world, [&](const MadeGradient& made) {
                              if (made.rank == 0 && made.time == 1) {
                                made.sums.front().loss_sum += 0.25;
                              }
@@ -259,9 +259,9 @@ SUPERSTEP_WORLD_TEST_ON_NODES(GradientRecheck, SaysThatParametersDifferToo) {
 }
 
 SUPERSTEP_WORLD_TEST(GradientRecheck, LeavesSuperstepsThatAreNotDrawnAlone) {
-  RecheckOptions never = kAlways;
+  RecheckOptions never = kEverySuperstep;
   never.share = 0.0;
-  Superstep superstep(world, [](const Made& made) { flip(made.gradient[0]); });
+  Superstep superstep(world, [](const MadeGradient& made) { flip(made.gradient[0]); });
   EXPECT_EQ(superstep.run(never), "");
   EXPECT_TRUE(superstep.recomputed().empty());
 }

@@ -1,32 +1,23 @@
 #include "worker/metrics.h"
 
 #include <limits>
-#include <string>
 #include <vector>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "tests/support/error_text.h"
 #include "tests/worker/model_support.h"
 
 namespace superstep::worker {
 namespace {
 
+using superstep::testing::error_text;
 using superstep::testing::int64_tensor;
 using superstep::testing::tensor_of;
 using ::testing::ElementsAre;
 using ::testing::HasSubstr;
-
-template <typename Action>
-std::string error_of(const Action& action) {
-  try {
-    action();
-  } catch (const InvalidArgument& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 TEST(PredictClasses, TakesTheFirstOfTheLargestLogits) {
   const float infinity = std::numeric_limits<float>::infinity();
@@ -53,17 +44,18 @@ TEST(CountCorrect, CountsInBothPrecisionsAndNeverANan) {
 
 TEST(CountCorrect, RefusesWhatDoesNotFit) {
   const auto logits = tensor_of<float>({1, 2}, {1, 2});
-  EXPECT_EQ(error_of([&] {
+  EXPECT_EQ(error_text<InvalidArgument>([&] {
               count_correct(logits, int64_tensor({1, 0}));
             }),
             "[count_correct] labels: got int64 (2), expected int64, one per row of logits (1, 2)");
-  EXPECT_THAT(error_of([&] { count_correct(logits, tensor_of<float>({1}, {0})); }),
-              HasSubstr("labels: got float32 (1), expected int64"));
-  EXPECT_THAT(error_of([&] {
+  EXPECT_THAT(
+      error_text<InvalidArgument>([&] { count_correct(logits, tensor_of<float>({1}, {0})); }),
+      HasSubstr("labels: got float32 (1), expected int64"));
+  EXPECT_THAT(error_text<InvalidArgument>([&] {
                 predict_classes(tensor_of<float>({2}, {1, 2}));
               }),
               HasSubstr("shape of logits: got (2), expected (samples, classes)"));
-  EXPECT_THAT(error_of([&] {
+  EXPECT_THAT(error_text<InvalidArgument>([&] {
                 predict_classes(tensor_of<std::int32_t>({1, 2}, {1, 2}));
               }),
               HasSubstr("dtype of logits: got int32, expected float32 or float64"));

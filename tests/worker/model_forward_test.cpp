@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "kernels/program.h"
+#include "tests/support/error_text.h"
 #include "tests/worker/model_support.h"
 #include "worker/model.h"
 
@@ -18,6 +19,7 @@ namespace {
 using kernels::Shape;
 using kernels::Tensor;
 using superstep::testing::batch_shape;
+using superstep::testing::error_text;
 using superstep::testing::initial_parameters;
 using superstep::testing::int64_tensor;
 using superstep::testing::random_tensor;
@@ -267,18 +269,13 @@ TEST_F(DropoutForward, IsKeyedBySampleSeedEpochAndLayerNotByPlace) {
 TEST(ModelForwardErrors, NameWhatDoesNotFit) {
   const Model model = Model::build({Flatten{}, Dropout{}, Dense{.units = 2}}, {1, 2, 2}, 2);
   const std::vector<Tensor> parameters = initial_parameters<float>(model, 1);
-  const auto error_of = [&](const ForwardInputs& inputs, Mode mode) -> std::string {
-    try {
-      model.forward(inputs, mode);
-    } catch (const InvalidArgument& error) {
-      return error.what();
-    }
-    return "no error";
+  const auto error_of = [&](const ForwardInputs& inputs, Mode mode) {
+    return error_text<InvalidArgument>([&] { model.forward(inputs, mode); });
   };
   const Tensor images = random_tensor<float>({3, 1, 2, 2}, "images", 0, 1);
   const Tensor ids = int64_tensor({0, 1, 2});
   const Tensor key = int64_tensor({0, 0});
-  EXPECT_EQ(error_of({.parameters = parameters, .images = images}, Mode::kEvaluation), "no error");
+  EXPECT_EQ(error_of({.parameters = parameters, .images = images}, Mode::kEvaluation), "");
   EXPECT_EQ(error_of({.parameters = {}, .images = images}, Mode::kEvaluation),
             "[Model::forward] parameters: got 0 tensors, expected 2, one per entry");
   EXPECT_EQ(error_of({.parameters = parameters, .images = images}, Mode::kTraining),

@@ -23,7 +23,7 @@ using superstep::testing::int64_tensor;
 using superstep::testing::random_tensor;
 using superstep::testing::values_of;
 
-constexpr std::int64_t kSamples = 3;
+constexpr std::int64_t kBatchSize = 3;
 constexpr double kStep = 1e-5;
 // Truncation (kStep squared times a third derivative) plus rounding (epsilon / kStep), on losses
 // and gradients of order one.
@@ -35,11 +35,11 @@ class LossOfModel {
   LossOfModel(const Model& model, Mode mode)
       : model_(model),
         mode_(mode),
-        images_(random_tensor<T>(batch_shape(kSamples, model.sample_shape()), "images", -1, 1)),
+        images_(random_tensor<T>(batch_shape(kBatchSize, model.sample_shape()), "images", -1, 1)),
         sample_ids_(int64_tensor({11, 3, 7})),
         random_key_(int64_tensor({5, 2})) {
     std::vector<std::int64_t> labels;
-    for (std::int64_t i = 0; i < kSamples; ++i) {
+    for (std::int64_t i = 0; i < kBatchSize; ++i) {
       labels.push_back((2 * i + 1) % model.num_classes());
     }
     labels_ = int64_tensor(labels);

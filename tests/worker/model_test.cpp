@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "tests/support/error_text.h"
 
 namespace superstep::worker {
 namespace {
@@ -19,15 +20,11 @@ using paramserver::EntryRole;
 using paramserver::LayoutEntry;
 using ::testing::Each;
 using ::testing::ElementsAre;
+using testing::error_text;
 using ::testing::HasSubstr;
 
 std::string build_error(const Sequential& layers, const Shape& sample, int num_classes) {
-  try {
-    Model::build(layers, sample, num_classes);
-  } catch (const InvalidArgument& error) {
-    return error.what();
-  }
-  return "no error";
+  return error_text<InvalidArgument>([&] { Model::build(layers, sample, num_classes); });
 }
 
 std::vector<std::string> entry_names(const Model& model) {
@@ -207,13 +204,8 @@ TEST(ModelBuild, TakesAnEmbeddingAsTheFirstLayerOnly) {
   const Model model = Model::build({embedding, Flatten{}, Dense{.units = 3}}, {4}, 3);
   EXPECT_EQ(model.layout().entry("embedding1/weight").shape, (kernels::Shape{7, 2}));
   EXPECT_EQ(model.layout().entry("dense1/weight").shape, (kernels::Shape{8, 3}));
-  const auto refusal = [](const Sequential& layers, const kernels::Shape& shape) -> std::string {
-    try {
-      Model::build(layers, shape, 3);
-    } catch (const InvalidArgument& error) {
-      return error.what();
-    }
-    return "nothing";
+  const auto refusal = [](const Sequential& layers, const kernels::Shape& shape) {
+    return error_text<InvalidArgument>([&] { Model::build(layers, shape, 3); });
   };
   EXPECT_THAT(refusal({Relu{}, embedding}, {4}), HasSubstr("only the first layer"));
   EXPECT_THAT(refusal({embedding, Flatten{}}, {1, 2, 2}), HasSubstr("expected (length)"));

@@ -8,11 +8,13 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "tests/support/error_text.h"
 #include "worker/model.h"
 
 namespace superstep::worker {
 namespace {
 
+using testing::error_text;
 using ::testing::HasSubstr;
 
 Sequential read(std::string_view text, std::string_view path = "model.toml") {
@@ -21,12 +23,7 @@ Sequential read(std::string_view text, std::string_view path = "model.toml") {
 }
 
 std::string error_of(std::string_view text, std::string_view path = "model.toml") {
-  try {
-    read(text, path);
-  } catch (const InvalidArgument& error) {
-    return error.what();
-  }
-  return "no error";
+  return error_text<InvalidArgument>([&] { read(text, path); });
 }
 
 // Every kind, every member away from its default.
@@ -216,13 +213,10 @@ TEST(LayersFromToml, RefusesWindowsThatNoKernelCanHave) {
 }
 
 TEST(ModelBuild, RefusesMoreWeightsThanCanBeCounted) {
-  const auto problem = [](const Layer& layer) -> std::string {
-    try {
+  const auto problem = [](const Layer& layer) {
+    return error_text<InvalidArgument>([&] {
       Model::build(Sequential{layer, Flatten{}, Dense{.units = 10}}, {3, 4, 4}, 10);
-    } catch (const InvalidArgument& error) {
-      return error.what();
-    }
-    return "no error";
+    });
   };
   EXPECT_THAT(problem(Conv2d{.filters = 2, .kernel = 1 << 30}),
               HasSubstr("layer 1 (conv1): weights of shape (2, 3, 1073741824, 1073741824)"));

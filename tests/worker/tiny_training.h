@@ -50,7 +50,7 @@ inline TrainingData tiny_data() {
   return {.train = data(75, 1), .validation = data(24, 2), .test = data(50, 3)};
 }
 
-struct Outcome {
+struct TrainingOutcome {
   TrainResult result;
   std::vector<double> losses;  // of every step
 };
@@ -74,17 +74,17 @@ inline paramserver::CollocatedOptions server_options() {
   return options;
 }
 
-inline Outcome train_with(bsp::World& world, const TrainOptions& options,
-                          const paramserver::CollocatedOptions& for_server,
-                          const std::filesystem::path& resume_from = {},
-                          const TrainingData& training_data = tiny_data()) {
+inline TrainingOutcome train_with(bsp::World& world, const TrainOptions& options,
+                                  const paramserver::CollocatedOptions& for_server,
+                                  const std::filesystem::path& resume_from = {},
+                                  const TrainingData& training_data = tiny_data()) {
   kernels::set_team_size(1);
   const Model model = tiny_model();
   paramserver::CollocatedServer server(world, model.layout(), for_server);
   std::vector<float> parameters(static_cast<std::size_t>(model.layout().size()));
   model.initialize(options.batch.seed, parameters);
   server.load_parameters(parameters);
-  Outcome outcome;
+  TrainingOutcome outcome;
   LossRecorder recorder(outcome.losses);
   Trainer trainer(world, model, server, options, &recorder);
   if (!resume_from.empty()) {
@@ -94,17 +94,17 @@ inline Outcome train_with(bsp::World& world, const TrainOptions& options,
   return outcome;
 }
 
-inline Outcome train(bsp::World& world, const TrainOptions& options,
-                     const std::filesystem::path& resume_from = {}) {
+inline TrainingOutcome train(bsp::World& world, const TrainOptions& options,
+                             const std::filesystem::path& resume_from = {}) {
   return train_with(world, options, server_options(), resume_from);
 }
 
-inline Outcome train_alone(bsp::World& world, const TrainOptions& options) {
+inline TrainingOutcome train_alone(bsp::World& world, const TrainOptions& options) {
   bsp::World alone = world.split(world.rank(), 0);
   return train(alone, options);
 }
 
-inline void expect_same_bits(const Outcome& outcome, const Outcome& oracle) {
+inline void expect_same_bits(const TrainingOutcome& outcome, const TrainingOutcome& oracle) {
   EXPECT_EQ(to_text(outcome.result.parameters_hash), to_text(oracle.result.parameters_hash));
   EXPECT_EQ(outcome.losses, oracle.losses);
   ASSERT_TRUE(outcome.result.test.has_value() && oracle.result.test.has_value());

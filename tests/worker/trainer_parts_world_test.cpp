@@ -40,7 +40,7 @@ struct Session {
 };
 
 SUPERSTEP_WORLD_TEST_ON_NODES(TrainerParts, TheLoopByHandHasTheBitsOfFit) {
-  const Outcome oracle = train_alone(world, tiny_options());
+  const TrainingOutcome oracle = train_alone(world, tiny_options());
   for (const auto dealing :
        {paramserver::SlotDealing::kAsPlaced, paramserver::SlotDealing::kStealing}) {
     paramserver::CollocatedOptions for_server = server_options();
@@ -60,7 +60,7 @@ SUPERSTEP_WORLD_TEST_ON_NODES(TrainerParts, TheLoopByHandHasTheBitsOfFit) {
 }
 
 SUPERSTEP_WORLD_TEST(TrainerParts, ACheckpointBetweenTheHalvesDoesNotContainTheStep) {
-  const Outcome oracle = train_alone(world, tiny_options());
+  const TrainingOutcome oracle = train_alone(world, tiny_options());
   const WorldDirectory directory(world);
   TrainOptions options = tiny_options();
   options.checkpoint = {.directory = directory.path() / "checkpoints"};
@@ -77,7 +77,7 @@ SUPERSTEP_WORLD_TEST(TrainerParts, ACheckpointBetweenTheHalvesDoesNotContainTheS
     session.trainer.apply_gradients();  // what was pushed is still there
     EXPECT_EQ(session.losses.back(), oracle.losses[4]);
   }
-  const Outcome resumed = train(world, options, saved);
+  const TrainingOutcome resumed = train(world, options, saved);
   EXPECT_EQ(to_text(resumed.result.parameters_hash), to_text(oracle.result.parameters_hash));
   EXPECT_EQ(resumed.losses.size(), 5U);
   world.sync();

@@ -20,14 +20,14 @@ TrainOptions bf16_options() {
 }
 
 SUPERSTEP_WORLD_TEST_ON_NODES(TrainerPrecision, EveryWorldGivesTheBitsOfOneRankInBf16) {
-  const Outcome oracle = train_alone(world, bf16_options());
-  const Outcome outcome = train(world, bf16_options());
+  const TrainingOutcome oracle = train_alone(world, bf16_options());
+  const TrainingOutcome outcome = train(world, bf16_options());
   expect_same_bits(outcome, oracle);
 }
 
 SUPERSTEP_WORLD_TEST_ON_NODES(TrainerPrecision, PlacementKeepsTheBitsInBf16) {
   TrainOptions options = bf16_options();
-  const Outcome oracle = train_alone(world, options);
+  const TrainingOutcome oracle = train_alone(world, options);
   options.placement = SlotPlacement::kRandom;
   EXPECT_EQ(train(world, options).result.parameters_hash, oracle.result.parameters_hash);
   paramserver::CollocatedOptions for_server = server_options();
@@ -38,7 +38,7 @@ SUPERSTEP_WORLD_TEST_ON_NODES(TrainerPrecision, PlacementKeepsTheBitsInBf16) {
 }
 
 SUPERSTEP_WORLD_TEST(TrainerPrecision, ResumesInBf16WithTheBitsOfTheUninterruptedRun) {
-  const Outcome oracle = train_alone(world, bf16_options());
+  const TrainingOutcome oracle = train_alone(world, bf16_options());
   const WorldDirectory directory(world);
   TrainOptions options = bf16_options();
   options.checkpoint = {
@@ -48,7 +48,7 @@ SUPERSTEP_WORLD_TEST(TrainerPrecision, ResumesInBf16WithTheBitsOfTheUninterrupte
   options.max_supersteps = 0;
   options.checkpoint.directory.clear();
   bsp::World alone = world.split(world.rank(), 0);
-  const Outcome resumed = train(alone, options, stopped.last_checkpoint);
+  const TrainingOutcome resumed = train(alone, options, stopped.last_checkpoint);
   EXPECT_EQ(to_text(resumed.result.parameters_hash), to_text(oracle.result.parameters_hash));
   world.sync();  // before the directory goes
 }

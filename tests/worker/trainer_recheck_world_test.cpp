@@ -29,7 +29,7 @@ TrainOptions options_with(double share) {
 }
 
 SUPERSTEP_WORLD_TEST_ON_NODES(TrainerRecheck, GivesTheBitsOfATrainingWithoutIt) {
-  const Outcome oracle = train_alone(world, options_with(0.0));
+  const TrainingOutcome oracle = train_alone(world, options_with(0.0));
   expect_same_bits(train(world, options_with(1.0)), oracle);
   TrainOptions random = options_with(1.0);
   random.placement = SlotPlacement::kRandom;
@@ -48,8 +48,8 @@ SUPERSTEP_WORLD_TEST_ON_NODES(TrainerRecheck, GivesTheSameBitsWhereSlotsAreCompu
                       {.train = data(2 * 8 * kSlots + 31, 1), .validation = {}, .test = {}});
   };
   bsp::World alone = world.split(world.rank(), 0);
-  const Outcome oracle = train_even(alone, 0.0);
-  const Outcome outcome = train_even(world, 1.0);
+  const TrainingOutcome oracle = train_even(alone, 0.0);
+  const TrainingOutcome outcome = train_even(world, 1.0);
   EXPECT_EQ(outcome.result.parameters_hash, oracle.result.parameters_hash);
   EXPECT_EQ(outcome.losses, oracle.losses);
 }

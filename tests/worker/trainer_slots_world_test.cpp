@@ -29,8 +29,8 @@ TrainOptions even_options(SlotPasses passes, kernels::Precision precision) {
   return options;
 }
 
-Outcome train_even(bsp::World& world, const TrainOptions& options,
-                   paramserver::SlotDealing dealing = paramserver::SlotDealing::kAsPlaced) {
+TrainingOutcome train_even(bsp::World& world, const TrainOptions& options,
+                           paramserver::SlotDealing dealing = paramserver::SlotDealing::kAsPlaced) {
   paramserver::CollocatedOptions for_server = server_options();
   for_server.dealing = dealing;
   return train_with(
@@ -40,16 +40,16 @@ Outcome train_even(bsp::World& world, const TrainOptions& options,
 
 void expect_same_bits_in_one_pass(bsp::World& world, kernels::Precision precision) {
   bsp::World alone = world.split(world.rank(), 0);
-  const Outcome oracle = train_even(alone, even_options(SlotPasses::kOneByOne, precision));
+  const TrainingOutcome oracle = train_even(alone, even_options(SlotPasses::kOneByOne, precision));
   for (const SlotPlacement placement : {SlotPlacement::kContiguous, SlotPlacement::kRandom}) {
     TrainOptions options = even_options(SlotPasses::kTogether, precision);
     options.placement = placement;
-    const Outcome outcome = train_even(world, options);
+    const TrainingOutcome outcome = train_even(world, options);
     EXPECT_EQ(to_text(outcome.result.parameters_hash), to_text(oracle.result.parameters_hash));
     EXPECT_EQ(outcome.losses, oracle.losses);
   }
-  const Outcome stealing = train_even(world, even_options(SlotPasses::kTogether, precision),
-                                      paramserver::SlotDealing::kStealing);
+  const TrainingOutcome stealing = train_even(world, even_options(SlotPasses::kTogether, precision),
+                                              paramserver::SlotDealing::kStealing);
   EXPECT_EQ(to_text(stealing.result.parameters_hash), to_text(oracle.result.parameters_hash));
 }
 

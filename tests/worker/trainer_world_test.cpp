@@ -22,15 +22,15 @@ using namespace tiny;  // NOLINT(google-build-using-namespace)
 constexpr float kSomeLimit = 7.0F;
 
 SUPERSTEP_WORLD_TEST_ON_NODES(Trainer, EveryWorldGivesTheBitsOfOneRank) {
-  const Outcome oracle = train_alone(world, tiny_options());
-  const Outcome outcome = train(world, tiny_options());
+  const TrainingOutcome oracle = train_alone(world, tiny_options());
+  const TrainingOutcome outcome = train(world, tiny_options());
   expect_same_bits(outcome, oracle);
   EXPECT_EQ(outcome.result.supersteps, 9);
 }
 
 SUPERSTEP_WORLD_TEST_ON_NODES(Trainer, RandomPlacementGivesTheSameBits) {
   TrainOptions options = tiny_options();
-  const Outcome oracle = train_alone(world, options);
+  const TrainingOutcome oracle = train_alone(world, options);
   options.placement = SlotPlacement::kRandom;
   EXPECT_EQ(train(world, options).result.parameters_hash, oracle.result.parameters_hash);
 }
@@ -38,16 +38,16 @@ SUPERSTEP_WORLD_TEST_ON_NODES(Trainer, RandomPlacementGivesTheSameBits) {
 SUPERSTEP_WORLD_TEST_ON_NODES(Trainer, MeasuredPlacementGivesTheSameBits) {
   TrainOptions options = tiny_options();
   options.epochs = 12;  // two decisions
-  const Outcome oracle = train_alone(world, options);
+  const TrainingOutcome oracle = train_alone(world, options);
   options.placement = SlotPlacement::kMeasured;
   EXPECT_EQ(train(world, options).result.parameters_hash, oracle.result.parameters_hash);
 }
 
 SUPERSTEP_WORLD_TEST_ON_NODES(Trainer, StealingGivesTheSameBits) {
-  const Outcome oracle = train_alone(world, tiny_options());
+  const TrainingOutcome oracle = train_alone(world, tiny_options());
   paramserver::CollocatedOptions for_server = server_options();
   for_server.dealing = paramserver::SlotDealing::kStealing;
-  const Outcome stealing = train_with(world, tiny_options(), for_server);
+  const TrainingOutcome stealing = train_with(world, tiny_options(), for_server);
   EXPECT_EQ(stealing.result.parameters_hash, oracle.result.parameters_hash);
   EXPECT_EQ(stealing.losses, oracle.losses);
 }
@@ -61,7 +61,7 @@ SUPERSTEP_WORLD_TEST(Trainer, LearnsTheSyntheticClasses) {
 }
 
 SUPERSTEP_WORLD_TEST_ON_NODES(Trainer, ResumesAtEverySuperstepWithTheBitsOfTheUninterruptedRun) {
-  const Outcome oracle = train_alone(world, tiny_options());
+  const TrainingOutcome oracle = train_alone(world, tiny_options());
   for (const std::int64_t stop_at : {1, 2, 3, 5, 8}) {
     const WorldDirectory directory(world);
     TrainOptions options = tiny_options();
@@ -71,7 +71,7 @@ SUPERSTEP_WORLD_TEST_ON_NODES(Trainer, ResumesAtEverySuperstepWithTheBitsOfTheUn
     const TrainResult stopped = train(world, options).result;
     EXPECT_EQ(stopped.supersteps, stop_at);
     options.max_supersteps = 0;
-    const Outcome resumed = train(world, options, stopped.last_checkpoint);
+    const TrainingOutcome resumed = train(world, options, stopped.last_checkpoint);
     EXPECT_EQ(to_text(resumed.result.parameters_hash), to_text(oracle.result.parameters_hash))
         << "stopped at " << stop_at;
     EXPECT_EQ(static_cast<std::int64_t>(resumed.losses.size()), 9 - stop_at);
@@ -79,7 +79,7 @@ SUPERSTEP_WORLD_TEST_ON_NODES(Trainer, ResumesAtEverySuperstepWithTheBitsOfTheUn
 }
 
 SUPERSTEP_WORLD_TEST_ON_NODES(Trainer, CheckpointsWrittenMeanwhileChangeNothing) {
-  const Outcome oracle = train_alone(world, tiny_options());
+  const TrainingOutcome oracle = train_alone(world, tiny_options());
   const WorldDirectory directory(world);
   TrainOptions options = tiny_options();
   options.checkpoint = {.directory = directory.path() / "checkpoints",
@@ -87,7 +87,7 @@ SUPERSTEP_WORLD_TEST_ON_NODES(Trainer, CheckpointsWrittenMeanwhileChangeNothing)
                         .keep = 20,
                         .keep_best = false,
                         .asynchronous = true};
-  const Outcome outcome = train(world, options);
+  const TrainingOutcome outcome = train(world, options);
   EXPECT_EQ(to_text(outcome.result.parameters_hash), to_text(oracle.result.parameters_hash));
   world.sync();
   std::vector<std::string> names;
@@ -98,14 +98,14 @@ SUPERSTEP_WORLD_TEST_ON_NODES(Trainer, CheckpointsWrittenMeanwhileChangeNothing)
   EXPECT_EQ(names, (std::vector<std::string>{"0", "2", "4", "6", "8", "9"}));  // none left out
   for (const char* name : {"step-00000002", "step-00000006"}) {
     TrainOptions alone = tiny_options();
-    const Outcome resumed = train(world, alone, options.checkpoint.directory / name);
+    const TrainingOutcome resumed = train(world, alone, options.checkpoint.directory / name);
     EXPECT_EQ(to_text(resumed.result.parameters_hash), to_text(oracle.result.parameters_hash));
   }
   world.sync();
 }
 
 SUPERSTEP_WORLD_TEST(Trainer, ResumesOnAnotherNumberOfRanksWithTheSameBits) {
-  const Outcome oracle = train_alone(world, tiny_options());
+  const TrainingOutcome oracle = train_alone(world, tiny_options());
   const WorldDirectory directory(world);
   TrainOptions options = tiny_options();
   options.checkpoint = {
@@ -115,7 +115,7 @@ SUPERSTEP_WORLD_TEST(Trainer, ResumesOnAnotherNumberOfRanksWithTheSameBits) {
   options.max_supersteps = 0;
   options.checkpoint.directory.clear();
   bsp::World alone = world.split(world.rank(), 0);  // on one rank each
-  const Outcome resumed = train(alone, options, stopped.last_checkpoint);
+  const TrainingOutcome resumed = train(alone, options, stopped.last_checkpoint);
   EXPECT_EQ(to_text(resumed.result.parameters_hash), to_text(oracle.result.parameters_hash));
   world.sync();  // before the directory goes
 }
@@ -127,14 +127,14 @@ SUPERSTEP_WORLD_TEST(Trainer, StopsEverywhereAtTheSameSuperstepWhenOneRankIsAske
   if (world.rank() == world.size() - 1) {
     request_stop();
   }
-  const Outcome stopped = train(world, options);
+  const TrainingOutcome stopped = train(world, options);
   world.sync();
   clear_stop_request();
   EXPECT_EQ(stopped.result.reason, StopReason::kSignal);
   EXPECT_EQ(stopped.result.supersteps, 1);
   EXPECT_TRUE(std::filesystem::exists(stopped.result.last_checkpoint / "MANIFEST"));
   world.sync();
-  const Outcome resumed = train(world, options, stopped.result.last_checkpoint);
+  const TrainingOutcome resumed = train(world, options, stopped.result.last_checkpoint);
   EXPECT_EQ(resumed.result.reason, StopReason::kFinished);
 }
 

@@ -15,22 +15,14 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "tests/support/error_text.h"
 
 namespace superstep::worker {
 namespace {
 
 using ::testing::ElementsAre;
+using testing::error_text;
 using ::testing::HasSubstr;
-
-template <typename Exception, typename Action>
-std::string error_of(const Action& action) {
-  try {
-    action();
-  } catch (const Exception& error) {
-    return error.what();
-  }
-  return "no error";
-}
 
 std::vector<int> all_slots(int microbatches) {
   std::vector<int> slots(static_cast<std::size_t>(microbatches));
@@ -107,18 +99,18 @@ TEST(BatchPlan, CountsPositionsBackAndForth) {
 }
 
 TEST(BatchPlan, RefusesImpossibleArguments) {
-  EXPECT_THAT(error_of<InvalidArgument>([] { BatchPlan(0, {}); }),
+  EXPECT_THAT(error_text<InvalidArgument>([] { BatchPlan(0, {}); }),
               HasSubstr("number of samples: got 0, expected at least 1"));
-  EXPECT_THAT(error_of<InvalidArgument>([] { BatchPlan(1, {.global_batch = 0}); }),
+  EXPECT_THAT(error_text<InvalidArgument>([] { BatchPlan(1, {.global_batch = 0}); }),
               HasSubstr("global_batch: got 0"));
-  EXPECT_THAT(error_of<InvalidArgument>([] { BatchPlan(1, {.microbatches = -1}); }),
+  EXPECT_THAT(error_text<InvalidArgument>([] { BatchPlan(1, {.microbatches = -1}); }),
               HasSubstr("microbatches: got -1"));
   const BatchPlan plan(10, {.global_batch = 4});
-  EXPECT_THAT(error_of<InvalidArgument>([&] { plan.steps_before({.step_in_epoch = 3}); }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { plan.steps_before({.step_in_epoch = 3}); }),
               HasSubstr("step of the epoch: got 3, expected 0 to 2"));
-  EXPECT_THAT(error_of<InvalidArgument>([&] { plan.steps_before({.epoch = -1}); }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { plan.steps_before({.epoch = -1}); }),
               HasSubstr("epoch out of range: got -1"));
-  EXPECT_THAT(error_of<InvalidArgument>([&] { plan.order(-1); }), HasSubstr("epoch: got -1"));
+  EXPECT_THAT(error_text<InvalidArgument>([&] { plan.order(-1); }), HasSubstr("epoch: got -1"));
 }
 
 // ---- the prefetcher
@@ -360,7 +352,7 @@ TEST_F(PrefetcherTest, RethrowsErrorsAfterTheStepsBeforeThem) {
   BatchPosition position;
   expect_steps(prefetcher, position, 2, all_slots(6));
   for (int i = 0; i < 2; ++i) {
-    EXPECT_EQ(error_of<DataError>([&] { prefetcher.next(); }),
+    EXPECT_EQ(error_text<DataError>([&] { prefetcher.next(); }),
               "[ProbeDataset] file, byte 7: poisoned sample");
   }
   // Other slots: the thread tries again.
@@ -373,7 +365,7 @@ TEST_F(PrefetcherTest, EndsAfterTheGivenNumberOfSteps) {
   Prefetcher prefetcher = make(all_slots(6), {.epoch = 0, .step_in_epoch = 3}, 2, 4);
   BatchPosition position{.epoch = 0, .step_in_epoch = 3};
   expect_steps(prefetcher, position, 4, all_slots(6));
-  EXPECT_EQ(error_of<InvalidArgument>([&] { prefetcher.next(); }),
+  EXPECT_EQ(error_text<InvalidArgument>([&] { prefetcher.next(); }),
             "[Prefetcher::next] no more steps: the last one was already returned");
 }
 
@@ -407,24 +399,24 @@ TEST_F(PrefetcherTest, MeasuresTheWaitForInput) {
 }
 
 TEST_F(PrefetcherTest, RefusesImpossibleArguments) {
-  EXPECT_THAT(error_of<InvalidArgument>([&] {
+  EXPECT_THAT(error_text<InvalidArgument>([&] {
                 make({1, 1});
               }),
               HasSubstr("slots: got 1, 1, expected ascending and distinct"));
-  EXPECT_THAT(error_of<InvalidArgument>([&] { make({6}); }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { make({6}); }),
               HasSubstr("slot out of range: got 6, expected 0 to 5"));
-  EXPECT_THAT(error_of<InvalidArgument>([&] { make({-1, 2}); }), HasSubstr("got -1"));
-  EXPECT_THAT(error_of<InvalidArgument>([&] { make({0}, {.step_in_epoch = 5}); }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { make({-1, 2}); }), HasSubstr("got -1"));
+  EXPECT_THAT(error_text<InvalidArgument>([&] { make({0}, {.step_in_epoch = 5}); }),
               HasSubstr("step of the epoch: got 5, expected 0 to 4"));
-  EXPECT_THAT(error_of<InvalidArgument>([&] { make({0}, {}, 0); }), HasSubstr("depth: got 0"));
-  EXPECT_THAT(error_of<InvalidArgument>([&] { make({0}, {}, 1, -2); }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { make({0}, {}, 0); }), HasSubstr("depth: got 0"));
+  EXPECT_THAT(error_text<InvalidArgument>([&] { make({0}, {}, 1, -2); }),
               HasSubstr("number of steps: got -2"));
   plan_ = BatchPlan(96, {});
-  EXPECT_THAT(error_of<InvalidArgument>([&] { make({0}); }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { make({0}); }),
               HasSubstr("samples of the plan: got 96, expected 97"));
   plan_ = BatchPlan(kSamples, {.microbatches = 2});
   Prefetcher prefetcher = make({0});
-  EXPECT_THAT(error_of<InvalidArgument>([&] { prefetcher.set_slots({2}); }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { prefetcher.set_slots({2}); }),
               HasSubstr("slot out of range: got 2, expected 0 to 1"));
 }
 

@@ -4,12 +4,14 @@
 #include <string>
 #include <vector>
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include "base/atomic_file.h"
 #include "base/error.h"
 #include "tests/base/temporary_directory.h"
+#include "tests/support/error_text.h"
 #include "worker/data/csv_number.h"
 #include "worker/data/csv_reader.h"
 #include "worker/data/csv_schema.h"
@@ -18,6 +20,7 @@ namespace superstep::worker {
 namespace {
 
 using ::testing::ElementsAre;
+using testing::error_text;
 using ::testing::HasSubstr;
 using Records = std::vector<std::vector<std::string>>;
 
@@ -31,12 +34,7 @@ Records read_all(std::string_view bytes, char delimiter = ',') {
 }
 
 std::string complaint(std::string_view bytes) {
-  try {
-    read_all(bytes);
-  } catch (const DataError& error) {
-    return error.what();
-  }
-  return "no complaint";
+  return error_text<DataError>([&] { read_all(bytes); });
 }
 
 TEST(CsvReader, ReadsWhatRfc4180Describes) {
@@ -128,12 +126,7 @@ class CsvSchemaTest : public ::testing::Test {
     return infer_schema(file(text), {}, request);
   }
   std::string problem(std::string_view text, const SchemaRequest& request = {}) {
-    try {
-      schema(text, request);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "no complaint";
+    return error_text<Error>([&] { schema(text, request); });
   }
 
   testing::TemporaryDirectory directory_;

@@ -14,12 +14,14 @@
 #include "base/error.h"
 #include "base/hash.h"
 #include "tests/base/temporary_directory.h"
+#include "tests/support/error_text.h"
 #include "tests/worker/data/idx_files.h"
 #include "worker/data/byte_dataset.h"
 
 namespace superstep::worker {
 namespace {
 
+using superstep::testing::error_text;
 using superstep::testing::gzip;
 using superstep::testing::idx_images;
 using superstep::testing::idx_labels;
@@ -37,16 +39,6 @@ ByteSamples four_samples() {
           .num_classes = 3,
           .samples = {0, 1, 2, 3, 250, 251, 252, 255},
           .labels = {0, 1, 2, 1}};
-}
-
-template <typename Exception, typename Action>
-std::string error_of(const Action& action) {
-  try {
-    action();
-  } catch (const Exception& error) {
-    return error.what();
-  }
-  return "no error";
 }
 
 struct Samples {
@@ -107,24 +99,24 @@ TEST(ByteDataset, EveryByteHasTheBitsOfApplyAtEveryPosition) {
 
 TEST(ByteDataset, RefusesIndicesOutOfRange) {
   const ByteDataset dataset(four_samples());
-  EXPECT_EQ(error_of<InvalidArgument>([&] { read_samples(dataset, {4}, {}); }),
+  EXPECT_EQ(error_text<InvalidArgument>([&] { read_samples(dataset, {4}, {}); }),
             "[Dataset::read] sample index out of range: got 4, expected 0 to 3");
-  EXPECT_THAT(error_of<InvalidArgument>([&] { read_samples(dataset, {-1}, {}); }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { read_samples(dataset, {-1}, {}); }),
               HasSubstr("got -1"));
 }
 
 TEST(ByteDataset, RefusesContentThatDoesNotFit) {
   ByteSamples content = four_samples();
   content.labels.push_back(0);
-  EXPECT_THAT(error_of<InvalidArgument>([&] { ByteDataset{content}; }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { ByteDataset{content}; }),
               HasSubstr("got 8 values and 5 labels, expected 2 values per label"));
   content = four_samples();
   content.num_classes = 2;
-  EXPECT_THAT(error_of<InvalidArgument>([&] { ByteDataset{content}; }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { ByteDataset{content}; }),
               HasSubstr("label of sample 2 out of range: got 2, expected 0 to 1"));
   content = four_samples();
   content.num_classes = 257;
-  EXPECT_THAT(error_of<InvalidArgument>([&] { ByteDataset{content}; }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { ByteDataset{content}; }),
               HasSubstr("num_classes out of range: got 257"));
 }
 
@@ -148,7 +140,7 @@ TEST(Subset, IsAWindowOfTheDataset) {
   const Samples samples = read_samples(*part, {1, 0}, Normalization::none());
   EXPECT_THAT(samples.values, ElementsAre(250, 251, 2, 3));
   EXPECT_THAT(samples.labels, ElementsAre(2, 1));
-  EXPECT_EQ(error_of<InvalidArgument>([&] { read_samples(*part, {2}, {}); }),
+  EXPECT_EQ(error_text<InvalidArgument>([&] { read_samples(*part, {2}, {}); }),
             "[Dataset::read] sample index out of range: got 2, expected 0 to 1");
   EXPECT_EQ(part->fingerprint(), "samples 1 to 2 of " + whole->fingerprint());
 }
@@ -170,8 +162,9 @@ TEST(Subset, RefusesRangesOutsideTheDataset) {
   const auto whole = std::make_shared<ByteDataset>(four_samples());
   for (const auto& [begin, end] :
        std::vector<std::pair<std::int64_t, std::int64_t>>{{-1, 2}, {2, 2}, {3, 2}, {0, 5}}) {
-    EXPECT_THAT(error_of<InvalidArgument>([&] { subset(whole, begin, end); }),
-                HasSubstr("expected a non-empty range within [0, 4)"));
+    EXPECT_THAT(
+        error_text<InvalidArgument>([&, first = begin, last = end] { subset(whole, first, last); }),
+        HasSubstr("expected a non-empty range within [0, 4)"));
   }
 }
 
@@ -219,7 +212,7 @@ TEST(MeanStdNormalization, WorksWithoutAHistogram) {
 TEST(MeanStdNormalization, RefusesConstantData) {
   const ByteDataset dataset(
       {.source = "", .sample_shape = {2}, .num_classes = 1, .samples = {9, 9}, .labels = {0}});
-  EXPECT_THAT(error_of<InvalidArgument>([&] { mean_std_normalization(dataset); }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { mean_std_normalization(dataset); }),
               HasSubstr("standard deviation of the data: got 0, expected more than 0"));
 }
 
@@ -287,15 +280,15 @@ TEST(SyntheticDataset, SeedsDrawFromOneProblemAndPatternSeedsFromOthers) {
 }
 
 TEST(SyntheticDataset, RefusesImpossibleOptions) {
-  EXPECT_THAT(error_of<InvalidArgument>([] { synthetic_dataset({.num_samples = 0}); }),
+  EXPECT_THAT(error_text<InvalidArgument>([] { synthetic_dataset({.num_samples = 0}); }),
               HasSubstr("num_samples: got 0"));
-  EXPECT_THAT(error_of<InvalidArgument>([] { synthetic_dataset({.num_classes = 300}); }),
+  EXPECT_THAT(error_text<InvalidArgument>([] { synthetic_dataset({.num_classes = 300}); }),
               HasSubstr("num_classes: got 300"));
-  EXPECT_THAT(error_of<InvalidArgument>([] {
+  EXPECT_THAT(error_text<InvalidArgument>([] {
                 synthetic_dataset({.sample_shape = {3, 0}});
               }),
               HasSubstr("sample_shape: got (3, 0)"));
-  EXPECT_THAT(error_of<InvalidArgument>([] { synthetic_dataset({.noise = -1.0F}); }),
+  EXPECT_THAT(error_text<InvalidArgument>([] { synthetic_dataset({.noise = -1.0F}); }),
               HasSubstr("noise: got -1"));
 }
 
@@ -334,7 +327,7 @@ TEST_F(IdxDirectory, FingerprintDoesNotDependOnThePlace) {
 TEST_F(IdxDirectory, NamesTheFileThatIsMissing) {
   write_parts(4, 2);
   std::filesystem::remove(directory_ / "t10k-labels-idx1-ubyte");
-  EXPECT_THAT(error_of<DataError>([&] { idx_directory(directory_.path().string()); }),
+  EXPECT_THAT(error_text<DataError>([&] { idx_directory(directory_.path().string()); }),
               HasSubstr("t10k-labels-idx1-ubyte: no such file"));
 }
 
@@ -348,24 +341,24 @@ TEST_F(IdxDirectory, GivesTheTestPartWithoutTheTrainingFiles) {
 
 TEST_F(IdxDirectory, RefusesLabelsBeyondTheClasses) {
   write_parts(7, 3);
-  EXPECT_THAT(error_of<DataError>([&] { idx_directory(directory_.path().string(), 5); }),
+  EXPECT_THAT(error_text<DataError>([&] { idx_directory(directory_.path().string(), 5); }),
               HasSubstr("train-labels-idx1-ubyte.gz, byte 13: label of sample 5 out of range: got "
                         "5, expected 0 to 4"));
-  EXPECT_THAT(error_of<InvalidArgument>([&] { idx_directory(directory_.path().string(), 0); }),
+  EXPECT_THAT(error_text<InvalidArgument>([&] { idx_directory(directory_.path().string(), 0); }),
               HasSubstr("num_classes: got 0"));
 }
 
 TEST_F(IdxDirectory, RefusesCountsThatDiffer) {
   write_parts(7, 3);
   write_bytes(directory_ / "t10k-labels-idx1-ubyte", idx_labels(4));
-  EXPECT_THAT(error_of<DataError>([&] { idx_directory(directory_.path().string()); }),
+  EXPECT_THAT(error_text<DataError>([&] { idx_directory(directory_.path().string()); }),
               HasSubstr("counts differ: got 4 labels, expected 3"));
 }
 
 TEST_F(IdxDirectory, RefusesTestImagesOfAnotherShape) {
   write_parts(7, 3);
   write_bytes(directory_ / "t10k-images-idx3-ubyte.gz", gzip(idx_images(3, 3, 4)));
-  EXPECT_THAT(error_of<DataError>([&] { idx_directory(directory_.path().string()); }),
+  EXPECT_THAT(error_text<DataError>([&] { idx_directory(directory_.path().string()); }),
               HasSubstr("got test images of (1, 3, 4), expected (1, 4, 3)"));
 }
 

@@ -10,12 +10,14 @@
 
 #include "base/error.h"
 #include "tests/base/temporary_directory.h"
+#include "tests/support/error_text.h"
 #include "tests/worker/data/idx_files.h"
 
 namespace superstep::worker {
 namespace {
 
 using superstep::testing::counting_bytes;
+using superstep::testing::error_text;
 using superstep::testing::gzip;
 using superstep::testing::idx_header;
 using superstep::testing::idx_images;
@@ -27,22 +29,12 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::Not;
 
-template <typename Action>
-std::string data_error_of(const Action& action) {
-  try {
-    action();
-  } catch (const DataError& error) {
-    return error.what();
-  }
-  return "no error";
-}
-
 class Idx : public ::testing::Test {
  protected:
   std::string error_of(const std::string& bytes, IdxContent content,
                        const std::string& name = "f") const {
     const auto path = write_bytes(directory_ / name, bytes);
-    std::string message = data_error_of([&] { read_idx(path, content); });
+    std::string message = error_text<DataError>([&] { read_idx(path, content); });
     const std::string prefix = "[read_idx] " + path.string();
     return message.starts_with(prefix) ? message.substr(prefix.size()) : message;
   }
@@ -232,9 +224,9 @@ TEST_F(Idx, PassesOnDamageOfTheGzipStream) {
 }
 
 TEST_F(Idx, NamesMissingFilesAndDirectories) {
-  EXPECT_THAT(data_error_of([&] { read_idx(directory_ / "none", IdxContent::kImages); }),
+  EXPECT_THAT(error_text<DataError>([&] { read_idx(directory_ / "none", IdxContent::kImages); }),
               HasSubstr("none: cannot open: No such file or directory"));
-  EXPECT_THAT(data_error_of([&] { read_idx(directory_.path(), IdxContent::kImages); }),
+  EXPECT_THAT(error_text<DataError>([&] { read_idx(directory_.path(), IdxContent::kImages); }),
               HasSubstr("got a directory, expected a file"));
 }
 
@@ -243,7 +235,7 @@ TEST_F(Idx, NamesCountsThatDiffer) {
       read_idx(write_bytes(directory_ / "i", idx_images(3, 2, 2)), IdxContent::kImages);
   const IdxArray labels =
       read_idx(write_bytes(directory_ / "l", idx_labels(4)), IdxContent::kLabels);
-  EXPECT_EQ(data_error_of([&] { check_counts_match(images, labels); }),
+  EXPECT_EQ(error_text<DataError>([&] { check_counts_match(images, labels); }),
             "[check_counts_match] " + (directory_ / "l").string() +
                 ", byte 4: counts differ: got 4 labels, expected 3, one per image of " +
                 (directory_ / "i").string());
@@ -252,10 +244,10 @@ TEST_F(Idx, NamesCountsThatDiffer) {
 TEST_F(Idx, NamesTheFirstLabelOutOfRange) {
   const IdxArray labels = read_idx(
       write_bytes(directory_ / "l", idx_header({4}) + "\x01\x02\x0b\x0c"), IdxContent::kLabels);
-  EXPECT_EQ(data_error_of([&] { check_labels(labels, 10); }),
+  EXPECT_EQ(error_text<DataError>([&] { check_labels(labels, 10); }),
             "[check_labels] " + (directory_ / "l").string() +
                 ", byte 10: label of sample 2 out of range: got 11, expected 0 to 9");
-  EXPECT_EQ(data_error_of([&] { check_labels(labels, 13); }), "no error");
+  EXPECT_EQ(error_text<DataError>([&] { check_labels(labels, 13); }), "");
 }
 
 TEST_F(Idx, FindsPlainBeforeGzip) {
@@ -264,11 +256,11 @@ TEST_F(Idx, FindsPlainBeforeGzip) {
   write_bytes(directory_ / "packed.gz", "");
   EXPECT_EQ(find_idx_file(directory_.path(), "both"), directory_ / "both");
   EXPECT_EQ(find_idx_file(directory_.path(), "packed"), directory_ / "packed.gz");
-  EXPECT_THAT(data_error_of([&] { find_idx_file(directory_.path(), "none"); }),
+  EXPECT_THAT(error_text<DataError>([&] { find_idx_file(directory_.path(), "none"); }),
               HasSubstr("none: no such file, neither plain nor with .gz"));
-  EXPECT_THAT(data_error_of([&] { find_idx_file(directory_ / "nowhere", "none"); }),
+  EXPECT_THAT(error_text<DataError>([&] { find_idx_file(directory_ / "nowhere", "none"); }),
               HasSubstr("nowhere: no such directory"));
-  EXPECT_THAT(data_error_of([&] { find_idx_file(directory_ / "both", "none"); }),
+  EXPECT_THAT(error_text<DataError>([&] { find_idx_file(directory_ / "both", "none"); }),
               HasSubstr("got a file, expected a directory"));
 }
 

@@ -8,6 +8,7 @@
 
 #include "base/atomic_file.h"
 #include "base/error.h"
+#include "tests/support/error_text.h"
 #include "tests/support/spmd_fixture.h"
 #include "tests/support/world_directory.h"
 #include "worker/data/table.h"
@@ -17,6 +18,7 @@ namespace superstep::worker {
 namespace {
 
 using ::testing::ElementsAre;
+using testing::error_text;
 using ::testing::HasSubstr;
 using testing::WorldDirectory;
 
@@ -135,13 +137,7 @@ SUPERSTEP_WORLD_TEST(Table, GivesTheFirstErrorOfTheFileOnEveryRank) {
     const WorldDirectory directory(world);
     const MappedFile file =
         shared_file(world, directory, good + one.record + good.substr(4) + "1,2,3,4\n");
-    std::string what = "no complaint";
-    try {
-      read(world, file);
-    } catch (const DataError& error) {
-      what = error.what();
-    }
-    EXPECT_THAT(what, HasSubstr(one.complaint));
+    EXPECT_THAT(error_text<DataError>([&] { read(world, file); }), HasSubstr(one.complaint));
     world.sync();
   }
 }

@@ -9,11 +9,13 @@
 
 #include "base/error.h"
 #include "tests/base/temporary_directory.h"
+#include "tests/support/error_text.h"
 #include "tests/worker/data/idx_files.h"
 
 namespace superstep::worker {
 namespace {
 
+using superstep::testing::error_text;
 using superstep::testing::gzip;
 using superstep::testing::TemporaryDirectory;
 using superstep::testing::write_bytes;
@@ -38,12 +40,7 @@ class Text : public ::testing::Test {
 
   std::string error_of(const std::string& content, int num_classes = 6,
                        std::int64_t window = 3) const {
-    try {
-      read(content, num_classes, window);
-    } catch (const Error& error) {
-      return error.what();
-    }
-    return "no error";
+    return error_text<Error>([&] { read(content, num_classes, window); });
   }
 
   TemporaryDirectory directory_;

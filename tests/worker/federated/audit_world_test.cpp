@@ -1,13 +1,13 @@
 // The audit: a whole run passes it and is written down, and a sample that leaves ends the call.
 
 #include <filesystem>
-#include <functional>
 #include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "base/error.h"
+#include "tests/support/error_text.h"
 #include "tests/support/spmd_fixture.h"
 #include "tests/support/world_directory.h"
 #include "tests/worker/federated/federated_support.h"
@@ -18,6 +18,7 @@
 namespace superstep::worker {
 namespace {
 
+using testing::error_text;
 using testing::run_federated;
 using testing::small_clients;
 using testing::small_model;
@@ -157,16 +158,6 @@ SUPERSTEP_WORLD_TEST_ON_NODES(Audit, PersonalAndAsynchronousRunsDeclareAllThatTh
   }
 }
 
-// All ranks fail alike, so that nobody waits for the others.
-std::string failure_of(const std::function<void()>& call) {
-  try {
-    call();
-  } catch (const CommunicationError& error) {
-    return error.what();
-  }
-  return "no failure";
-}
-
 SUPERSTEP_WORLD_TEST(Audit, EndsACallThatWouldSendASample) {
   if (world.size() == 1) {
     return;  // nothing leaves
@@ -183,7 +174,8 @@ SUPERSTEP_WORLD_TEST(Audit, EndsACallThatWouldSendASample) {
   Audit audit(world);
   audit.protect(memory);
   world.set_phase("share records");
-  const std::string sent = failure_of([&] {
+  // All ranks fail alike, here and below, so that nobody waits for the others.
+  const std::string sent = error_text<CommunicationError>([&] {
     const bsp::Outgoing message = outgoing(world.next_rank());
     world.exchange({&message, 1}, {});
   });
@@ -202,7 +194,7 @@ SUPERSTEP_WORLD_TEST(Audit, EndsACallThatNobodyDeclared) {
   Audit audit(world);
   world.set_phase("compute");
   const double number = 1.0;
-  const std::string undeclared = failure_of([&] {
+  const std::string undeclared = error_text<CommunicationError>([&] {
     const bsp::Outgoing message{world.next_rank(), std::as_bytes(std::span(&number, 1))};
     world.exchange({&message, 1}, {});
   });
@@ -231,7 +223,7 @@ SUPERSTEP_WORLD_TEST(Audit, FindsCopiesOfSamplesByTheirCanary) {
   // ... and a copy of one is found.
   std::vector<float> copy(64, kMark);
   world.set_phase("share records");
-  const std::string found = failure_of([&] {
+  const std::string found = error_text<CommunicationError>([&] {
     const bsp::Outgoing message{world.next_rank(), std::as_bytes(std::span<const float>(copy))};
     world.exchange({&message, 1}, {});
   });
@@ -258,7 +250,7 @@ SUPERSTEP_WORLD_TEST(Audit, WatchesTheMemoryThatSamplesAreReadInto) {
   local.train(parameters, world.rank() % 9, 0, {});
   ASSERT_FALSE(watched.empty());
   world.set_phase("share records");
-  const std::string sent = failure_of([&] {
+  const std::string sent = error_text<CommunicationError>([&] {
     const bsp::Outgoing message{world.next_rank(), watched.front().subspan(8, 16)};
     world.exchange({&message, 1}, {});
   });

@@ -10,12 +10,14 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "tests/worker/federated/client_samples.h"
 #include "tests/worker/federated/federated_support.h"
 
 namespace superstep::worker {
 namespace {
 
-constexpr std::int64_t kElements = 64;
+using testing::ClientSamples;
+using testing::read_all_samples;
 
 // Clients of 1, 2, 3, 5, 10 and 179 samples, some of them out of order.
 std::shared_ptr<const ClientData> some_clients() {
@@ -31,23 +33,6 @@ std::shared_ptr<const ClientData> some_clients() {
   return partitioned_clients(testing::small_dataset(200, 1), std::move(index));
 }
 
-struct Read {
-  std::vector<float> values;
-  std::vector<std::int64_t> labels;
-  std::vector<std::int64_t> ids;
-};
-
-Read read_all(const ClientData& clients, std::int64_t client) {
-  const auto count = static_cast<std::size_t>(clients.num_samples(client));
-  std::vector<std::int64_t> positions(count);
-  std::iota(positions.begin(), positions.end(), 0);
-  Read read{.values = std::vector<float>(count * kElements),
-            .labels = std::vector<std::int64_t>(count),
-            .ids = std::vector<std::int64_t>(count)};
-  clients.read(client, positions, Normalization::unit(), read.values, read.labels, read.ids);
-  return read;
-}
-
 TEST(ClientDivision, EverySampleIsInOnePartAndEveryClientHasSomethingToTrainOn) {
   const auto clients = some_clients();
   for (const ClientSplit split : {ClientSplit::kRandom, ClientSplit::kLast}) {
@@ -59,10 +44,10 @@ TEST(ClientDivision, EverySampleIsInOnePartAndEveryClientHasSomethingToTrainOn) 
       for (std::int64_t client = 0; client < clients->num_clients(); ++client) {
         std::multiset<std::int64_t> ids;
         for (const auto& part : {parts.train, parts.test}) {
-          const Read read = read_all(*part, client);
+          const ClientSamples read = read_all_samples(*part, client);
           ids.insert(read.ids.begin(), read.ids.end());
         }
-        const Read whole = read_all(*clients, client);
+        const ClientSamples whole = read_all_samples(*clients, client);
         EXPECT_EQ(ids, std::multiset<std::int64_t>(whole.ids.begin(), whole.ids.end()));
         EXPECT_GE(parts.train->num_samples(client), 1);
         EXPECT_EQ(parts.train->name(client), clients->name(client));
@@ -90,9 +75,9 @@ TEST(ClientDivision, LastKeepsTheOrderAndTakesTheEnd) {
   const auto clients = some_clients();
   const DividedClients parts =
       divide_clients(clients, {.test_fraction = 0.2, .split = ClientSplit::kLast});
-  const Read whole = read_all(*clients, 5);
-  Read joined = read_all(*parts.train, 5);
-  const Read test = read_all(*parts.test, 5);
+  const ClientSamples whole = read_all_samples(*clients, 5);
+  ClientSamples joined = read_all_samples(*parts.train, 5);
+  const ClientSamples test = read_all_samples(*parts.test, 5);
   joined.ids.insert(joined.ids.end(), test.ids.begin(), test.ids.end());
   joined.labels.insert(joined.labels.end(), test.labels.begin(), test.labels.end());
   joined.values.insert(joined.values.end(), test.values.begin(), test.values.end());
@@ -104,7 +89,8 @@ TEST(ClientDivision, LastKeepsTheOrderAndTakesTheEnd) {
 TEST(ClientDivision, IsAFunctionOfTheSeed) {
   const auto clients = some_clients();
   const auto tests_of = [&](std::uint64_t seed) {
-    return read_all(*divide_clients(clients, {.test_fraction = 0.2, .seed = seed}).test, 5).ids;
+    return read_all_samples(*divide_clients(clients, {.test_fraction = 0.2, .seed = seed}).test, 5)
+        .ids;
   };
   EXPECT_EQ(tests_of(1), tests_of(1));
   EXPECT_NE(tests_of(1), tests_of(2));
@@ -126,7 +112,7 @@ TEST(ClientDivision, DrawsEverySampleEquallyOften) {
   for (int seed = 0; seed < kDraws; ++seed) {
     const DividedClients parts =
         divide_clients(clients, {.test_fraction = 0.25, .seed = static_cast<std::uint64_t>(seed)});
-    for (const std::int64_t id : read_all(*parts.test, 0).ids) {
+    for (const std::int64_t id : read_all_samples(*parts.test, 0).ids) {
       ++drawn[static_cast<std::size_t>(id)];
     }
   }

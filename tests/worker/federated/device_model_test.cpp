@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "tests/support/error_text.h"
 #include "tests/worker/federated/sized_clients.h"
 #include "worker/federated/cohort.h"
 #include "worker/federated/round_timing.h"
@@ -19,18 +20,9 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::seconds;
 using testing::equal_clients;
+using testing::error_text;
 
 constexpr auto kFile = "devices.tsv";
-
-template <typename Read>
-std::string refusal(const Read& read) {
-  try {
-    read();
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "nothing";
-}
 
 DeviceOptions log_normal(double median, double deviation) {
   return {.speed = DeviceSpeed::kLogNormal,
@@ -120,7 +112,7 @@ TEST(DeviceModel, DropsOutWithItsProbabilityAtAnyMoment) {
 
 TEST(DeviceProfiles, NamesTheLineOfWhatIsWrong) {
   const auto of = [](const std::string& text) {
-    return refusal([&] { parse_device_profiles(text, kFile, 3); });
+    return error_text<Error>([&] { parse_device_profiles(text, kFile, 3); });
   };
   EXPECT_NE(of("name\tseconds_per_sample\n").find("line 1: no column 'client' or 'device'"),
             std::string::npos);
@@ -139,7 +131,7 @@ TEST(DeviceProfiles, NamesTheLineOfWhatIsWrong) {
 
 TEST(AvailabilityTrace, NamesTheLineOfWhatIsWrong) {
   const auto of = [](const std::string& text) {
-    return refusal([&] { AvailabilityTrace::parse(text, kFile, 4); });
+    return error_text<Error>([&] { AvailabilityTrace::parse(text, kFile, 4); });
   };
   const std::string header = "client\tbegin\tend\n";
   EXPECT_NE(of("client\tbegin\n").find("no column 'end'"), std::string::npos);

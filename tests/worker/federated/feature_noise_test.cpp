@@ -3,47 +3,28 @@
 
 #include <cmath>
 #include <limits>
-#include <numeric>
 #include <vector>
 
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "tests/worker/federated/client_samples.h"
 #include "tests/worker/federated/federated_support.h"
 
 namespace superstep::worker {
 namespace {
 
+using testing::ClientSamples;
+using testing::read_all_samples;
+using testing::read_samples;
+
 constexpr PartitionOptions kFour{.kind = PartitionKind::kIid, .num_clients = 4, .seed = 2};
-constexpr std::size_t kElements = 64;
-
-struct Read {
-  std::vector<float> values;
-  std::vector<std::int64_t> labels;
-  std::vector<std::int64_t> ids;
-};
-
-Read read_samples(const ClientData& clients, std::int64_t client,
-                  const std::vector<std::int64_t>& positions,
-                  const Normalization& normalization = Normalization::unit()) {
-  Read read{.values = std::vector<float>(positions.size() * kElements),
-            .labels = std::vector<std::int64_t>(positions.size()),
-            .ids = std::vector<std::int64_t>(positions.size())};
-  clients.read(client, positions, normalization, read.values, read.labels, read.ids);
-  return read;
-}
-
-std::vector<std::int64_t> all_of(const ClientData& clients, std::int64_t client) {
-  std::vector<std::int64_t> positions(static_cast<std::size_t>(clients.num_samples(client)));
-  std::iota(positions.begin(), positions.end(), 0);
-  return positions;
-}
 
 struct Moments {
   double mean = 0.0;
   double deviation = 0.0;
 };
-Moments difference(const Read& noisy, const Read& clean) {
+Moments difference(const ClientSamples& noisy, const ClientSamples& clean) {
   Moments moments;
   const auto count = static_cast<double>(clean.values.size());
   for (std::size_t i = 0; i < clean.values.size(); ++i) {
@@ -61,8 +42,8 @@ TEST(FeatureNoise, GrowsFromClientToClientAndLeavesLabels) {
   const auto clients = testing::small_clients(kFour, 400);
   const auto noisy = noisy_clients(clients, {.deviation = 0.8, .seed = 5});
   for (std::int64_t client = 0; client < 4; ++client) {
-    const Read clean = read_samples(*clients, client, all_of(*clients, client));
-    const Read read = read_samples(*noisy, client, all_of(*clients, client));
+    const ClientSamples clean = read_all_samples(*clients, client);
+    const ClientSamples read = read_all_samples(*noisy, client);
     EXPECT_EQ(read.labels, clean.labels);
     EXPECT_EQ(read.ids, clean.ids);
     const double expected = 0.8 * static_cast<double>(client + 1) / 4.0;
@@ -78,16 +59,17 @@ TEST(FeatureNoise, IsMeasuredBeforeTheDeviationOfTheDataIsTakenOut) {
   Normalization normalization;
   normalization.mean = 0.5F;
   normalization.standard_deviation = 0.25F;
-  const Moments moments = difference(read_samples(*noisy, 3, all_of(*clients, 3), normalization),
-                                     read_samples(*clients, 3, all_of(*clients, 3), normalization));
+  const Moments moments = difference(read_all_samples(*noisy, 3, normalization),
+                                     read_all_samples(*clients, 3, normalization));
   EXPECT_NEAR(moments.deviation, 3.2, 0.045 * 3.2);
 }
 
 TEST(FeatureNoise, IsAFunctionOfSeedClientAndSample) {
   const auto clients = testing::small_clients(kFour, 400);
   const auto noisy = noisy_clients(clients, {.deviation = 0.8, .seed = 5});
-  const Read first = read_samples(*noisy, 1, {3, 7});
-  const Read again = read_samples(*noisy, 1, {7, 9, 3});
+  constexpr std::int64_t kElements = 64;  // of a sample
+  const ClientSamples first = read_samples(*noisy, 1, {3, 7});
+  const ClientSamples again = read_samples(*noisy, 1, {7, 9, 3});
   EXPECT_TRUE(std::equal(first.values.begin(), first.values.begin() + kElements,
                          again.values.begin() + 2 * kElements));
   EXPECT_TRUE(

@@ -19,6 +19,7 @@
 namespace superstep::worker {
 namespace {
 
+using testing::kUneven;
 using testing::run_federated;
 using testing::small_clients;
 using testing::small_dataset;
@@ -26,8 +27,6 @@ using testing::small_model;
 using testing::small_options;
 
 constexpr PartitionOptions kEven{.kind = PartitionKind::kIid, .num_clients = 10, .seed = 2};
-constexpr PartitionOptions kUneven{
-    .kind = PartitionKind::kDirichlet, .num_clients = 10, .alpha = 0.5, .seed = 2};
 
 class FederatedIdentity : public ::testing::Test {
  protected:

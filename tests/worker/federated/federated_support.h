@@ -37,6 +37,9 @@ inline std::shared_ptr<const worker::ClientData> small_clients(
       dataset, worker::make_partition(dataset->labels(), dataset->num_classes(), partition));
 }
 
+inline constexpr worker::PartitionOptions kUneven{
+    .kind = worker::PartitionKind::kDirichlet, .num_clients = 10, .alpha = 0.5, .seed = 2};
+
 inline worker::FederatedOptions small_options() {
   worker::FederatedOptions options;
   options.rounds = 20;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "tests/support/error_text.h"
 #include "tests/support/spmd_fixture.h"
 #include "tests/support/world_directory.h"
 #include "tests/worker/federated/federated_support.h"
@@ -16,6 +17,7 @@
 namespace superstep::worker {
 namespace {
 
+using testing::error_text;
 using testing::run_federated;
 using testing::small_clients;
 using testing::small_model;
@@ -248,24 +250,22 @@ SUPERSTEP_WORLD_TEST(FederatedTime, RoundsOfTooFewReportsLeaveTheModelAsItIs) {
 
 SUPERSTEP_WORLD_TEST(FederatedTime, RefusesWhatCannotWork) {
   const auto clients = timed_clients();
+  const auto refusal = [&](FederatedOptions options) {
+    options.client_store = "unused";
+    return error_text<InvalidArgument>(
+        [&] { check_federated(options, *clients, small_model().layout()); });
+  };
   const auto expect_refusal = [&](const FederatedOptions& base,
                                   const std::function<void(FederatedOptions&)>& change,
                                   const std::string& expected) {
     FederatedOptions options = base;
-    options.client_store = "unused";
     change(options);
-    std::string message = "nothing";
-    try {
-      check_federated(options, *clients, small_model().layout());
-    } catch (const InvalidArgument& error) {
-      message = error.what();
-    }
+    const std::string message = refusal(options);
     EXPECT_NE(message.find(expected), std::string::npos) << expected << "\n" << message;
   };
   using Options = FederatedOptions;
   for (const auto& [name, options] : kModes) {
-    expect_refusal(
-        options(), [](Options&) {}, "nothing");
+    EXPECT_EQ(refusal(options()), "") << name;
   }
   expect_refusal(
       fedbuff(), [](Options& o) { o.asynchrony.concurrency = 14; },
@@ -322,13 +322,9 @@ SUPERSTEP_WORLD_TEST(FederatedTime, RefusesWhatCannotWork) {
 
 SUPERSTEP_WORLD_TEST(FederatedTime, RefusesPrivacyWhereClientsDependOnEachOther) {
   const auto clients = timed_clients();
-  const auto refusal = [&](const FederatedOptions& options) -> std::string {
-    try {
-      check_federated(options, *clients, small_model().layout());
-    } catch (const InvalidArgument& error) {
-      return error.what();
-    }
-    return "nothing";
+  const auto refusal = [&](const FederatedOptions& options) {
+    return error_text<InvalidArgument>(
+        [&] { check_federated(options, *clients, small_model().layout()); });
   };
   FederatedOptions options = small_options();
   options.cohort.sampling = Sampling::kPoisson;
@@ -336,7 +332,7 @@ SUPERSTEP_WORLD_TEST(FederatedTime, RefusesPrivacyWhereClientsDependOnEachOther)
   options.privacy = {.kind = PrivacyKind::kDpFedAvg, .noise_source = NoiseSource::kTest};
   options.device = uneven_devices();
   options.timing.deadline_seconds = 3.0;
-  EXPECT_EQ(refusal(options), "nothing");
+  EXPECT_EQ(refusal(options), "");
   options.timing.min_reports = 1;
   EXPECT_NE(refusal(options).find("with min_reports 1"), std::string::npos);
   options.timing.min_reports = 0;

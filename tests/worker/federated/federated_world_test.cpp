@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "tests/support/error_text.h"
 #include "tests/support/spmd_fixture.h"
 #include "tests/support/world_directory.h"
 #include "tests/worker/federated/federated_support.h"
@@ -17,6 +18,7 @@
 namespace superstep::worker {
 namespace {
 
+using testing::error_text;
 using testing::FederatedOutcome;
 using testing::run_federated;
 using testing::small_clients;
@@ -468,15 +470,10 @@ SUPERSTEP_WORLD_TEST(FederatedTrainer, RoundsThatAreDoneAgainCountTwice) {
 SUPERSTEP_WORLD_TEST(FederatedTrainer, RefusesPrivacyThatWouldNotBeWhatTheLedgerSays) {
   const Model model = small_model();
   const auto clients = small_clients(kUneven);
-  const auto refusal = [&](const FederatedOptions& options) -> std::string {
-    try {
-      check_federated(options, *clients, model.layout());
-    } catch (const InvalidArgument& error) {
-      return error.what();
-    }
-    return "nothing";
+  const auto refusal = [&](const FederatedOptions& options) {
+    return error_text<InvalidArgument>([&] { check_federated(options, *clients, model.layout()); });
   };
-  EXPECT_EQ(refusal(private_options()), "nothing");
+  EXPECT_EQ(refusal(private_options()), "");
   FederatedOptions options = private_options();
   options.cohort.sampling = Sampling::kFixed;
   EXPECT_NE(refusal(options).find("got sampling \"fixed\", expected \"poisson\""),
@@ -485,7 +482,7 @@ SUPERSTEP_WORLD_TEST(FederatedTrainer, RefusesPrivacyThatWouldNotBeWhatTheLedger
   options.algorithm.weighting = Weighting::kSamples;
   EXPECT_NE(refusal(options).find("weighted by samples"), std::string::npos);
   options.privacy.weight_cap = 10.0;
-  EXPECT_EQ(refusal(options), "nothing");
+  EXPECT_EQ(refusal(options), "");
   options.algorithm.weighting = Weighting::kUniform;
   EXPECT_NE(refusal(options).find("a cap of weights has no effect"), std::string::npos);
   options = private_options();
@@ -714,15 +711,10 @@ Model normalized_model() {
 SUPERSTEP_WORLD_TEST(FederatedTrainer, RefusesWhatWouldSpoilRunningStatistics) {
   const Model model = normalized_model();
   const auto clients = small_clients(kUneven);
-  const auto refusal = [&](const FederatedOptions& options) -> std::string {
-    try {
-      check_federated(options, *clients, model.layout());
-    } catch (const InvalidArgument& error) {
-      return error.what();
-    }
-    return "nothing";
+  const auto refusal = [&](const FederatedOptions& options) {
+    return error_text<InvalidArgument>([&] { check_federated(options, *clients, model.layout()); });
   };
-  EXPECT_EQ(refusal(small_options()), "nothing");
+  EXPECT_EQ(refusal(small_options()), "");
   EXPECT_NE(refusal(private_options()).find("privacy does not go with a model that has running"),
             std::string::npos);
   FederatedOptions options = small_options();
@@ -766,15 +758,10 @@ SUPERSTEP_WORLD_TEST(FederatedTrainer, ControlsLeaveRunningStatisticsOut) {
 SUPERSTEP_WORLD_TEST(FederatedTrainer, RefusesRobustRulesThatCannotWork) {
   const Model model = small_model();
   const auto clients = small_clients(kUneven);
-  const auto refusal = [&](const FederatedOptions& options) -> std::string {
-    try {
-      check_federated(options, *clients, model.layout());
-    } catch (const InvalidArgument& error) {
-      return error.what();
-    }
-    return "nothing";
+  const auto refusal = [&](const FederatedOptions& options) {
+    return error_text<InvalidArgument>([&] { check_federated(options, *clients, model.layout()); });
   };
-  EXPECT_EQ(refusal(robust_options(RobustKind::kKrum)), "nothing");
+  EXPECT_EQ(refusal(robust_options(RobustKind::kKrum)), "");
   FederatedOptions options = robust_options(RobustKind::kKrum);
   options.robust.byzantine = 4;
   EXPECT_NE(refusal(options).find("byzantine: got 4"), std::string::npos);
@@ -876,13 +863,8 @@ SUPERSTEP_WORLD_TEST(FederatedTrainer, EndsRunsThatOnlySeemToGoOn) {
 SUPERSTEP_WORLD_TEST(FederatedTrainer, RefusesWhatCannotWorkBeforeTheFirstRound) {
   const Model model = small_model();
   const auto clients = small_clients(kUneven);
-  const auto refusal = [&](const FederatedOptions& options) -> std::string {
-    try {
-      FederatedTrainer(world, model, clients, options);
-    } catch (const InvalidArgument& error) {
-      return error.what();
-    }
-    return "nothing";
+  const auto refusal = [&](const FederatedOptions& options) {
+    return error_text<InvalidArgument>([&] { FederatedTrainer(world, model, clients, options); });
   };
   FederatedOptions options = small_options();
   options.cohort.size = 12;

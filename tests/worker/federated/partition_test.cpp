@@ -13,12 +13,15 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "tests/base/temporary_directory.h"
+#include "tests/support/error_text.h"
 #include "worker/federated/client_data.h"
 #include "worker/federated/partition_file.h"
 #include "worker/federated/proportions.h"
 
 namespace superstep::worker {
 namespace {
+
+using testing::error_text;
 
 constexpr int kClasses = 10;
 
@@ -126,13 +129,8 @@ TEST(Partition, SmallAlphaConcentratesLabelsAndLargeAlphaSpreadsThem) {
 
 TEST(Partition, RefusesWhatCannotBeMet) {
   const std::vector<std::int64_t> labels = labels_of(100);
-  const auto refusal = [&](const PartitionOptions& options) -> std::string {
-    try {
-      make_partition(labels, kClasses, options);
-    } catch (const InvalidArgument& error) {
-      return error.what();
-    }
-    return "nothing";
+  const auto refusal = [&](const PartitionOptions& options) {
+    return error_text<InvalidArgument>([&] { make_partition(labels, kClasses, options); });
   };
   EXPECT_NE(refusal({.num_clients = 101}).find("more clients than the data can serve"),
             std::string::npos);
@@ -205,13 +203,8 @@ TEST(ClientIndex, RefusesEmptyClientsAndSamplesThatAreTakenOrMissing) {
   ClientIndex index(5);
   const std::vector<std::uint32_t> first = {0, 3};
   index.add(first);
-  const auto refusal = [&](const std::vector<std::uint32_t>& samples) -> std::string {
-    try {
-      index.add(samples);
-    } catch (const InvalidArgument& error) {
-      return error.what();
-    }
-    return "nothing";
+  const auto refusal = [&](const std::vector<std::uint32_t>& samples) {
+    return error_text<InvalidArgument>([&] { index.add(samples); });
   };
   EXPECT_NE(refusal({}).find("client 1 has no data"), std::string::npos);
   EXPECT_NE(refusal({3}).find("sample 3 belongs to a client already"), std::string::npos);
@@ -257,12 +250,7 @@ class PartitionFile : public ::testing::Test {
   }
 
   std::string refusal(const std::string& text) {
-    try {
-      read(text);
-    } catch (const DataError& error) {
-      return error.what();
-    }
-    return "nothing";
+    return error_text<DataError>([&] { read(text); });
   }
 
   testing::TemporaryDirectory directory_;

@@ -19,13 +19,12 @@ namespace superstep::worker {
 namespace {
 
 using testing::FederatedOutcome;
+using testing::kUneven;
 using testing::run_federated;
 using testing::small_clients;
 using testing::small_model;
 using testing::small_options;
 
-constexpr PartitionOptions kUneven{
-    .kind = PartitionKind::kDirichlet, .num_clients = 10, .alpha = 0.5, .seed = 2};
 constexpr PartitionOptions kTwoLabels{
     .kind = PartitionKind::kPathological, .num_clients = 10, .labels_per_client = 2, .seed = 2};
 

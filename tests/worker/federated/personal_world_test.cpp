@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "tests/support/error_text.h"
 #include "tests/support/spmd_fixture.h"
 #include "tests/support/world_directory.h"
 #include "tests/worker/federated/federated_support.h"
@@ -14,6 +15,7 @@
 namespace superstep::worker {
 namespace {
 
+using testing::error_text;
 using testing::FederatedOutcome;
 using testing::run_federated;
 using testing::small_clients;
@@ -141,15 +143,11 @@ SUPERSTEP_WORLD_TEST(PersonalModels, RefusesWhatCannotWorkBeforeTheFirstRound) {
   const DividedClients parts = divided_clients();
   const Model model = small_model();
   const auto refusal = [&](const FederatedOptions& options,
-                           const std::shared_ptr<const ClientData>& tests =
-                               nullptr) -> std::string {
-    try {
+                           const std::shared_ptr<const ClientData>& tests = nullptr) {
+    return error_text<InvalidArgument>([&] {
       FederatedTrainer trainer(world, model, parts.train, options);
       trainer.fit(nullptr, nullptr, tests);
-    } catch (const InvalidArgument& error) {
-      return error.what();
-    }
-    return "nothing";
+    });
   };
   FederatedOptions options = personal_options(PersonalizationKind::kDitto);
   EXPECT_NE(refusal(options).find("expected a directory in client_store"), std::string::npos);

@@ -8,12 +8,14 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "tests/support/error_text.h"
 #include "tests/worker/federated/federated_support.h"
 
 namespace superstep::worker {
 namespace {
 
 using Names = std::vector<std::string>;
+using testing::error_text;
 
 Names names_of(const std::vector<paramserver::LayoutEntry>& entries) {
   Names names;
@@ -36,12 +38,7 @@ Model model_with_blocks() {
 
 std::string refusal(const paramserver::ParameterLayout& layout,
                     const PersonalizationOptions& options) {
-  try {
-    personal_entries(layout, options);
-  } catch (const InvalidArgument& error) {
-    return error.what();
-  }
-  return "nothing";
+  return error_text<InvalidArgument>([&] { personal_entries(layout, options); });
 }
 
 TEST(Personalization, TheLastLayersWithParametersStayAndTheOthersAreShared) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "tests/support/error_text.h"
 #include "tests/support/spmd_fixture.h"
 #include "tests/support/world_directory.h"
 #include "tests/worker/federated/federated_support.h"
@@ -16,6 +17,7 @@
 namespace superstep::worker {
 namespace {
 
+using testing::error_text;
 using testing::run_federated;
 using testing::small_clients;
 using testing::small_model;
@@ -42,12 +44,7 @@ void make_sites(bsp::World& world, const std::filesystem::path& directory, std::
 }
 
 std::string error_of_sites(bsp::World& world, const SiteOptions& options) {
-  try {
-    read_sites(world, options);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "no error";
+  return error_text<Error>([&] { read_sites(world, options); });
 }
 
 SUPERSTEP_WORLD_TEST_ON_NODES(SiteClients, GiveTheBitsOfSharedDataForEveryNumberOfSitesAndRanks) {
