@@ -166,7 +166,10 @@ void check_privacy(const FederatedSection& federated, UnusedKeys& unused) {
   check_used(unused, used_if(is_private), "federated.privacy = \"none\"",
              {"federated.clip", "federated.noise_multiplier", "federated.delta",
               "federated.pld_every_rounds", "federated.clipping", "federated.weight_cap",
-              "federated.noise_source"});
+              "federated.noise_cohort"});
+  check_used(unused, used_if(is_private || federated.norm_count_noise > 0.0),
+             "federated.privacy = \"none\" and federated.norm_count_noise = 0",
+             {"federated.noise_source"});
   check_used(
       unused, used_if(is_private && federated.clipping == "adaptive"),
       "a bound of norms that does not adapt",
@@ -182,6 +185,17 @@ void check_robust(const FederatedSection& federated, UnusedKeys& unused) {
   check_used(unused, used_if(robust == "multi_krum"), because, {"federated.selected"});
   check_used(unused, used_if(robust == "geometric_median"), because,
              {"federated.geometric_median_tolerance"});
+  const bool zeroing_adapts = federated.norm_zeroing == "adaptive";
+  const bool clipping_adapts = federated.norm_clipping == "adaptive";
+  check_used(unused, used_if(federated.norm_zeroing != "none"), "federated.norm_zeroing = \"none\"",
+             {"federated.zeroing_norm"});
+  check_used(unused, used_if(federated.norm_clipping != "none"),
+             "federated.norm_clipping = \"none\"", {"federated.clipping_norm"});
+  const std::string_view fixed = "a bound of norms that does not adapt";
+  check_used(unused, used_if(zeroing_adapts), fixed, {"federated.zeroing_quantile"});
+  check_used(unused, used_if(clipping_adapts), fixed, {"federated.clipping_quantile"});
+  check_used(unused, used_if(zeroing_adapts || clipping_adapts), fixed,
+             {"federated.norm_count_noise"});
   check_used(unused, used_if(federated.attack != "none"), "federated.attack = \"none\"",
              {"federated.attack_fraction", "federated.attack_strength"});
 }

@@ -212,6 +212,13 @@ struct FederatedSection {
   std::int64_t byzantine = 0;
   std::int64_t selected = 1;
   double geometric_median_tolerance = 1e-6;
+  std::string norm_zeroing = "none";
+  double zeroing_norm = 10.0;
+  double zeroing_quantile = 0.98;
+  std::string norm_clipping = "none";
+  double clipping_norm = 1.0;
+  double clipping_quantile = 0.8;
+  double norm_count_noise = 0.0;
   std::string compression = "none";
   double compression_keep = 0.01;
   std::int64_t compression_levels = 16;
@@ -230,6 +237,7 @@ struct FederatedSection {
   double clip_learning_rate = 0.2;
   double count_noise = 0.0;
   double weight_cap = 0.0;
+  std::int64_t noise_cohort = 0;
   std::string noise_source = "system";
   double over_selection = 1.0;
   double deadline_seconds = 0.0;

@@ -169,6 +169,27 @@ worker::AlgorithmOptions algorithm_options(const FederatedSection& federated) {
                      .tau = federated.server_tau}};
 }
 
+worker::NoiseSource noise_source(const FederatedSection& federated) {
+  return kind_by_name(std::array{worker::NoiseSource::kSystem, worker::NoiseSource::kTest},
+                      federated.noise_source);
+}
+
+worker::NormBound norm_bound(const std::string& name) {
+  using worker::NormBound;
+  return kind_by_name(std::array{NormBound::kNone, NormBound::kFlat, NormBound::kAdaptive}, name);
+}
+
+worker::NormOptions norm_options(const FederatedSection& federated) {
+  return {.zeroing = {.kind = norm_bound(federated.norm_zeroing),
+                      .norm = federated.zeroing_norm,
+                      .quantile = federated.zeroing_quantile},
+          .clipping = {.kind = norm_bound(federated.norm_clipping),
+                       .norm = federated.clipping_norm,
+                       .quantile = federated.clipping_quantile},
+          .count_noise = federated.norm_count_noise,
+          .noise_source = noise_source(federated)};
+}
+
 worker::PrivacyOptions privacy_options(const FederatedSection& federated) {
   return {
       .kind = kind_by_name(std::array{worker::PrivacyKind::kNone, worker::PrivacyKind::kDpFedAvg},
@@ -182,9 +203,8 @@ worker::PrivacyOptions privacy_options(const FederatedSection& federated) {
       .clip_learning_rate = federated.clip_learning_rate,
       .count_noise = federated.count_noise,
       .weight_cap = federated.weight_cap,
-      .noise_source =
-          kind_by_name(std::array{worker::NoiseSource::kSystem, worker::NoiseSource::kTest},
-                       federated.noise_source),
+      .noise_source = noise_source(federated),
+      .noise_cohort = federated.noise_cohort,
       .pld_every_rounds = federated.pld_every_rounds};
 }
 
@@ -246,6 +266,7 @@ worker::FederatedOptions federated_options(const RunSetup& run) {
   options.privacy = privacy_options(federated);
   options.compression = compression_options(federated);
   options.robust = robust_options(federated);
+  options.norms = norm_options(federated);
   options.attack = attack_options(federated);
   options.personalization = personalization_options(federated);
   options.data_mode = kind_by_name(std::array{worker::DataMode::kShared, worker::DataMode::kStrict},

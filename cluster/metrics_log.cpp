@@ -56,6 +56,17 @@ std::string timing_fields(const std::optional<worker::RoundTiming>& timing) {
       timing->staleness_max, timing->versions);
 }
 
+std::string norm_fields(const std::optional<worker::NormRound>& norms) {
+  if (!norms) {
+    return {};
+  }
+  const auto bound = [](const std::optional<double>& norm) {
+    return norm ? number(*norm) : std::string("null");
+  };
+  return fmt::format(R"(,"norms":{{"zeroing":{},"clipping":{},"zeroed":{},"clipped":{}}})",
+                     bound(norms->zeroing), bound(norms->clipping), norms->zeroed, norms->clipped);
+}
+
 }  // namespace
 
 MetricsLog::MetricsLog(const std::filesystem::path& file, std::int64_t every_supersteps)
@@ -121,15 +132,16 @@ void MetricsLog::on_privacy(std::int64_t round, const worker::PrivacyRound& priv
   write(fmt::format(
       R"({{"superstep":{},"round":{},"executed_rounds":{},"noise_source":"{}","initial_model":"{}",)"
       R"("clip":{},"noise_multiplier":{},"update_noise_multiplier":{},"ring_deviation":{},)"
-      R"("count_deviation":{},"sampling":"poisson",)"
+      R"("count_deviation":{},"sampling":"poisson","cohort":{},"noise_cohort":{},)"
       R"("sampling_probability":{},"adjacency":"add_or_remove_one_client","delta":{},)"
       R"("epsilon_rdp":{},"order":{},"epsilon_rdp_classic":{},"epsilon_pld":{}}})"
       "\n",
       round, round, privacy.executed_rounds, noise_label(privacy.noise_source), initial_model,
       number(privacy.clip), number(privacy.noise_multiplier),
       number(privacy.update_noise_multiplier), number(privacy.ring_deviation),
-      number(privacy.count_deviation), number(privacy.sampling), number(privacy.delta),
-      number(privacy.rdp.epsilon), number(privacy.rdp.order), number(privacy.rdp_classic),
+      number(privacy.count_deviation), privacy.cohort, privacy.noise_cohort,
+      number(privacy.sampling), number(privacy.delta), number(privacy.rdp.epsilon),
+      number(privacy.rdp.order), number(privacy.rdp_classic),
       privacy.pld ? number(*privacy.pld) : "null"));
 }
 
@@ -158,7 +170,7 @@ void MetricsLog::on_round(const worker::RoundReport& report) {
       R"("client_learning_rate":{},)"
       R"("client_seconds":{},"seconds":{{"total":{},"compute":{},"exchange":{},"sync_wait":{},)"
       R"("checkpoint":{}}},)"
-      R"("bytes_sent":{},"bytes_received":{}{}{}{}}})"
+      R"("bytes_sent":{},"bytes_received":{}{}{}{}{}}})"
       "\n",
       report.round, report.round, report.cohort, rejected, report.has_effect,
       fmt::join(report.diverged, ","), report.samples, report.steps, report.upload_bytes,
@@ -166,8 +178,8 @@ void MetricsLog::on_round(const worker::RoundReport& report) {
       number(report.client_learning_rate), number(report.client_seconds), number(report.seconds),
       number(report.record.compute_seconds), number(report.record.exchange_seconds),
       number(report.record.sync_wait_seconds), number(report.record.checkpoint_seconds),
-      report.record.bytes_sent, report.record.bytes_received, timing_fields(report.timing),
-      evaluation_fields("test", report.test), client_fields(report)));
+      report.record.bytes_sent, report.record.bytes_received, norm_fields(report.norms),
+      timing_fields(report.timing), evaluation_fields("test", report.test), client_fields(report)));
 }
 
 void MetricsLog::on_epoch(const worker::EpochReport& report) {

@@ -101,6 +101,8 @@ Json privacy_json(const FederatedSummary& federated) {
   return {{"unit", "client"},
           {"adjacency", "add_or_remove_one_client"},
           {"sampling", "poisson"},
+          {"cohort", privacy.cohort},
+          {"noise_cohort", privacy.noise_cohort},
           {"sampling_probability", privacy.sampling},
           {"noise_multiplier", privacy.noise_multiplier},
           {"update_noise_multiplier", privacy.update_noise_multiplier},

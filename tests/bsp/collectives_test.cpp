@@ -79,11 +79,12 @@ SUPERSTEP_WORLD_TEST(Allreduce, WorksInPlace) {
 
 template <typename T>
 void expect_extremes(World& world) {
-  const T mine = static_cast<T>(world.rank() + 3);
+  const int number = world.rank() + 3;
+  const int sum = world.size() * (world.size() + 5) / 2;
+  const T mine = static_cast<T>(number);
   EXPECT_EQ(world.allreduce(mine, ReduceOp::kMin), T{3});
   EXPECT_EQ(world.allreduce(mine, ReduceOp::kMax), static_cast<T>(world.size() + 2));
-  EXPECT_EQ(world.allreduce(mine, ReduceOp::kSum),
-            static_cast<T>(world.size() * (world.size() + 5) / 2));
+  EXPECT_EQ(world.allreduce(mine, ReduceOp::kSum), static_cast<T>(sum));
 }
 
 // From one chunk of the staging area to messages that are written past the caches, one after
@@ -208,11 +209,9 @@ SUPERSTEP_WORLD_TEST_ON_NODES(AllgatherString, KeepsLengthsAndBytes) {
 
 SUPERSTEP_WORLD_TEST_ON_NODES(Exchange, KeepsTheOrderOfMessagesBetweenTwoRanks) {
   constexpr int kMessages = 5;
-  std::vector<std::int32_t> sent;
+  std::vector<std::int32_t> sent(kMessages);
   std::vector<std::int32_t> received(static_cast<std::size_t>(kMessages * world.size()), -1);
-  for (int i = 0; i < kMessages; ++i) {
-    sent.push_back(world.rank() * 10 + i);
-  }
+  std::iota(sent.begin(), sent.end(), world.rank() * 10);
   std::vector<Outgoing> outgoing;
   std::vector<Incoming> incoming;
   for (int i = 0; i < kMessages; ++i) {
@@ -223,8 +222,9 @@ SUPERSTEP_WORLD_TEST_ON_NODES(Exchange, KeepsTheOrderOfMessagesBetweenTwoRanks) 
   }
   for (int peer = world.size() - 1; peer >= 0; --peer) {
     for (int i = 0; i < kMessages; ++i) {
-      const auto index = static_cast<std::size_t>(peer * kMessages + i);
-      incoming.push_back({peer, std::as_writable_bytes(std::span(received)).subspan(index * 4, 4)});
+      const int index = peer * kMessages + i;
+      incoming.push_back({peer, std::as_writable_bytes(std::span(received))
+                                    .subspan(static_cast<std::size_t>(index) * 4, 4)});
     }
   }
   world.exchange(outgoing, incoming);

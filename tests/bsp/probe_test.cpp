@@ -47,8 +47,10 @@ SUPERSTEP_WORLD_TEST_ON_NODES(Probe, SweepsFullRelationsOfTheSizesAskedFor) {
                                                  .largest_bytes = 4'000,
                                                  .rounds = 3,
                                                  .seconds_per_sample = 1e-4});
-    EXPECT_GT(profile.l, 0.0);
+    // Between processes that share a busy processor the line may go through the origin.
+    EXPECT_GE(profile.l, 0.0);
     EXPECT_GE(profile.g, 0.0);
+    EXPECT_GT(profile.l + profile.g, 0.0);
     if (world.size() == 1) {
       EXPECT_TRUE(profile.samples.empty());
       continue;

@@ -52,6 +52,7 @@ SUPERSTEP_WORLD_TEST_ON_NODES(Execute, GivesTheBitsOfTheTreeWithEveryAllreduce) 
 SUPERSTEP_WORLD_TEST_ON_NODES(Execute, GivesTheBitsOfTheTreeOverSharingLevels) {
   for (const int ranks_per_node : {1, 2, 3}) {
     std::vector<int> nodes;
+    nodes.reserve(static_cast<std::size_t>(world.size()));
     for (int rank = 0; rank < world.size(); ++rank) {
       nodes.push_back(rank / ranks_per_node);
     }

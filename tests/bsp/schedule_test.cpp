@@ -20,6 +20,7 @@ constexpr int kMostRanks = 64;
 
 std::vector<std::int64_t> uneven_counts(int num_ranks) {
   std::vector<std::int64_t> counts;
+  counts.reserve(static_cast<std::size_t>(num_ranks));
   for (int rank = 0; rank < num_ranks; ++rank) {
     counts.push_back(rank % 4 * 3);  // some ranks have nothing
   }

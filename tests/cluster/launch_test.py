@@ -147,7 +147,7 @@ class Supervision(LaunchTest):
         self.expect_nothing_left(out)
 
     def test_a_killed_rank_is_named_and_the_run_goes_on_with_the_same_bits(self):
-        expected = self.train(*self.LONG).hash()
+        expected = self.long_hash()
         out = self.directory / "killed"
         process = self.launch(out, *self.LONG, options=("-n", "3"))
         self.wait_for_superstep(out, 50, process)
@@ -163,7 +163,7 @@ class Supervision(LaunchTest):
         self.expect_nothing_left(out)
 
     def test_a_killed_mpirun_leaves_no_orphans_and_the_run_goes_on(self):
-        expected = self.train(*self.LONG).hash()
+        expected = self.long_hash()
         out = self.directory / "headless"
         process = self.launch(out, *self.LONG)
         self.wait_for_superstep(out, 30, process)
@@ -177,7 +177,7 @@ class Supervision(LaunchTest):
         self.expect_nothing_left(out)
 
     def test_a_job_whose_ranks_all_stand_still_is_restarted(self):
-        expected = self.train(*self.LONG).hash()
+        expected = self.long_hash()
         out = self.directory / "still"
         process = self.launch(out, *self.LONG, options=("-n", "2", "--hang", "6"))
         self.wait_for_superstep(out, 30, process)
@@ -217,7 +217,7 @@ class Supervision(LaunchTest):
         self.expect_leftovers_removed(20.0)
 
     def test_signals_stop_with_a_checkpoint_at_one_superstep(self):
-        expected = self.train(*self.LONG).hash()
+        expected = self.long_hash()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1):
             with self.subTest(signal=number):
                 out = self.directory / f"stopped{int(number)}"

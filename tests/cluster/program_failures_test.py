@@ -18,7 +18,7 @@ from program_support import ENVIRONMENT, MPIRUN, ResumeTest, SOURCE  # noqa: E40
 
 class ResumeAfterFaults(ResumeTest):
     def test_after_kill_9_of_one_rank_on_other_rank_counts(self):
-        expected = self.train(*self.LONG).hash()
+        expected = self.long_hash()
         self.assertIsNotNone(expected)
         out = self.directory / "killed"
         process = self.start(out, *self.LONG, mpirun=[*MPIRUN, "-n", "3"])
@@ -98,7 +98,7 @@ class Failures(ResumeTest):
 
 class Signals(ResumeTest):
     def test_signals_end_with_a_checkpoint_and_the_command_that_continues(self):
-        expected = self.train(*self.LONG).hash()
+        expected = self.long_hash()
         for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT):
             with self.subTest(signal=number):
                 out = self.directory / f"stopped{int(number)}"

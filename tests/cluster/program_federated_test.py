@@ -203,7 +203,7 @@ class Federated(FederatedTest):
                               "evaluation_sums", "checkpoint", "checkpoint_notes"}, types)
         # A record of 13 numbers of 8 bytes for each of 5 clients and 2 ranks, to the other rank.
         sent = [line["bytes"] for line in lines if line["type"] == "client_records" and line["round"] == 3]
-        self.assertEqual(sum(sent), (5 + 2) * 13 * 8)
+        self.assertEqual(sum(sent), (5 + 2) * 14 * 8)
 
     def test_goes_on_after_a_limit_with_the_same_bits_and_leaves_a_whole_record(self):
         for algorithm in ("fedadam", "scaffold"):

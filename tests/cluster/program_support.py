@@ -123,6 +123,13 @@ class ProgramTest(unittest.TestCase):
 
 class ResumeTest(ProgramTest):
     LONG = ("--set", "train.epochs=80")
+    known_hashes = {}
+
+    def long_hash(self):
+        """Of an undisturbed LONG run, made once for all tests of a program."""
+        if "long" not in ResumeTest.known_hashes:
+            ResumeTest.known_hashes["long"] = self.train(*self.LONG).hash()
+        return ResumeTest.known_hashes["long"]
 
     def wait_for_superstep(self, out, superstep, process):
         """Until metrics.jsonl has the superstep, so that a kill comes in the middle."""

@@ -62,7 +62,7 @@ class StoppedRankAndFiles(Row):
              "that waits (strace delay_enter)")
     promise = "rank named within the deadline + 2 s, the job ended within 10 s"
     trials = 5
-    quick = 1
+    quick = 0
     seconds = 12.0
     deadline = 2.0
 

@@ -73,6 +73,7 @@ inline void expect_examples_match_reference(std::string_view name, double terms)
 inline std::string op_error(std::string_view name, const std::vector<kernels::Shape>& shapes,
                             const kernels::Attributes& attributes = {}) {
   std::vector<kernels::Tensor> inputs;
+  inputs.reserve(shapes.size());
   for (const kernels::Shape& shape : shapes) {
     inputs.push_back(kernels::Tensor::zeros(shape, kernels::DType::kFloat32));
   }

@@ -34,7 +34,7 @@ using ::testing::HasSubstr;
 // Collective: the message of what `body` threw on this rank, the same on all ranks.
 template <typename ErrorType, typename Body>
 std::string error_of_all(bsp::World& world, Body body) {
-  const std::string message = error_text<ErrorType>(body);
+  std::string message = error_text<ErrorType>(body);
   const std::vector<std::string> all = world.allgather_string(message);
   for (const std::string& other : all) {
     EXPECT_EQ(other, message);

@@ -72,6 +72,10 @@ paramserver::Manifest FederatedTrainer::State::manifest() {
     manifest.numbers["privacy.clip"] = privacy->clip();
     manifest.numbers["privacy.rounds"] = static_cast<double>(privacy->executed_rounds());
   }
+  if (norms) {
+    manifest.numbers["norms.zeroing"] = norms->zeroing_quantile().estimate();
+    manifest.numbers["norms.clipping"] = norms->clipping_quantile().estimate();
+  }
   manifest.texts = {{"algorithm", std::string(name_of(options.algorithm.kind))},
                     {kClientsText, fingerprint_of_clients()}};
   if (privacy && options.privacy.noise_source == NoiseSource::kSystem) {
@@ -228,6 +232,10 @@ void FederatedTrainer::State::restore(const paramserver::CheckpointReader& reade
     if (options.privacy.noise_source == NoiseSource::kSystem) {
       sampling.seed = sampling_key(manifest);
     }
+  }
+  if (norms) {
+    norms->zeroing_quantile().set_estimate(number(manifest, "norms.zeroing"));
+    norms->clipping_quantile().set_estimate(number(manifest, "norms.clipping"));
   }
   restore_clock(reader);
   if (store) {

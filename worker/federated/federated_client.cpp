@@ -337,6 +337,9 @@ ClientRecord FederatedTrainer::State::train_client(const RoundPlan& plan, std::s
   if (record.rejection == Rejection::kNone && privacy) {
     clip_update(client, record);
   }
+  if (record.rejection == Rejection::kNone && norms) {
+    bound_update(record);
+  }
   if (record.rejection == Rejection::kNone) {
     if (options.algorithm.kind == Algorithm::kQFedAvg) {
       contribute_q(plan, record);

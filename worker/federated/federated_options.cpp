@@ -48,6 +48,13 @@ void check_privacy(const FederatedOptions& options, const ClientData& clients) {
                     "weight cap of {}, expected \"samples\" or no cap",
                     privacy.weight_cap));
   }
+  if (privacy.noise_cohort > 0 && (privacy.noise_cohort < options.cohort.size ||
+                                   privacy.noise_cohort > clients.num_clients())) {
+    refuse_privacy(
+        fmt::format("the noise of a larger cohort: got noise_cohort {}, expected {} (the "
+                    "cohort) to {} (all clients)",
+                    privacy.noise_cohort, options.cohort.size, clients.num_clients()));
+  }
   if (privacy.delta * static_cast<double>(clients.num_clients()) >= 1.0) {
     refuse_privacy(
         fmt::format("delta says nothing unless it is below 1 / clients: got {}, "
@@ -84,6 +91,32 @@ void check_robust(const FederatedOptions& options) {
   }
   if (sends_more_than_its_update(options.algorithm.kind)) {
     refuse("not with an algorithm whose clients send more than one update");
+  }
+}
+
+void check_norms(const FederatedOptions& options) {
+  validate(options.norms);
+  if (!is_bounded(options.norms)) {
+    return;
+  }
+  const auto refuse = [&](std::string_view why) {
+    throw InvalidArgument("FederatedOptions",
+                          fmt::format("bounds of norms (zeroing {}, clipping {}): {}",
+                                      name_of(options.norms.zeroing.kind),
+                                      name_of(options.norms.clipping.kind), why));
+  };
+  if (options.privacy.kind != PrivacyKind::kNone) {
+    refuse("privacy has a bound of its own, which its account depends on");
+  }
+  if (options.robust.kind != RobustKind::kNone) {
+    refuse("rules that see all updates bound them themselves, expected robust \"none\"");
+  }
+  if (sends_more_than_its_update(options.algorithm.kind)) {
+    refuse(fmt::format("{} sends more than one bounded update per client",
+                       name_of(options.algorithm.kind)));
+  }
+  if (options.compression.error_feedback == ErrorFeedback::kOn) {
+    refuse("error feedback would send later what a bound took away");
   }
 }
 
@@ -137,6 +170,9 @@ void check_statistics(const FederatedOptions& options, const paramserver::Parame
   };
   if (options.privacy.kind != PrivacyKind::kNone) {
     refuse("privacy");
+  }
+  if (is_bounded(options.norms)) {
+    refuse("a bound of norms");
   }
   if (options.compression.kind != CompressionKind::kNone) {
     refuse("compression");
@@ -305,6 +341,7 @@ paramserver::RingFormat check_federated(const FederatedOptions& given, const Cli
   validate(options.algorithm);
   check_privacy(options, clients);
   check_robust(options);
+  check_norms(options);
   check_compression(options);
   check_personalization(options);
   check_statistics(options, layout);

@@ -40,7 +40,8 @@ struct ClientRecord {
   double loss_sum = 0.0;
   double seconds = 0.0;
   std::int64_t bytes = 0;   // of what it sends on the wire
-  bool is_within = false;   // privacy: its norm is within the bound
+  bool is_within = false;   // privacy, clipping: its norm is within the bound
+  bool is_usual = false;    // zeroing: its largest element is within the quantile
   bool diverged = false;    // personal model: not finite, the one before stays
   std::uint32_t flags = 0;  // of the rank, on its header record
 };
@@ -190,6 +191,10 @@ struct FederatedTrainer::State {
   void open_private_round();
   void adapt_clip(const std::vector<ClientRecord>& records);
 
+  // --- bounds of norms (federated_norms.cpp) ---
+  void bound_update(ClientRecord& record) const;
+  NormRound move_bounds(const std::vector<ClientRecord>& records);
+
   // --- guards (federated_guard.cpp) ---
   // Throw DataError (kNumbers), on every rank in the same round.
   void require_finite_model() const;
@@ -220,6 +225,7 @@ struct FederatedTrainer::State {
   LocalTrainer local;
   StepPrograms evaluation;  // of the published model
   std::optional<PrivacyEngine> privacy;
+  std::optional<NormBounds> norms;
   std::optional<FederatedClock> clock;
   std::optional<ModelVersions> versions;  // asynchronous runs
   std::vector<TrainedClient> ahead;       // FedAsync

@@ -19,7 +19,7 @@ namespace {
 constexpr std::uint32_t kSignalFlag = 1;
 constexpr std::uint32_t kWallTimeFlag = 2;
 constexpr std::uint32_t kWritingFlag = 4;  // a checkpoint, and this rank is not done with its part
-constexpr std::size_t kFields = 13;
+constexpr std::size_t kFields = 14;
 
 std::array<double, kFields> to_array(const ClientRecord& record) {
   return {static_cast<double>(record.client),
@@ -33,6 +33,7 @@ std::array<double, kFields> to_array(const ClientRecord& record) {
           record.seconds,
           static_cast<double>(record.bytes),
           record.is_within ? 1.0 : 0.0,
+          record.is_usual ? 1.0 : 0.0,
           record.diverged ? 1.0 : 0.0,
           static_cast<double>(record.flags)};
 }
@@ -49,8 +50,9 @@ ClientRecord from_array(std::span<const double> fields) {
           .seconds = fields[8],
           .bytes = static_cast<std::int64_t>(fields[9]),
           .is_within = fields[10] != 0.0,
-          .diverged = fields[11] != 0.0,
-          .flags = static_cast<std::uint32_t>(fields[12])};
+          .is_usual = fields[11] != 0.0,
+          .diverged = fields[12] != 0.0,
+          .flags = static_cast<std::uint32_t>(fields[13])};
 }
 
 }  // namespace
@@ -88,6 +90,9 @@ FederatedTrainer::State::State(bsp::World& the_world, const Model& the_model,
     privacy.emplace(privacy_engine(options, *clients, size, ring));
     privacy->account(options.privacy.executed_rounds);
     draw_secret_sampling();
+  }
+  if (is_bounded(options.norms)) {
+    norms.emplace(options.norms, options.update_bound, size, options.cohort.seed);
   }
   if (has_clock(options)) {
     clock.emplace(options, clients, model.layout());
@@ -308,6 +313,9 @@ RoundReport FederatedTrainer::State::round() {
   if (privacy) {
     adapt_clip(records);
     report.privacy = last_privacy;
+  }
+  if (norms) {
+    report.norms = move_bounds(records);
   }
   report.cohort = static_cast<std::int64_t>(records.size());
   report.client_learning_rate = local.rate_of(rounds_done);

@@ -15,7 +15,7 @@
 // and one row of sums per rank (replicas of the model more for personal models, for held-out
 // clients and for test samples of clients), nothing per client; asynchronous runs keep older models
 // (model_versions.h), FedAsync up to four models per rank more. Cost of a round: w of the largest
-// rank + one allgather of 104 bytes per client + 2 l.
+// rank + one allgather of 112 bytes per client + 2 l.
 #pragma once
 
 #include <chrono>
@@ -44,6 +44,7 @@
 #include "worker/federated/compression.h"
 #include "worker/federated/device_model.h"
 #include "worker/federated/local_trainer.h"
+#include "worker/federated/norm_bounds.h"
 #include "worker/federated/personalization.h"
 #include "worker/federated/placement.h"
 #include "worker/federated/privacy/privacy.h"
@@ -61,6 +62,7 @@ struct FederatedOptions {
   AlgorithmOptions algorithm;
   PrivacyOptions privacy;
   RobustOptions robust;
+  NormOptions norms;
   CompressionOptions compression;
   AttackOptions attack;
   PersonalizationOptions personalization;
@@ -107,6 +109,7 @@ struct RoundReport {
   double client_learning_rate = 0.0;
   bsp::SuperstepRecord record;  // of this rank
   std::optional<PrivacyRound> privacy;
+  std::optional<NormRound> norms;
   std::optional<RoundTiming> timing;  // with virtual time
   std::optional<ClientMetrics> clients;
   std::optional<Evaluation> test;

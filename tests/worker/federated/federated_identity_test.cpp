@@ -267,6 +267,36 @@ TEST_F(FederatedIdentity, RobustRulesHoldAgainstSignFlips) {
   }
 }
 
+// A bound on norms undoes most of the same attack without seeing one update.
+TEST_F(FederatedIdentity, BoundsOfNormsHoldAgainstBoostedSignFlips) {
+  const auto clients = small_clients(kEven, 600);
+  const auto accuracy = [&](const NormOptions& norms) {
+    double result = 0.0;
+    bsp::Environment environment;
+    environment.run({}, [&](bsp::World& world) {
+      FederatedOptions options = options_of(Algorithm::kFedAvg, Weighting::kUniform);
+      options.rounds = 15;
+      options.cohort.size = 10;
+      options.norms = norms;
+      options.attack = {.kind = AttackKind::kSignFlip, .fraction = 0.3, .strength = 5.0};
+      result = run_federated(world, small_model(), clients, options).result.test->accuracy;
+    });
+    return result;
+  };
+  const NormBoundOptions adaptive{.kind = NormBound::kAdaptive, .norm = 0.4, .quantile = 0.3};
+  EXPECT_LT(accuracy({}), 0.2);
+  EXPECT_GT(accuracy({.clipping = adaptive}), 0.7);
+}
+
+TEST_F(FederatedIdentity, WideBoundsOfNormsChangeNoBit) {
+  const auto clients = small_clients(kUneven);
+  FederatedOptions options = options_of(Algorithm::kFedAvg);
+  const std::vector<float> expected = train(options, clients);
+  options.norms = {.zeroing = {.kind = NormBound::kFlat, .norm = 1e6},
+                   .clipping = {.kind = NormBound::kFlat, .norm = 1e6}};
+  EXPECT_EQ(train(options, clients), expected);
+}
+
 // Two far outliers of one kind: 16 iterations from the mean were still on their way.
 TEST_F(FederatedIdentity, TheGeometricMedianIsTheFixedPointOfItsIterations) {
   const auto clients = small_clients(kUneven);

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <memory>
 #include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -40,6 +41,9 @@ inline std::shared_ptr<const worker::ClientData> small_clients(
 inline constexpr worker::PartitionOptions kUneven{
     .kind = worker::PartitionKind::kDirichlet, .num_clients = 10, .alpha = 0.5, .seed = 2};
 
+inline constexpr worker::PartitionOptions kElevenUneven{
+    .kind = worker::PartitionKind::kDirichlet, .num_clients = 11, .alpha = 0.5, .seed = 2};
+
 inline worker::FederatedOptions small_options() {
   worker::FederatedOptions options;
   options.rounds = 20;
@@ -52,6 +56,21 @@ inline worker::FederatedOptions small_options() {
   options.evaluate_every_rounds = 5;
   options.evaluation_batch = 40;
   options.evaluation_slots = 3;
+  return options;
+}
+
+// Every client's noise is a function of the seed.
+inline worker::FederatedOptions private_options() {
+  worker::FederatedOptions options = small_options();
+  options.rounds = 8;
+  options.cohort.sampling = worker::Sampling::kPoisson;
+  options.algorithm.weighting = worker::Weighting::kUniform;
+  options.privacy = {.kind = worker::PrivacyKind::kDpFedAvg,
+                     .clip = 0.5,
+                     .noise_multiplier = 2.0,
+                     .clipping = worker::Clipping::kAdaptive,
+                     .count_noise = 4.0,
+                     .noise_source = worker::NoiseSource::kTest};
   return options;
 }
 
@@ -78,6 +97,15 @@ inline FederatedOutcome run_federated(
   outcome.result = trainer.fit(small_dataset(50, 2), nullptr, tests);
   outcome.parameters.assign(trainer.parameters().begin(), trainer.parameters().end());
   return outcome;
+}
+
+// The oracle: on a world of one rank each, with a client store of its own below `directory`.
+inline FederatedOutcome run_federated_alone(bsp::World& world, const worker::Model& model,
+                                            worker::FederatedOptions options,
+                                            const std::filesystem::path& directory) {
+  bsp::World alone = world.split(world.rank(), 0);
+  options.client_store = directory / std::to_string(world.rank());
+  return run_federated(alone, model, small_clients(kElevenUneven), options);
 }
 
 }  // namespace superstep::testing

@@ -270,6 +270,30 @@ TEST(PrivacyEngine, AdaptiveBoundFindsTheQuantileAndSharesTheBudget) {
   EXPECT_THROW(engine(greedy), InvalidArgument);
 }
 
+// A simulation of five times the cohort: a fifth of the noise, so that the means have the same, and
+// the account of the larger cohort.
+TEST(PrivacyEngine, SimulatesTheNoiseOfALargerCohort) {
+  PrivacyOptions options{.kind = PrivacyKind::kDpFedAvg,
+                         .noise_multiplier = 1.0,
+                         .clipping = Clipping::kAdaptive,
+                         .count_noise = 10.0};
+  PrivacyEngine run = engine(options);
+  options.noise_cohort = 500;
+  PrivacyEngine simulated = engine(options);
+  EXPECT_DOUBLE_EQ(simulated.ring_deviation(), run.ring_deviation() / 5.0);
+  EXPECT_EQ(simulated.divisor(), run.divisor());
+  run.account();
+  simulated.account();
+  const PrivacyRound plain = run.spent(1.0);
+  const PrivacyRound larger = simulated.spent(1.0);
+  EXPECT_EQ(plain.noise_cohort, plain.cohort);
+  EXPECT_EQ(larger.cohort, 100);
+  EXPECT_EQ(larger.noise_cohort, 500);
+  EXPECT_DOUBLE_EQ(larger.sampling, 5.0 * plain.sampling);
+  EXPECT_DOUBLE_EQ(larger.count_deviation, plain.count_deviation / 5.0);
+  EXPECT_GT(larger.rdp.epsilon, plain.rdp.epsilon);
+}
+
 // Noise of both sources has the deviation that is accounted for, and no residue of the noisy count
 // tells how many clients are in it: its fraction of a half is uniform.
 TEST(PrivacyEngine, NoiseOfCountsCoversTheParityOfTheClients) {

@@ -30,10 +30,6 @@ std::string_view name_of(Clipping clipping) {
   return clipping == Clipping::kFlat ? "flat" : "adaptive";
 }
 
-std::string_view name_of(NoiseSource source) {
-  return source == NoiseSource::kSystem ? "system" : "test";
-}
-
 void validate(const PrivacyOptions& options) {
   if (options.kind == PrivacyKind::kNone) {
     return;
@@ -47,12 +43,17 @@ void validate(const PrivacyOptions& options) {
                 "target_quantile", options.target_quantile, "a number in (0, 1)");
   require_field("PrivacyOptions", options.clip_learning_rate >= 0.0, "clip_learning_rate",
                 options.clip_learning_rate, "a number of at least 0");
-  constexpr double kMostCountNoise = 0x1p36;  // on the lattice of counts the most that can be drawn
   require_field("PrivacyOptions",
                 options.count_noise >= 0.0 && options.count_noise <= kMostCountNoise, "count_noise",
                 options.count_noise, "0 to 2^36");
   require_field("PrivacyOptions", options.weight_cap >= 0.0, "weight_cap", options.weight_cap,
                 "a number of at least 0");
+  require_field("PrivacyOptions", options.noise_cohort >= 0, "noise_cohort",
+                static_cast<double>(options.noise_cohort), "a number of at least 0");
+}
+
+std::int64_t accounted_cohort(const PrivacyOptions& options, std::int64_t cohort) {
+  return options.noise_cohort > 0 ? options.noise_cohort : cohort;
 }
 
 double update_noise_multiplier(const PrivacyOptions& options, std::int64_t cohort) {
@@ -60,7 +61,7 @@ double update_noise_multiplier(const PrivacyOptions& options, std::int64_t cohor
   if (options.clipping == Clipping::kFlat || z == 0.0) {
     return z;
   }
-  const double deviation = count_deviation(options, cohort);
+  const double deviation = count_deviation(options, accounted_cohort(options, cohort));
   if (2.0 * deviation <= z) {
     throw InvalidArgument(
         "PrivacyOptions",
@@ -89,27 +90,33 @@ PrivacyEngine::PrivacyEngine(const PrivacyOptions& options, const PrivacySetting
       update_noise_(update_noise_multiplier(options, setting.cohort)),
       ring_(ring),
       seed_(seed),
-      clip_(options.clip),
+      bound_({.first = options.clip,
+              .target = options.target_quantile,
+              .learning_rate = options.clip_learning_rate,
+              .most = setting.most_clip}),
       accountant_(default_rdp_orders()) {
   validate(options_);
 }
 
 GaussianRound PrivacyEngine::mechanism() const {
-  return {
-      .sampling = static_cast<double>(setting_.cohort) / static_cast<double>(setting_.population),
-      .noise = options_.noise_multiplier};
+  return {.sampling = static_cast<double>(accounted()) / static_cast<double>(setting_.population),
+          .noise = options_.noise_multiplier};
+}
+
+double PrivacyEngine::noise_share() const {
+  return static_cast<double>(setting_.cohort) / static_cast<double>(accounted());
 }
 
 // A hair below the bound, so that roundings in the norm never exceed it.
 double PrivacyEngine::factor(double norm) const {
   constexpr double kHair = 1.0 - 0x1p-40;
-  return norm <= clip_ ? 1.0 : clip_ / norm * kHair;
+  return bound_.contains(norm) ? 1.0 : clip() / norm * kHair;
 }
 
 // Rounding moves an update by up to sqrt(d) / 2 in the ring, which belongs to the sensitivity.
 double PrivacyEngine::ring_deviation() const {
   const double rounding = 0.5 * std::sqrt(static_cast<double>(setting_.num_elements));
-  return update_noise_ * (clip_ / paramserver::unit(ring_) + rounding);
+  return noise_share() * update_noise_ * (clip() / paramserver::unit(ring_) + rounding);
 }
 
 void PrivacyEngine::add_noise(std::int64_t round, std::int64_t begin,
@@ -136,25 +143,14 @@ std::int64_t PrivacyEngine::count_noise(std::int64_t round) const {
   if (options_.clipping == Clipping::kFlat || options_.noise_multiplier == 0.0) {
     return 0;
   }
-  const double deviation =
-      count_deviation(options_, setting_.cohort) * 2.0 * static_cast<double>(kHalfCount);
-  if (options_.noise_source == NoiseSource::kSystem) {
-    paramserver::SystemBits bits;
-    return paramserver::discrete_gaussian(deviation, bits);
-  }
-  paramserver::SeededBits bits(
+  return noise_of_counts(
+      noise_share() * count_deviation(options_, accounted()), options_.noise_source,
       PhiloxStream(seed_, stream_id("test noise of counts, not private"), round));
-  return paramserver::discrete_gaussian(deviation, bits);
 }
 
 void PrivacyEngine::adapt(std::int64_t noisy_centered_count) {
   if (options_.clipping == Clipping::kAdaptive) {
-    const double clients =
-        static_cast<double>(noisy_centered_count) / (2.0 * static_cast<double>(kHalfCount));
-    const double within = clients / static_cast<double>(setting_.cohort) + 0.5;
-    clip_ *= std::exp(-options_.clip_learning_rate * (within - options_.target_quantile));
-    constexpr double kLeastPart = 0x1p-40;  // a bound of 0 would never grow again
-    clip_ = std::clamp(clip_, setting_.most_clip * kLeastPart, setting_.most_clip);
+    bound_.move(noisy_centered_count, setting_.cohort);
   }
 }
 
@@ -175,10 +171,12 @@ PrivacyRound PrivacyEngine::spent(double clip_used) const {
                      .update_noise_multiplier = update_noise_,
                      .ring_deviation = ring_deviation(),
                      .count_deviation = options_.clipping == Clipping::kAdaptive
-                                            ? count_deviation(options_, setting_.cohort)
+                                            ? noise_share() * count_deviation(options_, accounted())
                                             : 0.0,
                      .noise_source = options_.noise_source,
                      .executed_rounds = rounds_,
+                     .cohort = setting_.cohort,
+                     .noise_cohort = accounted(),
                      .sampling = mechanism().sampling,
                      .delta = options_.delta,
                      .rdp = {},

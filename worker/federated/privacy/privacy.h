@@ -20,17 +20,16 @@
 
 #include "paramserver/discrete_gaussian.h"
 #include "paramserver/ring.h"
+#include "worker/federated/privacy/noise_source.h"
+#include "worker/federated/privacy/norm_quantile.h"
 #include "worker/federated/privacy/rdp.h"
 
 namespace superstep::worker {
 
 enum class PrivacyKind : std::uint8_t { kNone, kDpFedAvg };
 enum class Clipping : std::uint8_t { kFlat, kAdaptive };
-// kTest is a function of the seed: equal bits for tests of invariance, NOT private.
-enum class NoiseSource : std::uint8_t { kSystem, kTest };
 std::string_view name_of(PrivacyKind kind);
 std::string_view name_of(Clipping clipping);
-std::string_view name_of(NoiseSource source);
 
 struct PrivacyOptions {
   PrivacyKind kind = PrivacyKind::kNone;
@@ -44,6 +43,10 @@ struct PrivacyOptions {
       0.0;  // kAdaptive: deviation on the count of norms, in clients; 0: cohort / 20
   double weight_cap = 0.0;  // weight min(samples, cap) / cap; 0: every client weighs 1
   NoiseSource noise_source = NoiseSource::kSystem;
+  // The expected cohort of the deployment that is simulated, at least the cohort of the run; 0: the
+  // same. Noise is scaled down so that the mean of the smaller cohort has that of the larger one,
+  // and the accounts are those of the larger one (McMahan et al. 2018, section 4).
+  std::int64_t noise_cohort = 0;
   // The tight epsilon after every k-th round too, some seconds each; 0: after the last one only.
   std::int64_t pld_every_rounds = 0;
   // Rounds that earlier starts executed, as the ledger has them: rounds that are done again after a
@@ -53,6 +56,9 @@ struct PrivacyOptions {
 
 // Throws InvalidArgument that names the field.
 void validate(const PrivacyOptions& options);
+
+// noise_cohort where it is set.
+std::int64_t accounted_cohort(const PrivacyOptions& options, std::int64_t cohort);
 
 // z of the updates alone. kAdaptive: updates and counts share the budget, 1 / z^2 = 1 / z_updates^2
 // + 1 / (2 count_noise)^2 (Andrew et al. 2021, theorem 1). Throws InvalidArgument when the counts
@@ -84,17 +90,14 @@ struct PrivacyRound {
   double count_deviation = 0.0;  // kAdaptive: on the count of norms, in clients
   NoiseSource noise_source = NoiseSource::kSystem;
   std::int64_t executed_rounds = 0;  // this one included
+  std::int64_t cohort = 0;           // expected size
+  std::int64_t noise_cohort = 0;     // expected size that the accounts are of
   double sampling = 0.0;             // q
   double delta = 0.0;
   PrivacySpent rdp;
   double rdp_classic = 0.0;
   std::optional<double> pld;  // where it was asked for
 };
-
-// Half a client in the sum of counts. Counts and their noise lie on one lattice, which is so fine
-// beside the noise that the sum says nothing but its value: with integer noise on sums of halves,
-// the fraction would be the parity of the clients, unprotected.
-inline constexpr std::int64_t kHalfCount = std::int64_t{1} << 20;
 
 class PrivacyEngine {
  public:
@@ -104,10 +107,10 @@ class PrivacyEngine {
   double weight_of(std::int64_t samples) const { return private_weight(options_, samples); }
   // What an update of this norm is multiplied with; 1 within the bound.
   double factor(double norm) const;
-  bool is_within(double norm) const { return norm <= clip_; }
+  bool is_within(double norm) const { return bound_.contains(norm); }
 
-  double clip() const { return clip_; }
-  void set_clip(double clip) { clip_ = clip; }
+  double clip() const { return bound_.estimate(); }
+  void set_clip(double clip) { bound_.set_estimate(clip); }
   // Of the sum: the expected weight of a cohort, q times that of all clients (the estimator f~_f of
   // McMahan et al. 2018).
   double divisor() const { return static_cast<double>(setting_.cohort) * setting_.mean_weight; }
@@ -132,13 +135,16 @@ class PrivacyEngine {
 
  private:
   GaussianRound mechanism() const;
+  std::int64_t accounted() const { return accounted_cohort(options_, setting_.cohort); }
+  // Of the noise that the accounts are of, what the smaller cohort of the run gets.
+  double noise_share() const;
 
   PrivacyOptions options_;
   PrivacySetting setting_;
   double update_noise_;  // z of the updates alone
   paramserver::RingFormat ring_;
   std::uint64_t seed_;
-  double clip_;
+  NormQuantile bound_;
   RdpAccountant accountant_;
   std::int64_t rounds_ = 0;
 };
