@@ -1,6 +1,7 @@
 #include "cluster/command_line.h"
 
 #include <algorithm>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -84,8 +85,13 @@ void add_train(CLI::App& program, TrainArguments& arguments) {
       "Examples:\n"
       "  superstep train examples/fashion_mnist_mlp.toml --lanes 2\n"
       "  mpirun -n 2 superstep train run.toml --set train.epochs=2 --set optimizer.kind=adam\n"
+      "  mpirun -n 6 superstep train run.toml --servers 2\n"
       "  superstep train runs/a/config.toml --out runs/a --resume");
   add_run_options(app, arguments);
+  app.add_option("--servers", arguments.servers,
+                 "Ranks that own parameters and compute nothing; overrides server.servers")
+      ->check(CLI::Range(0, std::numeric_limits<int>::max()))
+      ->type_name("N");
 }
 
 void add_federated(CLI::App& program, TrainArguments& arguments) {

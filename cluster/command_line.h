@@ -28,6 +28,7 @@ struct TrainArguments {
   std::string config;
   std::vector<std::string> overrides;  // section.key=value, in order
   std::optional<int> lanes;
+  std::optional<int> servers;
   std::string out;  // empty: runs/<name of the config>-<time>
   bool resume = false;
   bool dry_run = false;

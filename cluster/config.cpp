@@ -30,8 +30,7 @@ bool is_of_central_loop(std::string_view path) {
                                  "data.validation_fraction",
                                  "data.shuffle",
                                  "checkpoint.keep_best",
-                                 "checkpoint.partner_directory",
-                                 "server.bucket_bytes"};
+                                 "checkpoint.partner_directory"};
   return std::find(kPaths.begin(), kPaths.end(), path) != kPaths.end();
 }
 
@@ -272,7 +271,7 @@ void check_federated(const RunConfig& config, UnusedKeys& unused, Complaints& co
   }
   for (const Key& key : config_keys()) {
     const bool of_the_loop = key.path.starts_with("optimizer.") || key.path.starts_with("check.") ||
-                             is_of_central_loop(key.path);
+                             key.path.starts_with("server.") || is_of_central_loop(key.path);
     if (of_the_loop) {
       unused.require_default(key.path, "federated.rounds > 0: the run is federated");
     }
@@ -406,6 +405,7 @@ std::vector<std::pair<std::string, std::string>> contradictions(const RunConfig&
   check_train(config, unused, complaints);
   check_optimizer(config, unused);
   check_schedule(config, unused, complaints);
+  check_server(config, unused, complaints);
   check_federated(config, unused, complaints);
   check_partition(config, unused, complaints);
   check_data_mode(config, complaints);

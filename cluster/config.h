@@ -90,9 +90,33 @@ struct OptimizerSection {
   friend bool operator==(const OptimizerSection&, const OptimizerSection&) = default;
 };
 
+// How long the logical workers of a simulated cluster take.
+struct DelaySection {
+  double seconds_per_sample = 0.001;
+  double speed_deviation = 0.0;
+  double jitter_deviation = 0.0;
+  double bytes_per_second = 0.0;
+  std::int64_t seed = 1;
+
+  friend bool operator==(const DelaySection&, const DelaySection&) = default;
+};
+
 struct ServerSection {
   std::string policy = "bsp";
+  std::int64_t servers = 0;
+  std::int64_t workers = 0;
+  std::int64_t staleness = 0;
+  std::int64_t n_push = 1;
+  std::int64_t n_fetch = 1;
+  std::int64_t warm_start_supersteps = 0;
+  std::int64_t backup_workers = 1;
+  std::int64_t local_steps = 8;
+  std::int64_t local_after_supersteps = 0;
+  std::string outer_kind = "sgd";
+  double outer_learning_rate = 1.0;
+  double outer_momentum = 0.9;
   std::int64_t bucket_bytes = 0;
+  DelaySection delay;
 
   friend bool operator==(const ServerSection&, const ServerSection&) = default;
 };

@@ -56,6 +56,9 @@ inline void check_used(UnusedKeys& unused, Used used, std::string_view because,
   }
 }
 
+// config_server.cpp: dedicated servers and policies.
+void check_server(const RunConfig& config, UnusedKeys& unused, Complaints& complaints);
+
 // config_federated_time.cpp: devices, timing and asynchrony of a federated run.
 void check_virtual_time(const FederatedSection& federated, UnusedKeys& unused,
                         Complaints& complaints);

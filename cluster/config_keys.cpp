@@ -289,17 +289,6 @@ std::vector<Key> system_keys() {
   using K = CheckSection;
   using B = BspSection;
   return {
-      {"server.policy",
-       &field<&RunConfig::server, &ServerSection::policy>,
-       any(),
-       {"bsp"},
-       "bsp: an update sees all gradients of its superstep"},
-      {"server.bucket_bytes",
-       &field<&RunConfig::server, &ServerSection::bucket_bytes>,
-       between(0, kMaxCount),
-       {},
-       "Gradients are pushed in pieces of about this size; 0: in one piece",
-       kMayChange},
       {"checkpoint.every_supersteps",
        &field<&RunConfig::checkpoint, &C::every_supersteps>,
        between(0, kMaxCount),
@@ -389,8 +378,9 @@ std::vector<Key> system_keys() {
 
 std::vector<Key> all_keys() {
   std::vector<Key> keys;
-  for (std::vector<Key> part : {model_and_data_keys(), train_keys(), optimizer_keys(),
-                                system_keys(), federated_keys(), federated_time_keys()}) {
+  for (std::vector<Key> part :
+       {model_and_data_keys(), train_keys(), optimizer_keys(), server_keys(), system_keys(),
+        federated_keys(), federated_time_keys()}) {
     keys.insert(keys.end(), part.begin(), part.end());
   }
   return keys;

@@ -48,7 +48,8 @@ struct Key {
 };
 
 std::span<const Key> config_keys();
-std::vector<Key> federated_keys();           // the part of the table in config_keys_federated.cpp
+std::vector<Key> server_keys();              // the part of the table in config_keys_server.cpp
+std::vector<Key> federated_keys();           // in config_keys_federated.cpp
 std::vector<Key> federated_time_keys();      // and in config_keys_federated_time.cpp
 const Key* find_key(std::string_view path);  // nullptr when there is none
 

@@ -9,8 +9,10 @@
 #include "base/text.h"
 #include "bsp/slot_tree.h"
 #include "bsp/tree_reduce.h"
+#include "cluster/policy_report.h"
 #include "cluster/summary.h"
 #include "kernels/precision.h"
+#include "paramserver/server_ranks.h"
 #include "paramserver/slot_gradients.h"
 
 namespace superstep::cluster {
@@ -19,8 +21,27 @@ namespace {
 
 constexpr auto kFloatBytes = static_cast<std::int64_t>(sizeof(float));
 
-std::vector<std::vector<int>> slots_by_rank(int num_slots, const WorldShape& shape) {
-  return bsp::slots_of_ranks(bsp::contiguous_placement(num_slots, shape.ranks), shape.ranks);
+std::vector<std::vector<int>> slots_by_rank(int num_slots, int num_servers,
+                                            const WorldShape& shape) {
+  return bsp::slots_of_ranks(paramserver::worker_placement(num_slots, num_servers, shape.ranks),
+                             shape.ranks);
+}
+
+// Local workers keep their slots together.
+std::vector<std::vector<int>> slots_by_rank(const RunSetup& setup, const WorldShape& shape) {
+  const auto num_slots = static_cast<int>(setup.config.train.microbatches);
+  const auto num_servers = static_cast<int>(setup.config.server.servers);
+  const worker::PolicyOptions policy = policy_options(setup.config);
+  if (policy.kind != worker::PolicyKind::kLocal) {
+    return slots_by_rank(num_slots, num_servers, shape);
+  }
+  const std::vector<int> hosts =
+      paramserver::worker_placement(policy.workers, num_servers, shape.ranks);
+  std::vector<int> placement = worker::shares_of_slots(num_slots, policy.workers);
+  for (int& slot : placement) {
+    slot = hosts[static_cast<std::size_t>(slot)];
+  }
+  return bsp::slots_of_ranks(placement, shape.ranks);
 }
 
 // Assembled batches: those ahead, the one in use and the one whose validity next() still
@@ -31,7 +52,7 @@ std::int64_t batch_bytes_of_largest_node(const RunSetup& setup, const WorldShape
   const std::int64_t sample_bytes = setup.model.sample_shape().num_elements() * kFloatBytes +
                                     2 * std::int64_t{sizeof(std::int64_t)};
   std::vector<std::int64_t> by_node(static_cast<std::size_t>(shape.nodes));
-  const std::vector<std::vector<int>> slots = slots_by_rank(num_slots, shape);
+  const std::vector<std::vector<int>> slots = slots_by_rank(setup, shape);
   for (std::size_t rank = 0; rank < slots.size(); ++rank) {
     for (const int slot : slots[rank]) {
       const bsp::SampleRange range = bsp::samples_of_slot(slot, num_slots, train.global_batch);
@@ -52,12 +73,13 @@ std::int64_t data_bytes_of_largest_node(const RunSetup& setup, const WorldShape&
   return *std::max_element(by_node.begin(), by_node.end());
 }
 
-std::string slots_text(int num_slots, const WorldShape& shape) {
+std::string slots_text(const RunSetup& setup, const WorldShape& shape) {
+  const bool has_servers = setup.config.server.servers > 0;
   std::string text;
-  const std::vector<std::vector<int>> slots = slots_by_rank(num_slots, shape);
+  const std::vector<std::vector<int>> slots = slots_by_rank(setup, shape);
   for (std::size_t rank = 0; rank < slots.size(); ++rank) {
     text += slots[rank].empty()
-                ? fmt::format("  rank {}: no slots\n", rank)
+                ? fmt::format("  rank {}: {}\n", rank, has_servers ? "server" : "no slots")
                 : fmt::format("  rank {} (node {}): slots {}-{}\n", rank, shape.node_of_rank[rank],
                               slots[rank].front(), slots[rank].back());
   }
@@ -96,10 +118,13 @@ paramserver::MemoryUse predicted_memory(const paramserver::ParameterLayout& layo
                                         const paramserver::CollocatedOptions& options,
                                         const WorldShape& shape) {
   const std::vector<std::int64_t> buffers = paramserver::gradient_buffers(
-      options.num_slots, slots_by_rank(options.num_slots, shape), options.dealing);
+      options.num_slots, slots_by_rank(options.num_slots, options.num_servers, shape),
+      options.dealing);
   const int num_ranks = shape.ranks;
-  const std::vector<std::int64_t> cuts = layout.shard_cuts(num_ranks);
-  const std::vector<int> placement = bsp::contiguous_placement(options.num_slots, num_ranks);
+  const std::vector<std::int64_t> cuts =
+      paramserver::owner_cuts(layout, options.num_servers, num_ranks);
+  const std::vector<int> placement =
+      paramserver::worker_placement(options.num_slots, options.num_servers, num_ranks);
   const bsp::TreeReducePlan plan = bsp::plan_tree_reduce({.num_elements = layout.size(),
                                                           .num_slots = options.num_slots,
                                                           .placement = placement,
@@ -125,7 +150,8 @@ std::string dry_run_text(const RunSetup& setup, const WorldShape& shape) {
   text += data_text(setup);
   text += fmt::format("slots: {} of up to {} samples, the same for any number of ranks\n{}",
                       num_slots, (setup.config.train.global_batch + num_slots - 1) / num_slots,
-                      slots_text(num_slots, shape));
+                      slots_text(setup, shape));
+  text += policy_forecast(setup);
   text += fmt::format("model: {} parameters\n{}", grouped(setup.model.layout().num_parameters()),
                       setup.model.summary());
   text += "memory:\n";

@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/json_integer.h"
 #include "cluster/client_reports.h"
+#include "cluster/policy_report.h"
 
 namespace superstep::cluster {
 
@@ -98,7 +99,7 @@ void MetricsLog::on_step(const worker::StepReport& report) {
       R"({{"type":"superstep","superstep":{},"epoch":{},"step_in_epoch":{},"samples":{},"loss":{},)"
       R"("accuracy":{},"learning_rate":{},"gradient_norm":{},"seconds":{{"total":{},"compute":{},)"
       R"("input_wait":{},"exchange":{},"sync_wait":{},"check":{},"checkpoint":{}}},"bytes_sent":{},)"
-      R"("bytes_received":{}}})"
+      R"("bytes_received":{}{}}})"
       "\n",
       report.superstep, report.epoch, report.step_in_epoch, total.num_samples,
       number(total.loss_sum / samples), number(static_cast<double>(total.num_correct) / samples),
@@ -106,7 +107,8 @@ void MetricsLog::on_step(const worker::StepReport& report) {
       number(record.total_seconds), number(record.compute_seconds),
       number(record.input_wait_seconds), number(record.exchange_seconds),
       number(record.sync_wait_seconds), number(record.check_seconds),
-      number(record.checkpoint_seconds), record.bytes_sent, record.bytes_received));
+      number(record.checkpoint_seconds), record.bytes_sent, record.bytes_received,
+      plan_fields(report)));
 }
 
 void MetricsLog::on_skipped(const worker::StepReport& report, const std::string& why) {
@@ -185,10 +187,13 @@ void MetricsLog::on_round(const worker::RoundReport& report) {
 void MetricsLog::on_epoch(const worker::EpochReport& report) {
   write(fmt::format(
       R"({{"type":"epoch","epoch":{},"superstep":{},"train_loss":{},"train_accuracy":{},)"
-      R"("seconds":{},"samples_per_second":{}{}{}}})"
+      R"("seconds":{},"samples_per_second":{}{}{}{}}})"
       "\n",
       report.epoch, report.superstep, number(report.train_loss), number(report.train_accuracy),
       number(report.seconds), number(report.samples_per_second),
+      report.virtual_end
+          ? fmt::format(R"(,"virtual_seconds":{})", worker::virtual_seconds(*report.virtual_end))
+          : std::string(),
       evaluation_fields("validation", report.validation), evaluation_fields("test", report.test)));
 }
 

@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <optional>
+#include <string>
+#include <string_view>
 #include <vector>
 
 #include <fmt/format.h>
@@ -33,20 +36,28 @@ std::string from_root(bsp::World& world, const std::string& mine) {
   return {};
 }
 
+// An option that stands for a key, beside those that --set gave.
+void override_once(std::string_view option, std::string_view key, std::optional<int> value,
+                   std::vector<std::string>& overrides) {
+  if (!value) {
+    return;
+  }
+  for (const std::string& given : overrides) {
+    if (given.starts_with(fmt::format("{}=", key))) {
+      throw InvalidArgument(
+          "command line",
+          fmt::format("'{}' is given twice: by {} {} and by --set {}", key, option, *value, given));
+    }
+  }
+  overrides.push_back(fmt::format("{}={}", key, *value));
+}
+
 }  // namespace
 
 ParsedConfig parse_arguments(const TrainArguments& arguments) {
   std::vector<std::string> overrides = arguments.overrides;
-  if (arguments.lanes) {
-    for (const std::string& given : overrides) {
-      if (given.starts_with("bsp.lanes=")) {
-        throw InvalidArgument(
-            "command line", fmt::format("'bsp.lanes' is given twice: by --lanes {} and by --set {}",
-                                        *arguments.lanes, given));
-      }
-    }
-    overrides.push_back(fmt::format("bsp.lanes={}", *arguments.lanes));
-  }
+  override_once("--lanes", "bsp.lanes", arguments.lanes, overrides);
+  override_once("--servers", "server.servers", arguments.servers, overrides);
   ParsedConfig parsed = read_config(arguments.config, overrides);
   require_valid(parsed);
   return parsed;

@@ -1,6 +1,7 @@
 #include "cluster/setup.h"
 
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <cstddef>
@@ -18,6 +19,7 @@
 #include "base/hash.h"
 #include "base/memory.h"
 #include "cluster/file_hash.h"
+#include "cluster/kind_by_name.h"
 #include "cluster/model_section.h"
 #include "kernels/precision.h"
 #include "worker/data/batches.h"
@@ -167,13 +169,6 @@ std::int64_t steps_of(double epochs, std::int64_t per_epoch) {
   return std::llround(epochs * static_cast<double>(per_epoch));
 }
 
-worker::BatchOptions batch_options(const RunConfig& config) {
-  return {.global_batch = config.train.global_batch,
-          .microbatches = checked_cast<int>(config.train.microbatches),
-          .seed = static_cast<std::uint64_t>(config.train.seed),
-          .shuffled = config.data.shuffle};
-}
-
 worker::NumberOptions number_options(const CheckSection& check) {
   using OnBad = worker::NumberOptions::OnBad;
   return {.on_bad = check.bad_numbers == "skip" ? OnBad::kSkip : OnBad::kStop,
@@ -198,6 +193,19 @@ paramserver::OptimizerSpec optimizer_spec(const OptimizerSection& optimizer) {
           .epsilon = optimizer.epsilon,
           .weight_decay = optimizer.weight_decay,
           .initial_accumulator = optimizer.initial_accumulator};
+}
+
+paramserver::OptimizerSpec outer_optimizer(const ServerSection& server) {
+  return {.kind = paramserver::optimizer_kind(server.outer_kind),
+          .learning_rate = server.outer_learning_rate,
+          .momentum = server.outer_momentum};
+}
+
+worker::PolicyKind policy_kind(const std::string& name) {
+  using worker::PolicyKind;
+  return kind_by_name(std::array{PolicyKind::kBsp, PolicyKind::kSsp, PolicyKind::kAsync,
+                                 PolicyKind::kLocal, PolicyKind::kBackup},
+                      name);
 }
 
 paramserver::LearningRateSchedule schedule_of(const RunConfig& config, std::int64_t per_epoch) {
@@ -279,6 +287,33 @@ RunSetup make_setup(const ParsedConfig& parsed, Begin begin, Samples samples) {
   return setup;
 }
 
+worker::BatchOptions batch_options(const RunConfig& config) {
+  return {.global_batch = config.train.global_batch,
+          .microbatches = checked_cast<int>(config.train.microbatches),
+          .seed = static_cast<std::uint64_t>(config.train.seed),
+          .shuffled = config.data.shuffle};
+}
+
+worker::PolicyOptions policy_options(const RunConfig& config) {
+  const ServerSection& server = config.server;
+  const std::int64_t workers =
+      server.workers == 0 && server.policy != "bsp" ? config.train.microbatches : server.workers;
+  return {.kind = policy_kind(server.policy),
+          .workers = checked_cast<int>(workers),
+          .staleness = server.staleness,
+          .warm_start = server.warm_start_supersteps,
+          .n_push = server.n_push,
+          .n_fetch = server.n_fetch,
+          .backup = checked_cast<int>(server.backup_workers),
+          .local_steps = server.local_steps,
+          .local_after = server.local_after_supersteps,
+          .delay = {.seconds_per_sample = server.delay.seconds_per_sample,
+                    .speed_deviation = server.delay.speed_deviation,
+                    .jitter_deviation = server.delay.jitter_deviation,
+                    .bytes_per_second = server.delay.bytes_per_second,
+                    .seed = static_cast<std::uint64_t>(server.delay.seed)}};
+}
+
 bsp::EnvironmentOptions environment_options(const RunConfig& config) {
   bsp::EnvironmentOptions options;
   options.lanes = checked_cast<int>(config.bsp.lanes);
@@ -290,11 +325,18 @@ bsp::EnvironmentOptions environment_options(const RunConfig& config) {
 
 paramserver::CollocatedOptions server_options(const RunSetup& setup) {
   paramserver::CollocatedOptions options;
-  options.optimizer = optimizer_spec(setup.config.optimizer);
-  options.schedule = schedule_of(setup.config, steps_per_epoch(setup));
-  options.clip = {.value = setup.config.optimizer.clip_value,
-                  .global_norm = setup.config.optimizer.clip_global_norm};
-  options.num_slots = checked_cast<int>(setup.config.train.microbatches);
+  if (const worker::PolicyOptions policy = policy_options(setup.config);
+      policy.kind == worker::PolicyKind::kLocal) {
+    options.optimizer = outer_optimizer(setup.config.server);
+    options.num_slots = policy.workers;
+  } else {
+    options.optimizer = optimizer_spec(setup.config.optimizer);
+    options.schedule = schedule_of(setup.config, steps_per_epoch(setup));
+    options.clip = {.value = setup.config.optimizer.clip_value,
+                    .global_norm = setup.config.optimizer.clip_global_norm};
+    options.num_slots = checked_cast<int>(setup.config.train.microbatches);
+  }
+  options.num_servers = checked_cast<int>(setup.config.server.servers);
   options.bucket_bytes = setup.config.server.bucket_bytes;
   options.verify_every = setup.config.check.parameters_every_updates;
   options.dealing = setup.config.train.slot_placement == "stealing"
@@ -320,6 +362,10 @@ worker::TrainOptions train_options(const RunSetup& setup) {
   options.checkpoint.asynchronous = config.checkpoint.asynchronous;
   options.checkpoint.partner_directory = config.checkpoint.partner_directory;
   options.checkpoint.configuration = to_toml(config);
+  options.policy = policy_options(config);
+  options.inner = {.optimizer = optimizer_spec(config.optimizer),
+                   .schedule = schedule_of(config, steps_per_epoch(setup)),
+                   .clip_value = config.optimizer.clip_value};
   options.numbers = number_options(config.check);
   options.recompute_gradients = config.check.recompute_gradients;
   options.wall_time_limit = std::chrono::seconds(config.train.wall_time_limit_seconds);

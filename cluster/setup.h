@@ -50,6 +50,8 @@ RunSetup make_setup(const ParsedConfig& parsed, Begin begin = Begin::kFresh,
 
 bsp::EnvironmentOptions environment_options(const RunConfig& config);
 paramserver::CollocatedOptions server_options(const RunSetup& setup);
+worker::PolicyOptions policy_options(const RunConfig& config);
+worker::BatchOptions batch_options(const RunConfig& config);
 // Without a checkpoint directory.
 worker::TrainOptions train_options(const RunSetup& setup);
 

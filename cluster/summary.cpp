@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "cluster/client_reports.h"
 #include "cluster/metrics_log.h"
+#include "cluster/policy_report.h"
 
 namespace superstep::cluster {
 
@@ -239,6 +240,10 @@ std::string summary_json(const RunSummary& summary) {
                {"traffic_bytes_by_rank",
                 {{"sent", spread(summary.rank_totals, &RankTotals::bytes_sent)},
                  {"received", spread(summary.rank_totals, &RankTotals::bytes_received)}}}};
+  if (result.policy) {
+    json["policy"] =
+        policy_json(*result.policy, summary.policy, summary.policy_workers, summary.num_parameters);
+  }
   if (summary.federated) {
     json["federated"] = federated_json(summary);
   }

@@ -88,6 +88,8 @@ struct RunSummary {
   double checkpoint_seconds = 0.0;
   std::int64_t checkpoints_written = 0;
   std::vector<RankTotals> rank_totals;
+  std::string policy = "bsp";
+  std::int64_t policy_workers = 0;            // logical ones
   std::optional<FederatedSummary> federated;  // absent: a centralised run
 };
 

@@ -103,14 +103,29 @@ void TrainRun::require_enough_slots() const {
                           "for superstep federated");
   }
   const std::int64_t ranks = environment_.num_processes() * setup_.config.bsp.lanes;
-  const std::int64_t slots = setup_.config.train.microbatches;
-  if (ranks > slots) {
+  const std::int64_t servers = setup_.config.server.servers;
+  if (servers >= ranks) {
     throw InvalidArgument(
         "train",
-        fmt::format("more ranks than slots: got {} ranks ({} processes x {} lanes), expected "
-                    "at most 'train.microbatches' = {}. Start fewer ranks; or raise "
-                    "train.microbatches (this changes the bits of the result)",
-                    ranks, environment_.num_processes(), setup_.config.bsp.lanes, slots));
+        fmt::format("dedicated servers leave no rank to compute: got 'server.servers' = {} of {} "
+                    "ranks ({} processes x {} lanes), expected at most {}. Start more ranks, or "
+                    "ask for fewer servers",
+                    servers, ranks, environment_.num_processes(), setup_.config.bsp.lanes,
+                    ranks - 1));
+  }
+  const bool is_local = setup_.config.server.policy == "local";
+  const std::int64_t slots = server_options(setup_).num_slots;
+  if (ranks - servers > slots) {
+    throw InvalidArgument(
+        "train",
+        fmt::format("more ranks than {}: got {} ranks ({} processes x {} lanes{}), expected "
+                    "at most '{}' = {}. Start fewer ranks; or raise "
+                    "{} (this changes the bits of the result)",
+                    is_local ? "local workers" : "slots", ranks, environment_.num_processes(),
+                    setup_.config.bsp.lanes,
+                    servers > 0 ? fmt::format(", {} of them servers", servers) : "",
+                    is_local ? "server.workers" : "train.microbatches", slots,
+                    is_local ? "server.workers" : "train.microbatches"));
   }
 }
 
@@ -209,6 +224,9 @@ RunSummary TrainRun::summary_of(const bsp::World& world, const worker::TrainResu
   summary.test_samples = parts.test ? parts.test->size() : 0;
   summary.world = shape_of(world);
   summary.resumed_from_superstep = opening_.resume_superstep();
+  const worker::PolicyOptions policy = policy_options(setup_.config);
+  summary.policy = worker::name_of(policy.kind);
+  summary.policy_workers = policy.workers;
   summary.result = result;
   summary.exit_code = exit_code_.load();
   summary.wall_seconds = since_start_.seconds();

@@ -19,6 +19,7 @@
 #include "bsp/tree_reduce.h"
 #include "paramserver/clip.h"
 #include "paramserver/publish.h"
+#include "paramserver/server_ranks.h"
 #include "paramserver/shard_guard.h"
 #include "paramserver/shard_updater.h"
 #include "paramserver/slot_board.h"
@@ -45,14 +46,15 @@ std::vector<ElementRange> cut_buckets(std::int64_t num_elements, std::int64_t bu
   return buckets;
 }
 
-void check_slots(const bsp::World& world, int num_slots) {
-  if (num_slots < world.size()) {
+void check_slots(const bsp::World& world, int num_slots, int num_servers) {
+  const int num_workers = num_servers == 0 ? world.size() : world.size() - num_servers;
+  if (num_slots < num_workers) {
     throw InvalidArgument(
         "CollocatedServer",
         fmt::format(
-            "more ranks than slots: got {} ranks for {} microbatches, expected at most {} ranks; "
-            "start fewer ranks or raise train.microbatches (which changes the result)",
-            world.size(), num_slots, num_slots));
+            "more ranks than slots: got {} ranks that compute for {} microbatches, expected at "
+            "most {}; start fewer ranks or raise train.microbatches (which changes the result)",
+            num_workers, num_slots, num_slots));
   }
 }
 
@@ -63,15 +65,15 @@ struct CollocatedServer::State {
       : world(the_world),
         layout(the_layout),
         options(std::move(the_options)),
-        cuts(layout.shard_cuts(world.size())),
-        shard(layout.shard(world.rank(), world.size())),
+        cuts(owner_cuts(layout, options.num_servers, world.size())),
+        shard{cuts[as_size(world.rank())], cuts[as_size(world.rank()) + 1]},
         buckets(cut_buckets(layout.size(), options.bucket_bytes)),
         parameters(world, layout.size()),
         board(world, options.num_slots),
-        gradients(world, layout, buckets, options.num_slots, options.dealing),
+        gradients(world, layout, cuts, buckets, options.num_slots, options.dealing),
         block_norms(world, layout.num_blocks()),
         updater(layout, shard, options.optimizer),
-        guard(world, layout, options.verify_every),
+        guard(world, layout, options.verify_every, cuts),
         mean_tile(kBlockElements) {
     if (options.clip.global_norm > 0.0) {
       mean_gradient = AlignedBuffer<float>(shard.length());
@@ -84,7 +86,10 @@ struct CollocatedServer::State {
   void share_board();
   ShardStep begin_step(const ApplyOptions& apply) const;
   StepResult update(const ApplyOptions& apply, TreeExchange& exchange);
+  StepResult end_without_update(std::uint32_t skip_on);
   void note_update();
+  static bool updates(const ApplyOptions& apply);
+  void update_tile(const ShardStep& step, std::int64_t begin, std::span<float> mean);
   void update_shard(const ShardStep& step, TreeExchange& exchange);
   double update_shard_with_norm(const ShardStep& step, TreeExchange& exchange);
   double global_norm();
@@ -129,9 +134,10 @@ void CollocatedServer::State::timed_sync(bsp::CallSite site) {
 ShardStep CollocatedServer::State::begin_step(const ApplyOptions& apply) const {
   const SlotSummary& total = board.total();
   SUPERSTEP_CHECK(total.num_samples > 0, "a step without samples");
+  const std::int64_t number = step + 1;
   return {
-      .step = step,
-      .learning_rate = learning_rate_at(options.schedule, options.optimizer.learning_rate, step),
+      .step = number,
+      .learning_rate = learning_rate_at(options.schedule, options.optimizer.learning_rate, number),
       .num_samples = total.num_samples,
       .clip_value = options.clip.value,
       .options = &apply};
@@ -165,6 +171,21 @@ void CollocatedServer::State::for_guarded_blocks(const Body& body) {
   });
 }
 
+bool CollocatedServer::State::updates(const ApplyOptions& apply) {
+  return apply.gate == nullptr || apply.gate->passes() == GradientGate::Pass::kYes;
+}
+
+void CollocatedServer::State::update_tile(const ShardStep& step_now, std::int64_t begin,
+                                          std::span<float> mean) {
+  if (GradientGate* const gate = step_now.options->gate) {
+    gate->on_mean(step_now, begin, mean);
+  }
+  if (updates(*step_now.options)) {
+    updater.update_tile(step_now, begin, mean,
+                        parameters.span().subspan(as_size(begin), mean.size()));
+  }
+}
+
 // One pass: sum over the tree, mean, clip, update, publish, tile by tile.
 void CollocatedServer::State::update_shard(const ShardStep& step_now, TreeExchange& exchange) {
   const std::span<float> mean = mean_tile.span().first(as_size(kTileElements));
@@ -172,8 +193,7 @@ void CollocatedServer::State::update_shard(const ShardStep& step_now, TreeExchan
     for (std::int64_t begin = block; begin < block + kBlockElements; begin += kTileElements) {
       updater.mean_of_tile(step_now, begin, exchange.sum_tile(begin - shard.begin, kTileElements),
                            mean);
-      updater.update_tile(step_now, begin, mean,
-                          parameters.span().subspan(as_size(begin), as_size(kTileElements)));
+      update_tile(step_now, begin, mean);
     }
   });
 }
@@ -198,8 +218,7 @@ double CollocatedServer::State::update_shard_with_norm(const ShardStep& step_now
     const std::span<float> mean =
         mean_gradient.span().subspan(as_size(begin - shard.begin), as_size(kBlockElements));
     updater.scale_gradient(begin, factor, mean);
-    updater.update_tile(step_now, begin, mean,
-                        parameters.span().subspan(as_size(begin), as_size(kBlockElements)));
+    update_tile(step_now, begin, mean);
   });
   return norm;
 }
@@ -220,12 +239,14 @@ double CollocatedServer::State::global_norm() {
 
 CollocatedServer::CollocatedServer(bsp::World& world, const ParameterLayout& layout,
                                    CollocatedOptions options) {
-  check_slots(world, options.num_slots);
+  require_servers(options.num_servers, world.size());
+  check_slots(world, options.num_slots, options.num_servers);
   validate(options.optimizer);
   validate(options.schedule);
-  std::vector<int> placement = options.placement.empty()
-                                   ? bsp::contiguous_placement(options.num_slots, world.size())
-                                   : options.placement;
+  std::vector<int> placement =
+      options.placement.empty()
+          ? worker_placement(options.num_slots, options.num_servers, world.size())
+          : options.placement;
   state_ = std::make_unique<State>(world, layout, std::move(options));
   set_placement(placement);
 }
@@ -279,8 +300,8 @@ void CollocatedServer::State::share_board() {
 
 StepResult CollocatedServer::State::update(const ApplyOptions& apply, TreeExchange& exchange) {
   exchange.move_between_nodes({}, {});
-  ++step;
   const ShardStep now = begin_step(apply);
+  step += updates(apply) ? 1 : 0;
   StepResult result{.total = board.total(),
                     .learning_rate = now.learning_rate,
                     .gradient_norm = std::numeric_limits<double>::quiet_NaN(),
@@ -290,8 +311,22 @@ StepResult CollocatedServer::State::update(const ApplyOptions& apply, TreeExchan
   } else {
     update_shard(now, exchange);
   }
-  publish_between_nodes(world, cuts, parameters.span());
+  if (updates(apply)) {
+    publish_between_nodes(world, cuts, parameters.span());
+  }
+  if (apply.gate != nullptr) {
+    apply.gate->publish(cuts);
+  }
   return result;
+}
+
+StepResult CollocatedServer::State::end_without_update(std::uint32_t skip_on) {
+  timed_sync();  // all have read the board
+  world.set_phase("compute");
+  return {.total = board.total(),
+          .gradient_norm = std::numeric_limits<double>::quiet_NaN(),
+          .step = step,
+          .skipped = (board.flags() & skip_on) != 0};
 }
 
 void CollocatedServer::State::note_update() {
@@ -312,12 +347,7 @@ StepResult CollocatedServer::apply_gradients(const ApplyOptions& options) {
   state.share_board();
   TreeExchange& exchange = state.gradients.exchange(state.board);
   if ((state.board.flags() & options.skip_on) != 0) {
-    state.timed_sync();  // all have read the board
-    state.world.set_phase("compute");
-    return {.total = state.board.total(),
-            .gradient_norm = std::numeric_limits<double>::quiet_NaN(),
-            .step = state.step,
-            .skipped = true};
+    return state.end_without_update(options.skip_on);
   }
   const StepResult result = state.update(options, exchange);
   state.note_update();
@@ -328,6 +358,16 @@ StepResult CollocatedServer::apply_gradients(const ApplyOptions& options) {
   if (!state.updater.state_names().empty()) {
     SUPERSTEP_FAILPOINT_DATA("optimizer_state", state.updater.state(0));
   }
+  state.times.exchange_seconds = watch.seconds() - state.times.sync_seconds;
+  return result;
+}
+
+StepResult CollocatedServer::share_summaries(std::uint32_t skip_on) {
+  State& state = *state_;
+  state.times = {};
+  const Stopwatch watch;
+  state.share_board();
+  const StepResult result = state.end_without_update(skip_on);
   state.times.exchange_seconds = watch.seconds() - state.times.sync_seconds;
   return result;
 }
@@ -373,6 +413,10 @@ MemoryUse CollocatedServer::memory_use() const {
 
 const OptimizerSpec& CollocatedServer::optimizer() const {
   return state_->options.optimizer;
+}
+
+ElementRange CollocatedServer::shard() const {
+  return state_->shard;
 }
 
 SlotDealing CollocatedServer::dealing() const {

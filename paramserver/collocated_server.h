@@ -1,4 +1,6 @@
-// The default server: every rank owns one shard, beside the worker that computes.
+// The default server: every rank owns one shard, beside the worker that computes. With
+// `num_servers` the shards are owned by ranks of their own instead (server_ranks.h): the same
+// exchange and update, with other owners, and the same bits.
 //
 // Memory: parameters once per node, optimizer state once per world (each owner's shard), gradients
 // n x (partial sums) per rank, where the partial sums are the maximal subtrees of the rank's slots
@@ -7,7 +9,8 @@
 // Cost of apply_gradients for n parameters, p ranks on one node, k partial sums per rank:
 //   w = O(n/p * (p*k + state))  loads,  h = 0 (plain loads and stores),  2 l (3 l with a global
 //   norm).
-// Between N nodes: each sends n*(N-1)/N partial sums and n/p*(N-1) parameters.
+// Between N nodes: each sends n*(N-1)/N partial sums and n/p*(N-1) parameters. With S dedicated
+// servers n/S takes the place of n/p, on the servers alone.
 #pragma once
 
 #include <cstdint>
@@ -32,8 +35,9 @@ struct CollocatedOptions {
   OptimizerSpec optimizer;
   LearningRateSchedule schedule;
   ClipOptions clip;
-  int num_slots = 1;           // M; at least one per rank
-  std::vector<int> placement;  // slot -> rank; empty: contiguous
+  int num_slots = 1;           // M; at least one per worker
+  std::vector<int> placement;  // slot -> rank; empty: contiguous over the workers
+  int num_servers = 0;         // ranks that own shards and compute nothing; 0: all do both
   SlotDealing dealing = SlotDealing::kAsPlaced;
   std::int64_t bucket_bytes = 0;  // 0: the whole layout is one bucket
   std::int64_t verify_every = 0;  // updates between two guarded ones (shard_guard.h); 0: none
@@ -41,8 +45,8 @@ struct CollocatedOptions {
 
 class CollocatedServer : public Server {
  public:
-  // Collective. Throws InvalidArgument when there are more ranks than slots. `layout` must outlive
-  // it.
+  // Collective. Throws InvalidArgument when there are more workers than slots, or no worker beside
+  // the servers. `layout` must outlive it.
   CollocatedServer(bsp::World& world, const ParameterLayout& layout, CollocatedOptions options);
   ~CollocatedServer() override;
 
@@ -57,6 +61,9 @@ class CollocatedServer : public Server {
   void push(int slot, int bucket, std::span<const float> gradient) override;
   void push_summary(int slot, const SlotSummary& summary) override;
   StepResult apply_gradients(const ApplyOptions& options = {}) override;
+  // Collective. Ends a compute phase whose gradients stay where they are: summaries and flags are
+  // shared, nothing was reserved or pushed, nothing is updated. Two syncs, 32 bytes per slot.
+  StepResult share_summaries(std::uint32_t skip_on = 0);
   void set_placement(std::span<const int> placement) override;
   std::span<const int> placement() const override;
   std::int64_t step() const override;
@@ -64,6 +71,7 @@ class CollocatedServer : public Server {
   MemoryUse memory_use() const override;
 
   const OptimizerSpec& optimizer() const;
+  ElementRange shard() const;  // what this rank owns
   SlotDealing dealing() const;
 
   // Flags that a rank raises travel with the next apply_gradients(); StepResult sees their union.

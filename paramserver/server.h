@@ -66,12 +66,38 @@ enum class MaskedState : std::uint8_t {
   kZeroGradient,  // the entry gets a gradient of zero: momentum and weight decay still move it
 };
 
+// What becomes of the entries that are statistics.
+enum class StatisticRule : std::uint8_t {
+  kFold,     // as the entry says (LayoutEntry::fold)
+  kReplace,  // the mean of what was pushed takes their place
+};
+
+struct ShardStep;  // paramserver/shard_updater.h
+
+// Stands between the mean gradient and the update of the shard: keeps gradients back, or adds to
+// them what it kept (Downpour's n_push). One thread at a time; no collective calls but publish().
+class GradientGate {
+ public:
+  enum class Pass : std::uint8_t { kNo, kYes };
+
+  virtual ~GradientGate() = default;
+  // Whether this step updates the parameters: the same on every rank.
+  virtual Pass passes() const = 0;
+  // The mean gradient of a part of this rank's shard, from the absolute element `begin` on; what is
+  // left in `mean` is what the update sees, if the step passes.
+  virtual void on_mean(const ShardStep& step, std::int64_t begin, std::span<float> mean) = 0;
+  // Collective, after the last on_mean(): brings other nodes what this one's owners wrote.
+  virtual void publish(std::span<const std::int64_t> cuts) = 0;
+};
+
 struct ApplyOptions {
   // One flag per layout entry; empty: all are updated.
   std::vector<bool> mask;
   MaskedState masked = MaskedState::kKeep;
+  StatisticRule statistics = StatisticRule::kFold;
   // When any rank raised one of these flags, nothing is added up or updated, on any rank.
   std::uint32_t skip_on = 0;
+  GradientGate* gate = nullptr;
 };
 
 struct StepResult {

@@ -39,11 +39,13 @@ std::span<const float> block_of(std::span<const float> values, std::int64_t begi
 
 }  // namespace
 
-ShardGuard::ShardGuard(bsp::World& world, const ParameterLayout& layout, std::int64_t every)
+ShardGuard::ShardGuard(bsp::World& world, const ParameterLayout& layout, std::int64_t every,
+                       std::vector<std::int64_t> cuts)
     : world_(world),
       layout_(layout),
       every_(every),
-      shard_(layout.shard(world.rank(), world.size())) {}
+      cuts_(cuts.empty() ? layout.shard_cuts(world.size()) : std::move(cuts)),
+      shard_{cuts_[as_size(world.rank())], cuts_[as_size(world.rank()) + 1]} {}
 
 void ShardGuard::note(std::int64_t step, std::span<const float> parameters,
                       std::span<const std::span<const float>> states) {
@@ -78,10 +80,9 @@ void ShardGuard::end_note(std::int64_t step) {
   }
   const std::span<const std::uint64_t> own = hashes_of(shard_);
   const Hashes mine(own.begin(), own.end());
-  const std::vector<std::int64_t> cuts = layout_.shard_cuts(world_.size());
   std::vector<std::int64_t> counts;
-  for (std::size_t rank = 0; rank + 1 < cuts.size(); ++rank) {
-    counts.push_back(kHalves * (cuts[rank + 1] - cuts[rank]) / kBlockElements);
+  for (std::size_t rank = 0; rank + 1 < cuts_.size(); ++rank) {
+    counts.push_back(kHalves * (cuts_[rank + 1] - cuts_[rank]) / kBlockElements);
   }
   world_.allgather(std::span<const std::uint64_t>(mine),
                    std::span<std::uint64_t>(parameter_hashes_), counts);
@@ -95,7 +96,8 @@ void ShardGuard::verify(std::span<const float> parameters,
   const std::span<const int> ranks = world_.ranks_at(bsp::Level::kNode);
   const auto index =
       static_cast<int>(std::find(ranks.begin(), ranks.end(), world_.rank()) - ranks.begin());
-  const ElementRange share = layout_.shard(index, static_cast<int>(ranks.size()));
+  const ElementRange share =
+      world_.num_nodes() == 1 ? shard_ : layout_.shard(index, static_cast<int>(ranks.size()));
   for (std::int64_t begin = share.begin; begin < share.end; begin += kBlockElements) {
     verify_parameters(begin, parameters);
   }

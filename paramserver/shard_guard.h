@@ -35,8 +35,10 @@ namespace superstep::paramserver {
 
 class ShardGuard {
  public:
-  // `world` and `layout` must outlive the guard. every = 0: nothing is ever guarded.
-  ShardGuard(bsp::World& world, const ParameterLayout& layout, std::int64_t every);
+  // `world` and `layout` must outlive the guard. every = 0: nothing is ever guarded. Rank r owns
+  // [cuts[r], cuts[r + 1]); empty: an even shard each.
+  ShardGuard(bsp::World& world, const ParameterLayout& layout, std::int64_t every,
+             std::vector<std::int64_t> cuts = {});
 
   bool is_due(std::int64_t step) const { return every_ > 0 && step % every_ == 0; }
   bool is_guarding() const { return guarded_step_ >= 0; }
@@ -95,6 +97,7 @@ class ShardGuard {
   bsp::World& world_;
   const ParameterLayout& layout_;
   std::int64_t every_;
+  std::vector<std::int64_t> cuts_;
   ElementRange shard_;
   std::int64_t guarded_step_ = -1;
   Hashes parameter_hashes_;           // of all blocks

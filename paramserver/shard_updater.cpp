@@ -145,7 +145,8 @@ void ShardUpdater::update_tile(const ShardStep& step, std::int64_t begin,
         const std::span<const float> gradient = mean.subspan(as_size(first - begin), count);
         const std::span<float> values = parameters.subspan(as_size(first - begin), count);
         if (segment.role == EntryRole::kStatistic) {
-          fold_statistic(segment.fold, gradient, values);
+          const bool folds = step.options->statistics == StatisticRule::kFold;
+          fold_statistic(folds ? segment.fold : 1.0F, gradient, values);
           return;
         }
         std::array<std::span<float>, kMostStates> states;

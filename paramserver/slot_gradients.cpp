@@ -59,13 +59,15 @@ std::int64_t exchange_elements(std::vector<std::int64_t> scratch,
 }
 
 std::int64_t SlotGradients::exchange_elements(const ClipOptions& clip) const {
-  return paramserver::exchange_elements(scratch_, layout_.shard_cuts(world_.size()), nodes_, clip);
+  return paramserver::exchange_elements(scratch_, cuts_, nodes_, clip);
 }
 
 SlotGradients::SlotGradients(bsp::World& world, const ParameterLayout& layout,
-                             std::vector<ElementRange> buckets, int num_slots, SlotDealing dealing)
+                             std::vector<std::int64_t> cuts, std::vector<ElementRange> buckets,
+                             int num_slots, SlotDealing dealing)
     : world_(world),
       layout_(layout),
+      cuts_(std::move(cuts)),
       buckets_(std::move(buckets)),
       num_slots_(num_slots),
       dealing_(dealing) {
@@ -120,17 +122,17 @@ void SlotGradients::place(std::vector<int> placement) {
 }
 
 void SlotGradients::plan(std::span<const int> computed_by, std::span<const int> buffer_of_slot) {
-  const std::vector<std::int64_t> cuts = layout_.shard_cuts(world_.size());
   const bsp::TreeReducePlan plan = bsp::plan_tree_reduce({.num_elements = layout_.size(),
                                                           .num_slots = num_slots_,
                                                           .placement = computed_by,
                                                           .node_of_rank = nodes_,
-                                                          .cuts = cuts,
+                                                          .cuts = cuts_,
                                                           .buffer_of_slot = buffer_of_slot,
                                                           .planning_rank = world_.rank()});
   scratch_ = exchange_scratch(plan);
+  const auto rank = static_cast<std::size_t>(world_.rank());
   exchange_ = std::make_unique<TreeExchange>(world_, plan, bases_,
-                                             layout_.shard(world_.rank(), world_.size()));
+                                             ElementRange{cuts_[rank], cuts_[rank + 1]});
 }
 
 std::optional<int> SlotGradients::claim_slot() {

@@ -46,9 +46,10 @@ std::int64_t exchange_elements(std::vector<std::int64_t> scratch,
 
 class SlotGradients {
  public:
-  // Collective. world and layout must outlive this object. place() must follow.
-  SlotGradients(bsp::World& world, const ParameterLayout& layout, std::vector<ElementRange> buckets,
-                int num_slots, SlotDealing dealing);
+  // Collective. world and layout must outlive this object. Rank r owns the shard [cuts[r], cuts[r +
+  // 1]). place() must follow.
+  SlotGradients(bsp::World& world, const ParameterLayout& layout, std::vector<std::int64_t> cuts,
+                std::vector<ElementRange> buckets, int num_slots, SlotDealing dealing);
 
   // Collective, between supersteps. placement[slot] = rank.
   void place(std::vector<int> placement);
@@ -72,6 +73,7 @@ class SlotGradients {
 
   bsp::World& world_;
   const ParameterLayout& layout_;
+  std::vector<std::int64_t> cuts_;  // of the shards
   std::vector<ElementRange> buckets_;
   int num_slots_;
   SlotDealing dealing_;

@@ -43,6 +43,7 @@ Trainer::State::State(bsp::World& the_world, const Model& the_model,
                  std::span<paramserver::SlotSummary> into) { recompute(unit, gradient, into); }),
       writer(world) {
   position.seed = options.batch.seed;
+  make_policy_memory();
 }
 
 Trainer::Trainer(bsp::World& world, const Model& model, paramserver::CollocatedServer& server,
@@ -55,13 +56,14 @@ void Trainer::State::start_input() {
   if (options.placement == SlotPlacement::kRandom) {
     place_at_random();
   }
-  const BatchPlan plan(data.train->size(), options.batch);
+  const BatchPlan batches(data.train->size(), options.batch);
+  start_policy(batches);
   prefetcher =
-      std::make_unique<Prefetcher>(data.train, options.normalization, plan, slots_of_this_rank(),
+      std::make_unique<Prefetcher>(data.train, options.normalization, batches, slots_of_this_rank(),
                                    position.epoch, position.step_in_epoch, options.prefetch_depth);
-  reader.emplace(data.train, options.normalization, plan);
+  reader.emplace(data.train, options.normalization, batches);
   last_input_wait = 0.0;
-  steps_per_epoch = plan.steps_per_epoch();
+  steps_per_epoch = batches.steps_per_epoch();
 }
 
 std::optional<StopReason> Trainer::State::stop_reason() const {
@@ -107,6 +109,9 @@ void Trainer::State::finish_epoch() {
   report.train_accuracy = static_cast<double>(totals.sums.num_correct) / samples;
   report.seconds = totals.seconds;
   report.samples_per_second = totals.seconds > 0.0 ? samples / totals.seconds : 0.0;
+  if (policy != nullptr) {
+    report.virtual_end = policy_totals.end;
+  }
   ++position.epoch;
   position.step_in_epoch = 0;
   totals = {};
@@ -229,7 +234,8 @@ TrainResult Trainer::finish(StopReason reason) {
           .epochs = state.position.epoch,
           .train_seconds = to_seconds(Clock::now() - state.started),
           .last_checkpoint = state.last_checkpoint,
-          .best_epoch = state.best.epoch};
+          .best_epoch = state.best.epoch,
+          .policy = state.policy != nullptr ? std::optional(state.policy_totals) : std::nullopt};
 }
 
 Evaluation Trainer::evaluate(const Dataset& dataset) {

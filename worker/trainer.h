@@ -38,6 +38,8 @@
 #include "worker/evaluator.h"
 #include "worker/model.h"
 #include "worker/number_check.h"
+#include "worker/policy/local_replicas.h"
+#include "worker/policy/sync_policy.h"
 #include "worker/slot_placement.h"
 #include "worker/stop_request.h"
 #include "worker/straggler_watch.h"
@@ -87,6 +89,10 @@ struct TrainOptions {
   int prefetch_depth = 2;
   SlotPlacement placement = SlotPlacement::kContiguous;
   SlotPasses slot_passes = SlotPasses::kTogether;
+  // Which gradients an update sees. Local policy: the server's optimizer is the outer one, with a
+  // slot per worker, and `inner` the rule of the workers.
+  PolicyOptions policy;
+  InnerOptions inner;
   // Of products and convolutions, in training and evaluation; parameters, gradients, the exchange
   // and the update are float32. All ranks must have the same.
   kernels::Precision precision = kernels::Precision::kFloat32;
@@ -101,7 +107,8 @@ struct StepReport {
   std::int64_t step_in_epoch = 0;
   std::int64_t steps_per_epoch = 0;
   paramserver::StepResult result;
-  bsp::SuperstepRecord record;  // of this rank
+  bsp::SuperstepRecord record;     // of this rank
+  const StepPlan* plan = nullptr;  // of a simulated policy; valid during the call
 };
 
 struct EpochReport {
@@ -113,6 +120,7 @@ struct EpochReport {
   double samples_per_second = 0.0;
   std::optional<Evaluation> validation;
   std::optional<Evaluation> test;
+  std::optional<VirtualTime> virtual_end = {};  // of a simulated policy, since the run began
 };
 
 // What happens is told to an observer, on every rank; each rank decides what it prints.
@@ -141,6 +149,7 @@ struct TrainResult {
   double train_seconds = 0.0;             // fit() as a whole
   std::filesystem::path last_checkpoint;  // empty: none
   std::int64_t best_epoch = -1;
+  std::optional<PolicyTotals> policy = {};  // of a simulated one, since the run began
 };
 
 struct TrainingData {

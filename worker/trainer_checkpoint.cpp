@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <array>
+#include <iterator>
 #include <string>
 #include <utility>
 
@@ -77,10 +78,31 @@ void Trainer::State::save(SaveUntil until) {
   }
 }
 
+// What the server holds, and what the policy needs to go on.
+std::vector<paramserver::ArrayPart> Trainer::State::parts(
+    paramserver::CollocatedServer::Verified verified) {
+  std::vector<paramserver::ArrayPart> all = server.parts(verified);
+  const auto add = [&](std::vector<paramserver::ArrayPart> more) {
+    all.insert(all.end(), std::make_move_iterator(more.begin()),
+               std::make_move_iterator(more.end()));
+  };
+  if (versions.has_value() && policy != nullptr) {
+    versions->keep(policy->versions_needed(), position.superstep, server.pull().buffer());
+    add(versions->parts());
+  }
+  if (own_models != nullptr) {
+    add(own_models->parts());
+  }
+  if (replicas != nullptr) {
+    add(replicas->parts());
+  }
+  return all;
+}
+
 // Before the first superstep, so that no checkpoint has to wait for memory.
 void Trainer::State::reserve_copies() {
   if (options.checkpoint.asynchronous && !options.checkpoint.directory.empty()) {
-    writer.reserve(server.parts(), published());
+    writer.reserve(parts(), published());
   }
 }
 
@@ -96,12 +118,12 @@ void Trainer::State::begin_save(SaveUntil until) {
   using paramserver::CheckpointWriter;
   using Verified = paramserver::CollocatedServer::Verified;
   const bool goes_on = until == SaveUntil::kBegun;
-  const std::vector<paramserver::ArrayPart> parts =
-      server.parts(goes_on ? Verified::kByItsHashes : Verified::kNow);
+  const std::vector<paramserver::ArrayPart> all =
+      parts(goes_on ? Verified::kByItsHashes : Verified::kNow);
   const auto run = goes_on ? CheckpointWriter::Run::kInBackground : CheckpointWriter::Run::kHere;
   const int keep = std::max(1, options.checkpoint.keep);
   writer.begin(
-      run, options.checkpoint.directory, manifest(), parts,
+      run, options.checkpoint.directory, manifest(), all,
       [this, keep, pinned = best_directory(), newest = position.superstep] {
         SUPERSTEP_FAILPOINT("checkpoint.verified");
         paramserver::prune_checkpoints(options.checkpoint.directory, keep, pinned, newest);
@@ -161,6 +183,7 @@ void Trainer::restore(const paramserver::CheckpointReader& reader) {
   state.server.restore(reader, static_cast<std::int64_t>(number(manifest, "update_step")));
   state.position = manifest.position;
   state.numbers.restore(manifest.numbers);
+  state.restore_policy(reader);
   state.totals.sums = {
       .num_samples = static_cast<std::int64_t>(number(manifest, "epoch.num_samples")),
       .num_correct = static_cast<std::int64_t>(number(manifest, "epoch.num_correct")),

@@ -24,6 +24,9 @@ std::vector<bsp::SlotRange> subtrees_of(std::span<const SlotBatch> batches, int 
 
 // Returns the number of samples this rank computed.
 std::int64_t Trainer::State::compute_slots(const StepBatch& batch) {
+  if (replicas != nullptr) {
+    return compute_local(batch);
+  }
   return server.dealing() == paramserver::SlotDealing::kAsPlaced ? compute_own_slots(batch)
                                                                  : compute_claimed_slots(batch);
 }
@@ -39,7 +42,7 @@ std::int64_t Trainer::State::compute_own_slots(const StepBatch& batch) {
       if (!pushed) {
         push_slot(slot, batch.epoch);
       }
-      num_samples += slot.num_samples();
+      num_samples += counts(slot.slot) ? slot.num_samples() : 0;
     }
   }
   return num_samples;
@@ -57,14 +60,20 @@ std::int64_t Trainer::State::compute_claimed_slots(const StepBatch& batch) {
       reader->read(batch.position(), stolen, [] { return KeepReading::kYes; });
     }
     push_slot(*slot, batch.epoch);
-    num_samples += slot->num_samples();
+    num_samples += counts(slot->slot) ? slot->num_samples() : 0;
   }
   return num_samples;
 }
 
 void Trainer::State::push_slot(const SlotBatch& batch, std::int64_t epoch) {
   const std::span<float> gradient = server.reserve(batch.slot);
-  const paramserver::SlotSummary summary = programs.train(batch, epoch, gradient);
+  if (!counts(batch.slot)) {
+    std::fill(gradient.begin(), gradient.end(), 0.0F);
+    push_buckets(batch.slot, gradient);
+    server.push_summary(batch.slot, {});
+    return;
+  }
+  const paramserver::SlotSummary summary = programs_for(batch.slot).train(batch, epoch, gradient);
   SUPERSTEP_FAILPOINT_DATA("gradient", gradient);
   recheck.note({batch.slot, batch.slot + 1}, gradient, {&summary, 1});
   note_finding(numbers.look(batch, summary, gradient));
@@ -110,13 +119,17 @@ void Trainer::State::note_finding(const std::optional<std::string>& found) {
 bool Trainer::State::push_together(std::span<const SlotBatch> batches, std::int64_t epoch) {
   if (batches.size() < 2 || options.slot_passes == SlotPasses::kOneByOne ||
       numbers.options().gradient_limit > 0.0 || !programs.gains_together() ||
-      !programs.can_train_together(batches)) {
+      !have_one_share(batches)) {
+    return false;
+  }
+  StepPrograms& reading = programs_for(batches.front().slot);
+  if (!reading.can_train_together(batches)) {
     return false;
   }
   const bsp::SlotRange unit{batches.front().slot, batches.back().slot + 1};
   const std::span<float> sum = server.reserve(unit);
   summaries.resize(batches.size());
-  programs.train_together(batches, epoch, sum, summaries);
+  reading.train_together(batches, epoch, sum, summaries);
   SUPERSTEP_FAILPOINT_DATA("gradient", sum);
   recheck.note(unit, sum, summaries);
   bool losses_are_good = true;
@@ -139,14 +152,15 @@ void Trainer::State::look_at_slots(std::span<const SlotBatch> batches, std::int6
                                    std::span<float> gradient_sum) {
   const std::optional<std::string> of_sum =
       numbers.look(batches.front(), summaries.front(), gradient_sum);
+  StepPrograms& reading = programs_for(batches.front().slot);
   bool found_slot = false;
   for (const SlotBatch& batch : batches) {
-    const paramserver::SlotSummary summary = programs.train(batch, epoch, gradient_sum);
+    const paramserver::SlotSummary summary = reading.train(batch, epoch, gradient_sum);
     const std::optional<std::string> found = numbers.look(batch, summary, gradient_sum);
     found_slot = found_slot || found.has_value();
     note_finding(found);
   }
-  programs.train_together(batches, epoch, gradient_sum, summaries);
+  reading.train_together(batches, epoch, gradient_sum, summaries);
   if (!found_slot && !numbers.look(batches.front(), summaries.front(), gradient_sum).has_value()) {
     note_finding(of_sum);  // it was there and is not any more
   }

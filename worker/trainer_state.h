@@ -15,7 +15,12 @@
 #include "base/clock.h"
 #include "paramserver/checkpoint_writer.h"
 #include "worker/data/slot_reader.h"
+#include "worker/federated/model_versions.h"
 #include "worker/gradient_recheck.h"
+#include "worker/policy/downpour_replicas.h"
+#include "worker/policy/loaded_programs.h"
+#include "worker/policy/local_replicas.h"
+#include "worker/policy/sync_policy.h"
 #include "worker/slot_placement.h"
 #include "worker/step_programs.h"
 #include "worker/straggler_watch.h"
@@ -84,6 +89,20 @@ struct Trainer::State {
   void place_at_random();
   void choose_placement(std::size_t num_slots, double compute_seconds);
 
+  // --- the policy of a simulated cluster (trainer_policy.cpp) ---
+  void make_policy_memory();
+  void start_policy(const BatchPlan& batches);
+  void plan_superstep();
+  const Share* share_of(int slot) const;
+  bool counts(int slot) const;
+  bool have_one_share(std::span<const SlotBatch> batches) const;
+  std::span<const float> parameters_of(const Share& share);
+  StepPrograms& programs_for(int slot);
+  std::int64_t compute_local(const StepBatch& batch);
+  void push_local(int worker, std::int64_t global_samples);
+  paramserver::StepResult exchange(const paramserver::ApplyOptions& apply);
+  void restore_policy(const paramserver::CheckpointReader& from);
+
   // --- gradients of this rank's slots (trainer_slots.cpp) ---
   std::int64_t compute_slots(const StepBatch& batch);
   std::int64_t compute_own_slots(const StepBatch& batch);
@@ -101,6 +120,8 @@ struct Trainer::State {
   bool checkpoint_due() const;
   enum class SaveUntil : std::uint8_t { kBegun, kWritten };
   void save(SaveUntil until);
+  std::vector<paramserver::ArrayPart> parts(paramserver::CollocatedServer::Verified verified =
+                                                paramserver::CollocatedServer::Verified::kNow);
   void reserve_copies();
   paramserver::PublishedParameters published();
   void begin_save(SaveUntil until);
@@ -118,7 +139,16 @@ struct Trainer::State {
   NumberCheck numbers;
   GradientRecheck recheck;
   StragglerWatch stragglers;
-  std::string findings;  // of this rank in the superstep in work
+  std::unique_ptr<SyncPolicy> policy;  // null: strict supersteps, no simulated workers
+  StepPlan plan;                       // of the superstep in work
+  PolicyTotals policy_totals;
+  std::vector<int> share_of_slot;
+  std::optional<ModelVersions> versions;         // older parameters that workers read
+  std::unique_ptr<DownpourReplicas> own_models;  // async with n_push or n_fetch above 1
+  std::unique_ptr<LoadedPrograms> older;         // reads one of these
+  Share loaded{.worker = -1, .version = -1};     // what `older` reads
+  std::unique_ptr<LocalReplicas> replicas;       // local policy
+  std::string findings;                          // of this rank in the superstep in work
   TrainingData data;
   std::int64_t steps_per_epoch = 0;
   StepInWork in_work;

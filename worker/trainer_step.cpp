@@ -31,7 +31,7 @@ std::vector<int> Trainer::State::slots_of_this_rank() const {
       slots.push_back(static_cast<int>(slot));
     }
   }
-  return slots;
+  return replicas == nullptr ? slots : replicas->slots_of_hosted();
 }
 
 void Trainer::State::place(std::vector<int> placement) {
@@ -121,6 +121,7 @@ const StepBatch& Trainer::State::next_batch() {
                   position.epoch, position.step_in_epoch);
   in_work.input_wait_seconds = prefetcher->input_wait_seconds() - last_input_wait;
   last_input_wait += in_work.input_wait_seconds;
+  plan_superstep();
   return batch;
 }
 
@@ -151,8 +152,9 @@ StepReport Trainer::State::apply_gradients(paramserver::ApplyOptions apply) {
                     .epoch = position.epoch,
                     .step_in_epoch = position.step_in_epoch,
                     .steps_per_epoch = steps_per_epoch,
-                    .result = server.apply_gradients(apply),
-                    .record = {}};
+                    .result = exchange(apply),
+                    .record = {},
+                    .plan = policy != nullptr ? &plan : nullptr};
   if (!report.result.skipped) {
     add_to(totals.sums, report.result.total);
     numbers.note_good(report.result.total);

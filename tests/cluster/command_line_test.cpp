@@ -42,6 +42,9 @@ TEST(CommandLine, ReadsTrain) {
   EXPECT_EQ(train.out, "runs/a b");
   EXPECT_TRUE(train.resume);
   EXPECT_FALSE(train.dry_run);
+  EXPECT_FALSE(train.servers.has_value());
+  EXPECT_EQ(std::get<TrainArguments>(parse({"train", "run.toml", "--servers", "2"})).servers, 2);
+  EXPECT_THAT(complaint({"train", "run.toml", "--servers", "-1"}), HasSubstr("--servers"));
 }
 
 TEST(CommandLine, KeepsListsOfOverridesWhole) {

@@ -122,6 +122,34 @@ const Mistake kMistakes[] = {
      "'optimizer.schedule.warmup_epochs' = 3 exceeds 'train.epochs' = 1"},
     {"PatienceWithoutValidation", "[train]\nearly_stopping_patience = 2\n",
      "needs validation data"},
+    {"NegativeStaleness", "[server]\npolicy = 'ssp'\nstaleness = -1\n",
+     "run.toml:7:13: key 'server.staleness' is out of range: got -1"},
+    {"StalenessOfBsp", "[server]\nstaleness = 1\n",
+     "'server.staleness' = 1 has no effect with server.policy = \"bsp\""},
+    {"StalenessOfAsync", "[server]\npolicy = 'async'\nstaleness = 1\n",
+     "'server.staleness' = 1 has no effect with server.policy = \"async\""},
+    {"LocalStepsOfSsp", "[server]\npolicy = 'ssp'\nlocal_steps = 4\n",
+     "'server.local_steps' = 4 has no effect with server.policy = \"ssp\""},
+    {"BackupsOfLocal", "[server]\npolicy = 'local'\nbackup_workers = 2\n",
+     "'server.backup_workers' = 2 has no effect with server.policy = \"local\""},
+    {"OuterMomentumOfPlainAverages", "[server]\npolicy = 'local'\nouter_momentum = 0.5\n",
+     "'server.outer_momentum' = 0.5 has no effect with server.outer_kind = \"sgd\""},
+    {"DelayWithoutAClock", "[server.delay]\njitter_deviation = 0.5\n",
+     "'server.delay.jitter_deviation' = 0.5 has no effect with server.policy = \"bsp\" without "
+     "'server.workers'"},
+    {"MoreWorkersThanSlots", "[server]\npolicy = 'ssp'\nworkers = 9\n",
+     "'server.workers' = 9 exceeds 'train.microbatches' = 8"},
+    {"OnlyBackups", "[server]\npolicy = 'backup'\nbackup_workers = 8\n",
+     "'server.backup_workers' = 8 of 8 workers leaves none whose gradients count"},
+    {"ServersAndStolenSlots", "[train]\nslot_placement = 'stealing'\n[server]\nservers = 1\n",
+     "'train.slot_placement': dedicated servers"},
+    {"RecomputedStaleGradients", "[check]\nrecompute_gradients = 0.5\n[server]\npolicy = 'async'\n",
+     "'check.recompute_gradients': another rank does not have the parameters"},
+    {"GlobalNormOfLocalWorkers",
+     "[optimizer]\nclip_global_norm = 1.0\n[server]\npolicy = 'local'\n",
+     "'optimizer.clip_global_norm': local workers"},
+    {"SkippedStepsOfLocalWorkers", "[check]\nbad_numbers = 'skip'\n[server]\npolicy = 'local'\n",
+     "'check.bad_numbers': a local worker has used its gradient"},
     {"DuplicateKey", "[train]\nepochs = 1\nepochs = 2\n", "run.toml:7:"},
     {"Syntax", "[train\nepochs = 1\n", "run.toml:5:7: this is not TOML"},
     {"ValueMissing", "[train]\nepochs =\n", "this is not TOML"},
@@ -230,6 +258,10 @@ RunConfig unusual() {
   config.optimizer.learning_rate = 1e-5;
   config.optimizer.schedule.kind = "step";
   config.optimizer.schedule.boundaries_epochs = {0.1, 2, 1e5};
+  config.server.policy = "ssp";
+  config.server.workers = 4;
+  config.server.staleness = 3;
+  config.server.delay.jitter_deviation = 0.75;
   config.checkpoint.keep_best = false;
   config.bsp.sync_deadline_seconds = 0.25;
   return config;
@@ -328,6 +360,7 @@ TEST(ConfigOnResume, RefusesWhatDecidesTheResult) {
   now.train.wall_time_limit_seconds = 60;
   now.checkpoint.keep = 9;
   now.bsp.lanes = 4;
+  now.server.servers = 2;
   EXPECT_THAT(differences_refused_on_resume(before, now), IsEmpty());
   now.optimizer.learning_rate = 0.5;
   now.train.seed = 2;

@@ -234,9 +234,9 @@ class Commands(ProgramTest):
         script = self.write("completion.bash", self.run_program("completion", "bash").stdout)
         check = subprocess.run(
             ["bash", "-c", f"source {script}; COMP_WORDS=(superstep tr); COMP_CWORD=1; _superstep; "
-             "echo ${COMPREPLY[@]}; COMP_WORDS=(superstep train --se); COMP_CWORD=2; _superstep; echo ${COMPREPLY[@]}"],
+             "echo ${COMPREPLY[@]}; COMP_WORDS=(superstep train --lan); COMP_CWORD=2; _superstep; echo ${COMPREPLY[@]}"],
             capture_output=True, text=True, check=True)
-        self.assertEqual(check.stdout, "train\n--set\n")
+        self.assertEqual(check.stdout, "train\n--lanes\n")
 
     def test_the_man_page_names_every_command_and_option(self):
         page = (SOURCE / "man" / "superstep.1").read_text().replace("\\-", "-")

@@ -230,6 +230,65 @@ SUPERSTEP_WORLD_TEST_ON_NODES(CollocatedServer, GivesTheBitsOfTheSerialTree) {
   expect_oracle(world, momentum_options());
 }
 
+SUPERSTEP_WORLD_TEST_ON_NODES(CollocatedServer, DedicatedServersGiveTheBitsOfTheSerialTree) {
+  for (int servers = 1; servers < world.size(); ++servers) {
+    CollocatedOptions options = momentum_options();
+    options.num_servers = servers;
+    options.verify_every = 2;
+    expect_oracle(world, options, {.mask = {true, false, true, false}});
+    options.clip = {.value = 0.2, .global_norm = 0.7};
+    expect_oracle(world, options);
+  }
+}
+
+SUPERSTEP_WORLD_TEST(CollocatedServer, DedicatedServersHoldAllStateAndWorkersNone) {
+  for (int servers = 1; servers < world.size(); ++servers) {
+    const ParameterLayout layout = test_layout();
+    CollocatedOptions options = momentum_options();
+    options.num_servers = servers;
+    CollocatedServer server(world, layout, options);
+    const std::vector<ArrayPart> parts = server.parts();
+    std::int64_t own = 0;
+    for (const ArrayPart& part : parts) {
+      own += static_cast<std::int64_t>(part.values.size());
+    }
+    if (server.claim_slot().has_value()) {
+      EXPECT_EQ(own, 0) << "worker " << world.rank();
+    }
+    EXPECT_EQ(world.allreduce(own, bsp::ReduceOp::kSum), 2 * layout.size());
+    world.sync();
+  }
+}
+
+SUPERSTEP_WORLD_TEST(CollocatedServer, RefusesServersWithoutAWorker) {
+  const ParameterLayout layout = test_layout();
+  CollocatedOptions options = momentum_options();
+  options.num_servers = world.size();
+  EXPECT_THROW(CollocatedServer(world, layout, options), InvalidArgument);
+}
+
+SUPERSTEP_WORLD_TEST_ON_NODES(CollocatedServer, SharesSummariesWithoutAnUpdate) {
+  const ParameterLayout layout = test_layout();
+  CollocatedServer server(world, layout, momentum_options());
+  server.load_parameters(initial(layout));
+  for (int slot = 0; slot < kSlots; ++slot) {
+    if (server.placement()[static_cast<std::size_t>(slot)] == world.rank()) {
+      server.push_summary(slot, {.num_samples = 2, .num_correct = slot});
+    }
+  }
+  if (world.rank() == world.size() - 1) {
+    server.raise_flags(4);
+  }
+  const StepResult result = server.share_summaries(4);
+  EXPECT_EQ(result.total.num_samples, 2 * kSlots);
+  EXPECT_EQ(result.total.num_correct, kSlots * (kSlots - 1) / 2);
+  EXPECT_TRUE(result.skipped);
+  EXPECT_EQ(result.step, 0);
+  EXPECT_EQ(copy_of(server), initial(layout));
+  EXPECT_FALSE(server.share_summaries(4).skipped);  // flags are of one step
+  expect_oracle(world, momentum_options());
+}
+
 SUPERSTEP_WORLD_TEST_ON_NODES(CollocatedServer, EveryOptimizerGivesTheBitsOfTheSerialTree) {
   for (const OptimizerKind kind :
        {OptimizerKind::kSgd, OptimizerKind::kNesterov, OptimizerKind::kAdagrad,

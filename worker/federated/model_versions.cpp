@@ -1,6 +1,8 @@
 #include "worker/federated/model_versions.h"
 
 #include <algorithm>
+#include <charconv>
+#include <string_view>
 
 #include <fmt/format.h>
 
@@ -11,8 +13,10 @@ namespace superstep::worker {
 
 namespace {
 
+constexpr std::string_view kVersionPrefix = "version_";
+
 std::string array_of_version(std::int64_t version) {
-  return fmt::format("version_{}", version);
+  return fmt::format("{}{}", kVersionPrefix, version);
 }
 
 template <typename T>
@@ -84,6 +88,23 @@ std::vector<paramserver::ArrayPart> ModelVersions::parts() const {
                      .values = part_of(std::span<const float>(arrays_[place].span()), shard)});
   }
   return parts;
+}
+
+std::vector<std::int64_t> ModelVersions::versions_in(const paramserver::Manifest& manifest) {
+  std::vector<std::int64_t> versions;
+  for (const paramserver::Manifest::Array& array : manifest.arrays) {
+    const std::string_view name = array.name;
+    if (name.starts_with(kVersionPrefix)) {
+      std::int64_t version = 0;
+      const char* const end = name.data() + name.size();
+      const auto read = std::from_chars(name.data() + kVersionPrefix.size(), end, version);
+      if (read.ec == std::errc() && read.ptr == end) {
+        versions.push_back(version);
+      }
+    }
+  }
+  std::sort(versions.begin(), versions.end());
+  return versions;
 }
 
 void ModelVersions::restore(const paramserver::CheckpointReader& reader,

@@ -41,6 +41,8 @@ class ModelVersions {
   // What a checkpoint holds, and its inverse (collective): the versions named.
   std::vector<paramserver::ArrayPart> parts() const;
   void restore(const paramserver::CheckpointReader& reader, std::span<const std::int64_t> versions);
+  // The versions that a checkpoint holds, ascending.
+  static std::vector<std::int64_t> versions_in(const paramserver::Manifest& manifest);
 
  private:
   std::span<float> take(std::int64_t version);
