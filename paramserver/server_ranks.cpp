@@ -41,6 +41,7 @@ std::vector<int> server_ranks(int num_servers, int num_ranks) {
     return all_ranks(num_ranks);
   }
   std::vector<int> servers;
+  servers.reserve(static_cast<std::size_t>(num_servers));
   for (int server = 0; server < num_servers; ++server) {
     servers.push_back(rank_of_server(server, num_servers, num_ranks));
   }

@@ -1,14 +1,13 @@
 #include "worker/policy/backup_policy.h"
 
 #include <algorithm>
-#include <utility>
 
 #include "base/as_size.h"
 
 namespace superstep::worker {
 
 BackupPolicy::BackupPolicy(const PolicyOptions& options, BatchPlan batches, WorkerDelays delays)
-    : batches_(std::move(batches)),
+    : batches_(batches),
       delays_(delays),
       backup_(options.backup),
       free_(as_size(options.workers)) {}

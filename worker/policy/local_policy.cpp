@@ -1,14 +1,13 @@
 #include "worker/policy/local_policy.h"
 
 #include <algorithm>
-#include <utility>
 
 #include "base/as_size.h"
 
 namespace superstep::worker {
 
 LocalPolicy::LocalPolicy(const PolicyOptions& options, BatchPlan batches, WorkerDelays delays)
-    : batches_(std::move(batches)),
+    : batches_(batches),
       delays_(delays),
       local_steps_(options.local_steps),
       local_after_(options.local_after),

@@ -2,14 +2,13 @@
 
 #include <algorithm>
 #include <set>
-#include <utility>
 
 #include "base/as_size.h"
 
 namespace superstep::worker {
 
 SspPolicy::SspPolicy(const PolicyOptions& options, BatchPlan batches, WorkerDelays delays)
-    : batches_(std::move(batches)),
+    : batches_(batches),
       delays_(delays),
       staleness_(options.kind == PolicyKind::kSsp ? options.staleness : 0),
       finished_(as_size(options.workers)),
